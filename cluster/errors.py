@@ -1,0 +1,13 @@
+"""The errors of the cluster side: each message says what is wrong, where, and what to do."""
+
+
+class ClusterError(Exception):
+    """A fault that the user can mend; the command line shows its message without a traceback."""
+
+
+class StorageError(ClusterError):
+    """A path cannot be read or written."""
+
+
+class OutputMismatchError(ClusterError):
+    """The output folder belongs to a run with another configuration, model or input."""

@@ -1,0 +1,198 @@
+"""An output folder: what it was made with, what is done, and how a unit's files are committed once."""
+
+import io
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.errors import OutputMismatchError, StorageError
+from cluster.storage import filesystem, fingerprint, join, list_files, read_bytes, write_whole
+from cluster.units import Unit, load_plan, save_plan
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The folder of one run.
+
+    part-UNIT.parquet     results, one file a unit; what readers of the folder see
+    _errors/UNIT.parquet  what was left out, and why
+    _run/manifest.json    what the run was made with
+    _run/plan.parquet     its units
+    _run/done/UNIT.json   the marker: only with it a unit counts as done
+    _run/failed/UNIT.json why a unit could not be done; tried again by the next run
+    _run/report.json      the summary of the last run
+    """
+
+    uri: str
+
+    def part(self, unit: Unit) -> str:
+        """Where a unit's results lie."""
+        return join(self.uri, f"part-{unit.name}.parquet")
+
+    def errors(self, unit: Unit) -> str:
+        """Where a unit's faults lie."""
+        return join(self.uri, "_errors", f"{unit.name}.parquet")
+
+    def run(self, *names: str) -> str:
+        """A file of the run's own books."""
+        return join(self.uri, "_run", *names)
+
+
+def claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> None:
+    """Make a folder the output of this run, or go on with it if it is.
+
+    Raises:
+        OutputMismatchError: it belongs to a run with another identity or input, or holds other files.
+        StorageError: it cannot be read or written.
+    """
+    identity = json.loads(json.dumps(identity))
+    manifest = read_manifest(output)
+    if manifest is not None:
+        differences = _differences(manifest["identity"], identity)
+        if not differences and load_plan(output.run("plan.parquet")) != units:
+            differences = _plan_differences(load_plan(output.run("plan.parquet")), units)
+        if differences:
+            raise OutputMismatchError(
+                f"{output.uri}: was made by another run; what differs:\n  "
+                + "\n  ".join(differences[:10])
+                + "\nUse another output, or remove this one."
+            )
+        return
+    strangers = foreign_files(output)
+    if strangers:
+        raise OutputMismatchError(
+            f"{output.uri}: holds Parquet files that are not of a run ({strangers[0]}, {len(strangers)} in all); "
+            "use an empty output"
+        )
+    save_plan(output.run("plan.parquet"), units)
+    manifest = {"format": FORMAT, "identity": identity, "created": time.time()}
+    write_whole(output.run("manifest.json"), json.dumps(manifest, indent=2).encode())
+
+
+def read_manifest(output: Output) -> dict[str, Any] | None:
+    """What the run was made with, or None where no run has begun.
+
+    Raises:
+        OutputMismatchError: it is not a manifest that this version reads.
+    """
+    data = read_bytes(output.run("manifest.json"))
+    if data is None:
+        return None
+    try:
+        manifest = json.loads(data)
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise OutputMismatchError(f"{output.run('manifest.json')}: not a manifest of format {FORMAT}")
+    return manifest
+
+
+def foreign_files(output: Output) -> list[str]:
+    """Parquet files that lie in a folder before any run."""
+    try:
+        return [file.path for file in list_files(output.uri, (".parquet",))]
+    except StorageError:
+        return []
+
+
+def commit(output: Output, unit: Unit, results: pa.Table, faults: pa.Table, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write a unit's results and faults, then its marker; done again, it leaves the same files.
+
+    Args:
+        output: the run's folder.
+        unit: the unit.
+        results: its rows for readers.
+        faults: what was left out; no file where empty.
+        facts: counts that the marker keeps.
+
+    Returns:
+        The marker's content.
+    """
+    part = _parquet(results)
+    write_whole(output.part(unit), part)
+    if faults.num_rows:
+        write_whole(output.errors(unit), _parquet(faults))
+    marker = facts | {
+        "unit": unit.name,
+        "rows": results.num_rows,
+        "faults": faults.num_rows,
+        "bytes": len(part),
+        "checksum": fingerprint(part),
+        "finished": time.time(),
+    }
+    write_whole(output.run("done", f"{unit.name}.json"), json.dumps(marker).encode())
+    return marker
+
+
+def commit_failure(output: Output, unit: Unit, reason: str) -> dict[str, Any]:
+    """Write down why a unit could not be done."""
+    failure = {"unit": unit.name, "file": unit.file, "start": unit.start, "stop": unit.stop, "reason": reason}
+    write_whole(output.run("failed", f"{unit.name}.json"), json.dumps(failure).encode())
+    return failure
+
+
+def done_markers(output: Output) -> dict[str, dict[str, Any]]:
+    """The markers by unit name, save where the part is missing or of another size: that unit is not done."""
+    markers = _books(output, "done")
+    if not markers:
+        return {}
+    sizes = {file.path.rpartition("/")[2]: file.size for file in list_files(output.uri, (".parquet",))}
+    return {name: m for name, m in markers.items() if sizes.get(f"part-{name}.parquet") == m.get("bytes")}
+
+
+def failures(output: Output) -> dict[str, dict[str, Any]]:
+    """The units that failed in some run and are not done since, by name."""
+    return _books(output, "failed")
+
+
+def _books(output: Output, kind: str) -> dict[str, dict[str, Any]]:
+    system, folder = filesystem(output.run(kind))
+    system.invalidate_cache()
+    try:
+        names = [name for name in system.ls(folder, detail=False) if name.endswith(".json")]
+        contents = system.cat(names) if names else {}
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise StorageError(f"{output.run(kind)}: cannot be read: {error}") from None
+    books = {}
+    for name, data in contents.items():
+        try:
+            books[name.rpartition("/")[2].removesuffix(".json")] = json.loads(data)
+        except ValueError:  # not a marker: the unit counts as not done
+            continue
+    return books
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _differences(before: Any, now: Any, at: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        found = []
+        for key in sorted(before.keys() | now.keys()):
+            found += _differences(before.get(key), now.get(key), f"{at}.{key}" if at else key)
+        return found
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return [
+            line for i, pair in enumerate(zip(before, now, strict=True)) for line in _differences(*pair, f"{at}[{i}]")
+        ]
+    return [] if before == now else [f"{at}: was {json.dumps(before)}, is now {json.dumps(now)}"]
+
+
+def _plan_differences(before: list[Unit], now: list[Unit]) -> list[str]:
+    files_before, files_now = {unit.file for unit in before}, {unit.file for unit in now}
+    found = [f"input: {file} was there and is gone" for file in sorted(files_before - files_now)]
+    found += [f"input: {file} is new" for file in sorted(files_now - files_before)]
+    names = {unit.name.partition("-")[2] for unit in before}
+    changed = {unit.file for unit in now if unit.name.partition("-")[2] not in names} & files_before
+    return [*found, *(f"input: {file} has changed since" for file in sorted(changed))] or ["input: its units differ"]

@@ -1,0 +1,117 @@
+"""Units through Ray Data: read by tasks, worked on by one actor pool a stage, committed by tasks.
+
+A unit travels as one row that carries its own description, so that splitting or bundling of blocks
+cannot part the two. What the row's payload is, only the functions handed in know.
+"""
+
+import json
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.units import Unit
+
+Read = Callable[[Unit], bytes]
+Step = Callable[[Unit, bytes], bytes]
+Commit = Callable[[Unit, bytes | None, str | None], dict[str, Any]]
+
+_IO_TASKS = 2  # reads and commits at a time; units are large and storage is rarely what is waited for
+_AHEAD = 2  # units an actor has at hand: one that runs and one that waits
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The actors of one stage.
+
+    Attributes:
+        load: called once in each actor; gives what is called on every unit.
+        actors: how many.
+        cpus, gpus: of each.
+    """
+
+    load: Callable[[], Step]
+    actors: int
+    cpus: float = 1
+    gpus: float = 0
+
+
+def stream(units: list[Unit], read: Read, pools: list[Pool], commit: Commit) -> Iterator[dict[str, Any]]:
+    """Run units through all stages at once and yield what each commit says, in order of completion.
+
+    An exception in a step is the unit's own: the commit is told, and the other units go on. Ray starts a
+    dead actor again and gives its unit to it anew.
+
+    Reads and commits ask for no CPU of Ray's: actors that hold every CPU would otherwise keep them waiting
+    for ever (ray-project/ray#44687).
+    """
+    import ray.data
+
+    rows = [{"unit": json.dumps(asdict(unit)), "payload": None, "failure": None} for unit in units]
+    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+    data = ray.data.from_arrow([table.slice(index, 1) for index in range(len(units))])
+    io = ray.data.TaskPoolStrategy(size=_IO_TASKS)
+    data = data.map_batches(_Reading(read), compute=io, num_cpus=0, **_ONE_UNIT)
+    for pool in pools:
+        data = data.map_batches(
+            _Stage,
+            fn_constructor_args=(pool.load,),
+            compute=ray.data.ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=_AHEAD),
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus or None,
+            **_ONE_UNIT,
+        )
+    data = data.map_batches(_Committing(commit), compute=io, num_cpus=0, **_ONE_UNIT)
+    for row in data.iter_rows():
+        yield json.loads(row["said"])
+
+
+_ONE_UNIT: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
+_SCHEMA = pa.schema([("unit", pa.string()), ("payload", pa.large_binary()), ("failure", pa.string())])
+
+
+class _Reading:
+    def __init__(self, read: Read) -> None:
+        self._read = read
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return _apply(batch, lambda unit, _: self._read(unit))
+
+
+class _Stage:
+    def __init__(self, load: Callable[[], Step]) -> None:
+        self._step = load()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return _apply(batch, self._step)
+
+
+class _Committing:
+    def __init__(self, commit: Commit) -> None:
+        self._commit = commit
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        unit, payload, failure = _open(batch)
+        return pa.table({"said": [json.dumps(self._commit(unit, payload, failure))]})
+
+
+def _apply(batch: pa.Table, step: Step) -> pa.Table:
+    unit, payload, failure = _open(batch)
+    if failure is None:
+        try:
+            payload = step(unit, payload or b"")
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            failure = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+            payload = None
+    row = {"unit": batch["unit"][0].as_py(), "payload": payload, "failure": failure}
+    return pa.Table.from_pylist([row], schema=_SCHEMA)
+
+
+def _open(batch: pa.Table) -> tuple[Unit, bytes | None, str | None]:
+    if batch.num_rows != 1:
+        raise AssertionError(f"a batch is one unit, not {batch.num_rows}")
+    unit, payload, failure = (batch[name][0].as_py() for name in ("unit", "payload", "failure"))
+    return Unit(**json.loads(unit)), payload, failure

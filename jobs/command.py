@@ -1,0 +1,99 @@
+"""The command line: `ray-rerank JOB [job.yaml] [--flags]`, where flags win over the file."""
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_settings import CliApp, SettingsError
+
+from cluster.errors import ClusterError
+from jobs.config import JobConfig
+from operators.errors import InputError, RerankError
+
+JOBS = {
+    "prepare": "turn runs, BEIR folders, TSV or a bare corpus into candidate shards",
+    "rerank": "re-rank candidate shards with one or more scorers",
+    "evaluate": "measure a ranking or a run against judgements",
+    "inspect": "say what an output folder holds: done, left, errors",
+    "train": "train or distil a cross-encoder",
+    "queries": "make training queries out of passages",
+    "demo": "re-rank the starter collection with the model that ships inside",
+}
+
+
+class ExitCode(IntEnum):
+    """What the shell is told."""
+
+    DONE = 0
+    FAILED = 1
+    REFUSED = 2
+    DONE_WITH_ERRORS = 3
+    INTERRUPTED = 130
+
+
+def execute(argv: Sequence[str]) -> int:
+    """Run one job from its command line; returns the exit code, never raises for a user's fault."""
+    if not argv or argv[0] in {"-h", "--help"} or argv[0] not in JOBS:
+        lines = [f"  ray-rerank {name:<9} {text}" for name, text in JOBS.items()]
+        print("usage: ray-rerank JOB [job.yaml] [--flags]\n", *lines, sep="\n")
+        print("\n`ray-rerank JOB --help` lists a job's flags.")
+        asked = bool(argv) and argv[0] in {"-h", "--help"}
+        if not asked and argv:
+            print(f"\nray-rerank: there is no job called {argv[0]!r}", file=sys.stderr)
+        return ExitCode.DONE if asked else ExitCode.REFUSED
+    name, arguments = argv[0], list(argv[1:])
+    module = importlib.import_module(f"jobs.{name}")
+    try:
+        config = parse(module.Config, arguments, program=f"ray-rerank {name}")
+        return int(module.run(config))
+    except (RerankError, ClusterError) as error:
+        print(f"ray-rerank {name}: {error}", file=sys.stderr)
+        return ExitCode.REFUSED
+    except KeyboardInterrupt:
+        print(f"ray-rerank {name}: stopped; the same command goes on from here", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    except Exception:
+        traceback.print_exc()
+        return ExitCode.FAILED
+
+
+def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rerank") -> Any:
+    """Build a config from an optional leading YAML path and flags; flags win.
+
+    Raises:
+        InputError: the file is not YAML, or a field is unknown, missing or of the wrong type.
+    """
+    values: dict[str, Any] = {}
+    if arguments and not arguments[0].startswith("-"):
+        first = arguments.pop(0)
+        values = read_yaml(Path(first)) if config.positional == "yaml" else {config.positional: first}
+    try:
+        return CliApp.run(config, cli_args=arguments, cli_exit_on_error=False, **values)
+    except ValidationError as error:
+        faults = [f"{_dotted(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        raise InputError("the config is refused:\n  " + "\n  ".join(faults)) from None
+    except SettingsError as error:
+        raise InputError(f"{error} (`{program} --help` lists the flags)") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a job file with the safe loader."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: a job file is a mapping of field to value, not a {type(content).__name__}")
+    return content
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "config"

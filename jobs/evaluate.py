@@ -1,0 +1,211 @@
+"""`ray-rerank evaluate`: measure a ranking or a run against judgements, beside its first stage."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from cluster import storage
+from jobs.command import ExitCode
+from jobs.config import JobConfig
+from operators.bootstrap import RESAMPLES, paired_interval
+from operators.errors import InputError
+from operators.faults import Refuse
+from operators.judgements import Qrels, read_qrels
+from operators.measures import Measured, NamedMeasure, default_measures, evaluate, parse_measures
+from operators.rankings import Rankings, ranking_column, read_rankings
+from operators.runs import Run, read_run
+
+SHOWN = 5  # largest gains and losses
+_BATCH = 1024
+
+
+class Config(JobConfig):
+    """Measure a ranking against judgements, beside the first stage where it is known."""
+
+    ranking: str = Field(description="output folder of rerank, candidate shards, or a TREC run")
+    qrels: str = Field(description="judgements: TREC (query_id 0 doc_id grade) or BEIR TSV; plain or .gz")
+    measures: str | None = Field(
+        None, description='ir-measures names: "nDCG@10 RR(rel=2)@10"; left open: nDCG@10 RR@10 R@100 P@10'
+    )
+    first_stage: str | None = Field(
+        None,
+        description="TREC run or candidate shards to compare with; left open: the ranking's first_stage_rank",
+    )
+    only_ranked: bool = Field(False, description="leave out judged queries that the ranking lacks, else they are 0")
+    json_file: str | None = Field(None, alias="json", description="write the means to this file")
+    per_query: str | None = Field(None, description="write every query's values to this TSV file")
+    seed: int = Field(0, ge=0, description="of the bootstrap")
+
+
+def run(config: Config) -> int:
+    """Read, measure, print, and write what was asked for."""
+    asked = None if config.measures is None else parse_measures(config.measures)
+    qrels = _qrels(config.qrels)
+    measures = asked or parse_measures(default_measures(qrels))
+    rankings = _rankings(config.ranking)
+    first_stage = rankings.first_stage if config.first_stage is None else _rankings(config.first_stage).run
+    counted = _counted(qrels, rankings.run, config.only_ranked, config)
+    after = evaluate(rankings.run, counted, measures)
+    before = evaluate(first_stage, counted, measures) if first_stage else None
+    metrics = summarise(measures, before, after, config.seed)
+    _print(config, measures, metrics, before, after, _notes(config, qrels, rankings, first_stage))
+    if config.json_file is not None:
+        storage.write_whole(config.json_file, (json.dumps(metrics, indent=2) + "\n").encode())
+    if config.per_query is not None:
+        storage.write_whole(config.per_query, per_query_table(measures, before, after).encode())
+    return ExitCode.DONE
+
+
+def summarise(
+    measures: tuple[NamedMeasure, ...], before: Measured | None, after: Measured, seed: int
+) -> dict[str, dict[str, Any]]:
+    """What metrics.json holds: by measure name the figure re-ranked and of the first stage, their difference,
+    and its 95 % interval, which a sum such as NumRet has not.
+    """
+    metrics: dict[str, dict[str, Any]] = {}
+    for row, named in enumerate(measures):
+        found: dict[str, Any] = {"reranked": after.means[named.name]}
+        found |= {"first_stage": None, "difference": None, "interval": None}
+        if before is not None:
+            found["first_stage"] = before.means[named.name]
+            found["difference"] = found["reranked"] - found["first_stage"]
+            if named.is_mean:
+                found["interval"] = list(paired_interval(before.values[row], after.values[row], seed))
+        metrics[named.name] = found
+    return metrics
+
+
+def per_query_table(measures: tuple[NamedMeasure, ...], before: Measured | None, after: Measured) -> str:
+    """TSV of query_id, measure, first_stage, reranked, difference; one line a query and measure."""
+    lines = ["query_id\tmeasure\tfirst_stage\treranked\tdifference"]
+    for column, query_id in enumerate(after.query_ids):
+        for row, named in enumerate(measures):
+            value = after.values[row, column]
+            if before is None:
+                lines.append(f"{query_id}\t{named.name}\t\t{value:.6f}\t")
+            else:
+                own = before.values[row, column]
+                lines.append(f"{query_id}\t{named.name}\t{own:.6f}\t{value:.6f}\t{value - own:.6f}")
+    return "\n".join(lines) + "\n"
+
+
+def _qrels(path: str) -> Qrels:
+    with storage.open_read(path) as stream:
+        return read_qrels(stream, path)
+
+
+def _rankings(path: str) -> Rankings:
+    system, root = storage.filesystem(path)
+    if any(sign in root for sign in "*?[") or system.isdir(root) or root.endswith(".parquet"):
+        files = storage.list_files(path, (".parquet",))
+        if not files:
+            raise InputError(f"{path}: holds no Parquet file; give the output folder of rerank, or a TREC run")
+        return read_rankings(_tables([file.path for file in files]))
+    with storage.open_read(path) as stream:
+        found, _ = read_run(stream, path, Refuse())
+    return Rankings(run=found)
+
+
+def _tables(paths: list[str]) -> Iterator[tuple[str, pa.Table]]:
+    for path in paths:
+        with storage.open_read(path) as stream:
+            try:
+                file = pq.ParquetFile(stream)
+                columns = ["query_id", ranking_column(file.schema_arrow, path)]
+                for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
+                    yield path, pa.Table.from_batches([batch])
+            except (pa.ArrowException, OSError) as error:
+                raise InputError(f"{path}: cannot be read as Parquet: {error}") from None
+
+
+def _counted(qrels: Qrels, ranked: Run, only_ranked: bool, config: Config) -> Qrels:
+    """The queries that count. Nothing in common is a mistake, not a mean of 0."""
+    common = {query_id: grades for query_id, grades in qrels.items() if query_id in ranked}
+    if not common:
+        raise InputError(
+            f"none of the {len(ranked)} queries of {config.ranking} (first {next(iter(ranked))!r}) is judged "
+            f"in {config.qrels} (first {next(iter(qrels))!r})"
+        )
+    return common if only_ranked else qrels
+
+
+def _notes(config: Config, qrels: Qrels, rankings: Rankings, first_stage: Run) -> list[str]:
+    notes = []
+    missing = sum(query_id not in rankings.run for query_id in qrels)
+    if missing and config.only_ranked:
+        notes.append(f"{missing} of {len(qrels)} judged queries are not in the ranking and are left out")
+    elif missing:
+        notes.append(
+            f"{missing} of {len(qrels)} judged queries are not in the ranking and count as 0; "
+            "--only-ranked leaves them out"
+        )
+    if unjudged := sum(query_id not in qrels for query_id in rankings.run):
+        notes.append(f"{unjudged} of {len(rankings.run)} queries of the ranking have no judgements")
+    if not first_stage:
+        notes.append(f"{config.ranking} does not tell its first stage; --first-stage FILE compares with one")
+    elif config.first_stage is None and rankings.incomplete:
+        notes.append(
+            f"in {rankings.incomplete} queries the ranking lacks documents that the first stage had, and "
+            "both are measured without them; --first-stage FILE compares with all of it"
+        )
+    return notes
+
+
+def _print(
+    config: Config,
+    measures: tuple[NamedMeasure, ...],
+    metrics: dict[str, dict[str, Any]],
+    before: Measured | None,
+    after: Measured,
+    notes: list[str],
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{config.ranking}, {len(after.query_ids)} queries", markup=False)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("measure", no_wrap=True)
+    compared = ("first stage", "re-ranked", "difference", "95 % interval", "won/tied/lost")
+    for name in ("mean",) if before is None else compared:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row, named in enumerate(measures):
+        figures = metrics[named.name]
+        cells = [f"{figures['reranked']:.4f}"]
+        if before is not None:
+            gain = after.values[row] - before.values[row]
+            won, lost = int((gain > 1e-9).sum()), int((gain < -1e-9).sum())
+            interval = figures["interval"]
+            cells = [f"{figures['first_stage']:.4f}", *cells, f"{figures['difference']:+.4f}"]
+            cells.append(f"{interval[0]:+.4f} to {interval[1]:+.4f}" if interval else "")
+            cells.append(f"{won}/{len(gain) - won - lost}/{lost}")
+        table.add_row(Text(named.name), *cells)
+    console.print(table)
+    if before is not None:
+        console.print(f"interval: paired bootstrap over queries, {RESAMPLES:,} resamples, seed {config.seed}")
+        _print_extremes(console, measures[0].name, before, after)
+    for note in notes:
+        console.print(f"note: {note}", markup=False)
+
+
+def _print_extremes(console: Any, name: str, before: Measured, after: Measured) -> None:
+    """The queries that the first measure moved most, either way."""
+    gain = after.values[0] - before.values[0]
+    order = np.argsort(-gain, kind="stable")
+    for title, indices in (("gains", order[:SHOWN]), ("losses", order[::-1][:SHOWN])):
+        sign = 1 if title == "gains" else -1
+        moved = [index for index in indices.tolist() if sign * gain[index] > 1e-9]
+        if moved:
+            console.print(f"largest {title} in {name}:")
+        for index in moved:
+            console.print(
+                f"  {after.query_ids[index]}  {before.values[0, index]:.4f} -> {after.values[0, index]:.4f}"
+                f"  {gain[index]:+.4f}",
+                markup=False,
+            )

@@ -1,0 +1,299 @@
+"""`ray-rerank prepare`: runs with their texts, BEIR folders, flat pairs or a bare corpus into shards."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from cluster import storage
+from jobs import prepared_folder
+from jobs.command import ExitCode
+from jobs.config import JobConfig
+from operators.bm25 import bm25_run
+from operators.collections import Entry, Passages, ids_of, passages_of, read_collection, texts_by_id
+from operators.errors import InputError
+from operators.faults import FaultLog, FaultSink
+from operators.judgements import read_qrels
+from operators.pairs import group_pairs, read_pairs, read_parquet_pairs
+from operators.runs import Run, read_run
+from operators.selections import Selection, append, doc_ids_of, draw_random, known_queries, select
+from operators.shards import shard_bytes
+
+
+class Config(JobConfig):
+    """Write candidate shards from a run and its texts, a bare corpus, a BEIR folder, or flat pairs."""
+
+    run: str | None = Field(None, description="TREC run (query_id Q0 doc_id rank score tag): the first stage")
+    queries: str | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
+    passages: str | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
+    beir: str | None = Field(None, description="folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
+    split: str | None = Field(
+        None,
+        description="BEIR: only queries judged in qrels/SPLIT.tsv; left open: test if it is there, else all",
+    )
+    pairs: str | None = Field(
+        None,
+        description="flat rows query_id, query, doc_id, text[, score] in any order: Parquet, TSV or JSONL",
+    )
+    bm25: int | None = Field(None, ge=1, description="in place of a run: BM25's best N passages a query")
+    depth: int | None = Field(None, ge=1, description="only the top N of the run or of the pairs")
+    random: int = Field(0, ge=0, description="append N random passages a query, without a score")
+    seed: int = Field(0, ge=0, description="of the random passages")
+    shard_queries: int = Field(1000, ge=1, description="queries a shard")
+    output: str = Field(description="folder of the candidate shards")
+    overwrite: bool = Field(False, description="replace the shards of another prepare")
+
+
+@dataclass(frozen=True, slots=True)
+class Separate:
+    """Texts, run and judgements in files of their own; without a run, BM25 makes it."""
+
+    queries: str
+    passages: str
+    run: str | None
+    qrels: str | None
+
+    def paths(self) -> list[str]:
+        """Every file that will be read."""
+        return [path for path in (self.queries, self.passages, self.run, self.qrels) if path is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """Files of flat pairs, which hold everything."""
+
+    pairs: tuple[str, ...]
+
+    def paths(self) -> list[str]:
+        """Every file that will be read."""
+        return list(self.pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What goes into the shards, and what the user should know of how it came about."""
+
+    selections: list[Selection]
+    texts: pa.ChunkedArray
+    notes: list[str]
+
+
+def run(config: Config) -> int:
+    """Read, join, write the shards, and say what was left out."""
+    started = time.monotonic()
+    sources = find_sources(config)
+    settings = config.model_dump(exclude={"output", "overwrite"})
+    inputs = [_stored(path) for path in sources.paths()]
+    claim = prepared_folder.claim(config.output, settings, inputs, config.overwrite)
+    if claim.finished is not None:
+        print(f"{config.output}: already prepared from these files with these settings")
+        return _report(config.output, claim.finished)
+    faults = FaultLog()
+    if isinstance(sources, Flat):
+        prepared = _from_pairs(sources, config, faults)
+    else:
+        prepared = _from_files(sources, config, faults)
+    prepared_folder.begin(claim)
+    shards = _write(claim, prepared, config.shard_queries)
+    summary = {
+        "shards": shards,
+        "queries": len(prepared.selections),
+        "candidates": sum(len(selection.rows) for selection in prepared.selections),
+        "passages": len({doc_id for selection in prepared.selections for doc_id in selection.doc_ids}),
+        "left_out": {str(reason): count for reason, count in faults.counts.items()},
+        "first": {str(reason): list(map(str, faults.first(reason))) for reason in faults.counts},
+        "notes": prepared.notes,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    prepared_folder.finish(claim, faults.table(), summary)
+    return _report(config.output, summary)
+
+
+def find_sources(config: Config) -> Separate | Flat:
+    """Tell from the flags which files are to be read.
+
+    Raises:
+        InputError: the flags do not go together, or the BEIR folder lacks a file.
+    """
+    given = {name for name in ("run", "queries", "passages", "beir", "pairs", "bm25") if getattr(config, name)}
+    if config.split is not None and config.beir is None:
+        raise InputError("--split chooses the judgements of a --beir folder")
+    if config.depth is not None and config.bm25 is not None:
+        raise InputError("--bm25 N says how many candidates there are: leave out --depth")
+    if "pairs" in given:
+        if given != {"pairs"} or config.random:
+            raise InputError("--pairs has queries, passages and candidates in one: give no other source with it")
+        return Flat(_pair_files(str(config.pairs)))
+    if len(given & {"run", "bm25"}) != 1:
+        raise InputError("the candidates come from --run FILE or, where there is none, from --bm25 N: give one")
+    if "beir" in given:
+        if given & {"queries", "passages"}:
+            raise InputError("--beir has queries and passages: leave out --queries and --passages")
+        return _beir_sources(config, str(config.beir))
+    if config.queries is not None and config.passages is not None:
+        return Separate(config.queries, config.passages, config.run, qrels=None)
+    raise InputError("the texts come from --queries FILE and --passages FILE, or from --beir FOLDER")
+
+
+def _beir_sources(config: Config, folder: str) -> Separate:
+    system, root = storage.filesystem(folder)
+    if not system.isdir(root):
+        raise InputError(f"{folder}: there is no such folder")
+
+    def found(name: str) -> str | None:
+        names = (name, f"{name}.gz")
+        return next((storage.join(folder, n) for n in names if system.isfile(storage.join(root, n))), None)
+
+    corpus, queries = found("corpus.jsonl"), found("queries.jsonl")
+    if corpus is None or queries is None:
+        missing = "corpus.jsonl" if corpus is None else "queries.jsonl"
+        raise InputError(f"{folder}: holds no {missing}; a BEIR folder has corpus.jsonl and queries.jsonl")
+    qrels = found(f"qrels/{config.split or 'test'}.tsv")
+    if config.split is not None and qrels is None:
+        below = storage.join(root, "qrels")
+        names = [path.rpartition("/")[2] for path in system.find(below)] if system.exists(below) else []
+        raise InputError(f"{folder}: holds no qrels/{config.split}.tsv; it has {', '.join(names) or 'no qrels'}")
+    return Separate(queries, corpus, config.run, qrels)
+
+
+def _pair_files(uri: str) -> tuple[str, ...]:
+    endings = (".parquet", ".tsv", ".jsonl", ".tsv.gz", ".jsonl.gz")
+    files = tuple(file.path for file in storage.list_files(uri, endings))
+    if not files:
+        raise InputError(f"{uri}: no file that ends in {', '.join(endings)}")
+    return files
+
+
+def _stored(path: str) -> storage.StoredFile:
+    system, root = storage.filesystem(path)
+    if system.isdir(root):
+        raise InputError(f"{path}: is a folder; a file is asked for")
+    files = storage.list_files(path, ("",))
+    return files[0] if files else storage.StoredFile(path, 0, "")
+
+
+def _from_pairs(sources: Flat, config: Config, faults: FaultLog) -> Prepared:
+    def tables() -> Iterator[pa.Table]:
+        for path in sources.pairs:
+            read = read_parquet_pairs if path.endswith(".parquet") else read_pairs
+            with storage.open_read(path) as stream:
+                yield from read(stream, path, faults)
+
+    grouped = group_pairs(tables(), config.depth, faults)
+    return Prepared(grouped.selections, grouped.texts, [])
+
+
+def _from_files(sources: Separate, config: Config, faults: FaultLog) -> Prepared:
+    notes: list[str] = []
+    queries = _queries(sources.queries, sources.qrels, notes, faults)
+    run: Run
+    if sources.run is not None:
+        everyone, contradictory = _read_run(sources.run, faults)
+        if contradictory:
+            notes.append(
+                f"{sources.run}: the ranks of {len(contradictory)} queries contradict their scores "
+                f"(first {contradictory[0]!r}); the order is that of the scores"
+            )
+        run = known_queries(everyone, queries, config.depth, sources.run, sources.queries, faults)
+        if without := len(queries) - len(run):
+            notes.append(f"{without} of {len(queries)} queries have no candidate in {sources.run}")
+        pool = _pool(sources.passages) if config.random else None
+        drawn = draw_random(run, pool, config.random, config.seed) if pool is not None else {}
+        passages = _passages(sources.passages, faults, doc_ids_of(run) | doc_ids_of(drawn))
+    else:
+        passages = _passages(sources.passages, faults)
+        doc_ids = list(passages.row)
+        if not doc_ids:
+            raise InputError(f"{sources.passages}: holds no passage")
+        run = bm25_run(queries, doc_ids, passages.texts, config.bm25 or 0, sources.queries, faults)
+        pool = pa.chunked_array([pa.array(doc_ids, pa.string())])
+        drawn = draw_random(run, pool, config.random, config.seed) if config.random else {}
+    first_stage = sources.run or "BM25"
+    found = select(run, queries, passages.row, first_stage, sources.passages, faults)
+    more = select(drawn, queries, passages.row, "the random draw", sources.passages, faults)
+    selections = list(append(found, more))
+    if not selections:
+        raise InputError(_no_candidate(run, first_stage, sources.passages))
+    return Prepared(selections, passages.texts, notes)
+
+
+def _no_candidate(run: Run, first_stage: str, passages: str) -> str:
+    named = next((ranked.doc_ids[0] for ranked in run.values()), None)
+    if named is None:
+        return f"no query shares a word with a passage of {passages}: there is nothing to write"
+    return f"none of the documents of {first_stage} (first {named!r}) has a text in {passages}"
+
+
+def _queries(path: str, qrels: str | None, notes: list[str], faults: FaultSink) -> dict[str, str]:
+    with storage.open_read(path) as stream:
+        queries = texts_by_id(read_collection(stream, path, faults), path, faults)
+    if not queries:
+        raise InputError(f"{path}: holds no query")
+    if qrels is None:
+        return queries
+    with storage.open_read(qrels) as stream:
+        judged = read_qrels(stream, qrels)
+    kept = {query_id: text for query_id, text in queries.items() if query_id in judged}
+    if not kept:
+        raise InputError(f"none of the queries of {path} is judged in {qrels}")
+    notes.append(f"{len(kept)} of {len(queries)} queries are judged in {qrels}; the others are left out")
+    if without := len(judged) - len(kept):
+        notes.append(f"{without} queries are judged in {qrels} but have no text in {path}")
+    return kept
+
+
+def _read_run(path: str, faults: FaultSink) -> tuple[Run, list[str]]:
+    with storage.open_read(path) as stream:
+        return read_run(stream, path, faults)
+
+
+def _passages(path: str, faults: FaultSink, wanted: frozenset[str] | None = None) -> Passages:
+    with storage.open_read(path) as stream:
+        return passages_of(_entries(stream, path, faults), path, faults, wanted)
+
+
+def _pool(path: str) -> pa.ChunkedArray:
+    with storage.open_read(path) as stream:
+        return ids_of(_entries(stream, path, FaultLog()))  # `_passages` reads again and reports the faults
+
+
+def _entries(stream: IO[bytes], path: str, faults: FaultSink) -> Iterator[Entry]:
+    return read_collection(stream, path, faults)
+
+
+def _write(claim: prepared_folder.Claim, prepared: Prepared, shard_queries: int) -> list[str]:
+    selections = prepared.selections
+    starts = range(0, len(selections), shard_queries)
+    return [
+        prepared_folder.write_shard(
+            claim, index, len(starts), shard_bytes(selections[start : start + shard_queries], prepared.texts)
+        )
+        for index, start in enumerate(starts)
+    ]
+
+
+def _report(output: str, summary: dict[str, Any]) -> int:
+    """Print the summary; the exit code says whether anything was left out."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(soft_wrap=True, highlight=False)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name in ("queries", "candidates", "passages", "shards"):
+        value = summary[name]
+        table.add_row(name, f"{len(value) if isinstance(value, list) else value:,}")
+    console.print(table)
+    for note in summary["notes"]:
+        console.print(f"note: {note}", markup=False)
+    left_out = summary["left_out"]
+    for reason, count in left_out.items():
+        console.print(f"left out: {count:,} x {reason}", markup=False)
+        for example in summary["first"][reason]:
+            console.print(f"  {example}", markup=False)
+    if left_out:
+        console.print(f"all of them: {storage.join(output, prepared_folder.ERRORS)}", markup=False)
+    console.print(f"{summary['seconds']} s, written to {output}", markup=False)
+    return ExitCode.DONE_WITH_ERRORS if left_out else ExitCode.DONE

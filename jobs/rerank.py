@@ -1,0 +1,170 @@
+"""Re-rank candidate shards: plan units, read them, score stage by stage, commit each once, report."""
+
+import json
+import math
+import os
+import time
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from cluster.output import Output, claim, done_markers
+from cluster.pipeline import Pool, stream
+from cluster.session import session
+from cluster.storage import absolute, check_writable, write_whole
+from cluster.units import Unit
+from jobs.command import ExitCode
+from jobs.config import JobConfig, Section
+from jobs.progress import progress
+from jobs.rerank_plan import (
+    Input,
+    PoolSize,
+    Resources,
+    default_unit_pairs,
+    plan_units,
+    pool_sizes,
+    read_input,
+)
+from jobs.rerank_steps import CommitUnit, LoadStage, ReadUnit
+from jobs.run_state import print_state, run_state
+from operators.candidates import Columns
+from operators.scorers import ScorerConfig
+
+
+class Stage(Section):
+    """One scorer, how many candidates it passes on, and the actors that hold it."""
+
+    scorer: ScorerConfig
+    keep: int | None = Field(
+        None,
+        ge=1,
+        description="how many candidates go on to the next stage; the rest stay below them, as scored here",
+    )
+    actors: int | None = Field(None, ge=1, description="size of the actor pool; default: what the cluster has room for")
+    cpus: float = Field(1, gt=0, description="CPUs, and so torch threads, of each actor")
+    gpus: float | None = Field(None, ge=0, description="GPUs of each actor; default: 1 where the cluster has GPUs")
+
+
+class Config(JobConfig):
+    """Re-rank candidate shards with one scorer or a cascade of them."""
+
+    input: str = Field(description="Parquet candidates: a file, a folder, a glob or a URI")
+    output: str = Field(description="folder or URI for the rankings; a run that was stopped goes on here")
+    stages: tuple[Stage, ...] = Field((), description="scorers, first to last; or give --model")
+    model: str | None = Field(None, description="short for one stage with a cross-encoder")
+    columns: Columns = Columns()
+    pass_through: tuple[str, ...] = Field((), description="input columns to copy into the ranking")
+    include_text: bool = Field(False, description="write query and passage text into the ranking")
+    unit_pairs: int | None = Field(
+        None,
+        ge=1,
+        description="pairs a work unit; default: the input in 64 units, of 1024 to 32768 pairs each",
+    )
+    skip_bad_files: bool = Field(False, description="leave out input files that cannot be read, and report them")
+    address: str | None = Field(None, description="Ray cluster to run on; default: Ray is started on this machine")
+    dry_run: bool = Field(False, description="print the plan and stop")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_stage_from_model(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("model"):
+            if values.get("stages"):
+                raise ValueError("give `model` or `stages`, not both")
+            values = values | {"stages": [{"scorer": {"kind": "cross-encoder", "model": values["model"]}}]}
+        return values
+
+    @model_validator(mode="after")
+    def _has_stages(self) -> "Config":
+        if not self.stages:
+            raise ValueError("there is nothing to score with: give `stages` or `model`")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides what the output holds; what else differs between two runs may."""
+        return {
+            "stages": [{"scorer": stage.scorer.identity(), "keep": stage.keep} for stage in self.stages],
+            "columns": self.columns.model_dump(),
+            "pass_through": list(self.pass_through),
+            "include_text": self.include_text,
+        }
+
+
+def run(config: Config) -> int:
+    """Re-rank, or go on with a re-ranking that was stopped.
+
+    Raises:
+        RerankError, ClusterError: something is wrong that can be known before the work starts.
+    """
+    started = time.time()
+    output = Output(absolute(config.output))
+    given = read_input(config)
+    unit_pairs = config.unit_pairs or default_unit_pairs(given.pairs)
+    identity = config.identity() | {"unit_pairs": unit_pairs}
+    units = plan_units(given, config.columns, unit_pairs)
+    if not config.dry_run:
+        check_writable(output.uri)
+        claim(output, identity, units)
+    done = done_markers(output)
+    left = [unit for unit in units if unit.name not in done]
+    if config.dry_run or left:
+        with session(config.address, cpus=_local_cpus(config)) as cluster:
+            sizes = pool_sizes(config.stages, Resources.of(cluster), len(left))
+            if config.dry_run:
+                print_plan(config, given, units, left, sizes)
+                return ExitCode.DONE
+            _run_units(config, given, output, left, len(done), sizes)
+    return _report(config, output, given, len(done), started)
+
+
+def _run_units(
+    config: Config, given: Input, output: Output, units: list[Unit], done: int, sizes: list[PoolSize]
+) -> None:
+    pools = [
+        Pool(LoadStage(config.stages, number, size.cpus), size.actors, size.cpus, size.gpus)
+        for number, size in enumerate(sizes, start=1)
+    ]
+    read = ReadUnit(config.columns, config.pass_through, given.columns)
+    commit = CommitUnit(output, config.include_text, config.pass_through)
+    with progress(len(units) + done, done, sum(unit.items for unit in units)) as show:
+        for said in stream(units, read, pools, commit):
+            show(said)
+
+
+def _report(config: Config, output: Output, given: Input, skipped: int, started: float) -> int:
+    state = run_state(output)
+    facts = {
+        "seconds": round(time.time() - started, 3),
+        "units_done_before": skipped,
+        "bad_files": list(given.bad_files),
+        "config": json.loads(config.model_dump_json()),
+    }
+    write_whole(output.run("report.json"), json.dumps(state.as_dict() | facts, indent=2).encode())
+    print_state(state, f"{output.uri} in {facts['seconds']:.1f} s", skipped=skipped)
+    for reason in given.bad_files:
+        print(f"left out: {reason}")
+    clean = state.left == 0 and not state.failed and not state.faults and not given.bad_files
+    return ExitCode.DONE if clean else ExitCode.DONE_WITH_ERRORS
+
+
+def _local_cpus(config: Config) -> int | None:
+    """Room for every stage's pool on a small machine too: stages take turns by the data they wait for."""
+    asked = sum(stage.cpus * (stage.actors or 1) for stage in config.stages)
+    return max(os.cpu_count() or 1, math.ceil(asked))
+
+
+def print_plan(config: Config, given: Input, units: list[Unit], left: list[Unit], sizes: list[PoolSize]) -> None:
+    """Say what a run would do."""
+    print(
+        f"input      {config.input}: {len(given.shards)} shards, {given.queries} {given.row_name}, {given.pairs} pairs"
+    )
+    for reason in given.bad_files:
+        print(f"left out   {reason}")
+    pairs = sum(unit.items for unit in left)
+    print(f"units      {len(units)}, of which {len(units) - len(left)} are done; {pairs} pairs are left")
+    for number, (stage, size) in enumerate(zip(config.stages, sizes, strict=True), start=1):
+        keep = f", keeps {stage.keep}" if stage.keep else ""
+        print(
+            f"stage {number}    {stage.scorer.kind} {stage.scorer.model} ({stage.scorer.precision}{keep}): "
+            f"{size.actors} actors of {size.cpus:g} CPU, {size.gpus:g} GPU"
+        )
+    print(f"output     {config.output}")

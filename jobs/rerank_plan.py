@@ -1,0 +1,145 @@
+"""What a re-ranking would work on and with: the input's shape and size, its units, the actor pools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cluster.errors import ClusterError
+from cluster.storage import list_files
+from cluster.units import ParquetShard, Unit, plan_by_group, plan_by_rows, read_footers
+from operators.candidates import Columns, Shape, needed_columns, query_starts, shape_of
+from operators.errors import InputError
+
+if TYPE_CHECKING:
+    from jobs.rerank import Config, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Candidate files that have been looked at: footers only.
+
+    Attributes:
+        shape: one row a query, or one a pair.
+        columns: the top-level columns to read, by file: files may differ in what else they hold.
+        bad_files: what is wrong with files that are left out.
+    """
+
+    shards: tuple[ParquetShard, ...]
+    shape: Shape
+    columns: dict[str, list[str]]
+    bad_files: tuple[str, ...]
+
+    @property
+    def queries(self) -> int:
+        """Rows of all shards."""
+        return sum(shard.metadata.num_rows for shard in self.shards)
+
+    @property
+    def row_name(self) -> str:
+        """What a row is."""
+        return "queries" if self.shape == "nested" else "rows"
+
+    @property
+    def pairs(self) -> int:
+        """Candidates of all shards, as the footers say."""
+        return sum(unit.items for unit in plan_by_rows(list(self.shards), self._items, 1 << 62))
+
+    @property
+    def _items(self) -> str:
+        return next(iter(self.columns.values()))[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the cluster has for actors."""
+
+    cpus: float
+    gpus: float
+
+    @classmethod
+    def of(cls, cluster: dict[str, float]) -> Resources:
+        """Out of Ray's own table."""
+        return cls(cluster.get("CPU", 0), cluster.get("GPU", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    """How many actors a stage gets, and what each holds."""
+
+    actors: int
+    cpus: float
+    gpus: float
+
+
+def read_input(config: Config) -> Input:
+    """Look at all input files without reading their rows.
+
+    Raises:
+        StorageError: nothing is there.
+        InputError: no file, a damaged file (unless they are to be skipped), a missing column or a wrong type.
+    """
+    files = list_files(config.input, (".parquet",))
+    if not files:
+        raise InputError(f"{config.input}: holds no *.parquet file; `ray-rerank prepare` makes candidate shards")
+    shards, bad = read_footers(files)
+    shapes: dict[str, Shape] = {}
+    columns: dict[str, list[str]] = {}
+    good = []
+    for shard in shards:
+        path = shard.stored.path
+        try:
+            shapes[path] = shape_of(shard.schema, config.columns, config.pass_through, path)
+        except InputError as error:
+            bad.append(str(error))
+            continue
+        columns[path] = needed_columns(shapes[path], config.columns, config.pass_through, shard.schema)
+        good.append(shard)
+    if bad and (not config.skip_bad_files or not good):
+        listed = "\n  ".join(bad[:5]) + (f"\n  and {len(bad) - 5} more" if len(bad) > 5 else "")
+        hint = "" if config.skip_bad_files else "\nMend or remove them, or leave them out with --skip-bad-files."
+        raise InputError(f"{len(bad)} of {len(files)} input files cannot be used:\n  {listed}{hint}")
+    if len(set(shapes.values())) > 1:
+        odd = {shape: path for path, shape in shapes.items()}
+        raise InputError(f"{config.input}: mixes rows of one query ({odd['nested']}) and of one pair ({odd['flat']})")
+    return Input(tuple(good), next(iter(shapes.values())), columns, tuple(bad))
+
+
+def default_unit_pairs(pairs: int) -> int:
+    """Small enough to share a small job out, large enough to be worth a commit; from the input alone, so that
+    the units are the same on any cluster."""
+    return min(max(pairs // 64, 1024), 32_768)
+
+
+def plan_units(given: Input, columns: Columns, target: int) -> list[Unit]:
+    """Cut the input into units of about `target` pairs, never a query across two."""
+    if given.shape == "nested":
+        return plan_by_rows(list(given.shards), columns.candidates, target)
+    return plan_by_group(list(given.shards), columns.query_id, query_starts, target)
+
+
+def pool_sizes(stages: tuple[Stage, ...], resources: Resources, units: int) -> list[PoolSize]:
+    """Share the cluster out among the stages, where the config leaves it open.
+
+    Raises:
+        ClusterError: a stage asks for what the cluster does not have.
+    """
+    sizes = []
+    for number, stage in enumerate(stages, start=1):
+        gpus = stage.gpus if stage.gpus is not None else (1.0 if resources.gpus else 0.0)
+        if gpus > resources.gpus:
+            raise ClusterError(
+                f"stages[{number - 1}]: asks for {gpus:g} GPU an actor and the cluster has {resources.gpus:g}; "
+                "set `gpus: 0` to run on CPUs"
+            )
+        room = resources.gpus / gpus if gpus else resources.cpus / stage.cpus
+        actors = stage.actors or max(int(room / len(stages)), 1)
+        sizes.append(PoolSize(max(min(actors, units), 1), stage.cpus, gpus))
+    asked_cpus = sum(size.actors * size.cpus for size in sizes)
+    asked_gpus = sum(size.actors * size.gpus for size in sizes)
+    if asked_cpus > resources.cpus or asked_gpus > resources.gpus:
+        raise ClusterError(
+            f"the stages' actors ask for {asked_cpus:g} CPUs and {asked_gpus:g} GPUs together; the cluster has "
+            f"{resources.cpus:g} and {resources.gpus:g}: lower `actors`, `cpus` or `gpus`"
+        )
+    return sizes

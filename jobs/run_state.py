@@ -1,0 +1,111 @@
+"""What an output folder holds: done, left, failed, faults; read from its books, without Ray or a model."""
+
+import io
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from cluster.errors import StorageError
+from cluster.output import Output, done_markers, failures, read_manifest
+from cluster.storage import read_bytes
+from cluster.units import Unit, load_plan
+from operators.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """Counts over a run's units.
+
+    Attributes:
+        units, done, left: of the plan; a failed unit counts as left.
+        queries: rows of ranking written.
+        pairs, ranked: candidates of the done units' input, and those of them in the ranking.
+        faults: lines in the error tables, by reason in `reasons`.
+        failed: units that could not be done, with the reason.
+        stages: what each stage cost.
+    """
+
+    units: int
+    done: int
+    left: int
+    queries: int
+    pairs: int
+    ranked: int
+    faults: int
+    reasons: dict[str, int]
+    failed: list[dict[str, Any]]
+    stages: list[dict[str, float]]
+    identity: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def run_state(output: Output) -> RunState:
+    """Read the books of a run.
+
+    Raises:
+        StorageError: no run has begun there.
+    """
+    manifest = read_manifest(output)
+    if manifest is None:
+        raise StorageError(f"{output.uri}: no run has begun here (there is no {output.run('manifest.json')})")
+    units = load_plan(output.run("plan.parquet"))
+    markers = done_markers(output)
+    done = [unit for unit in units if unit.name in markers]
+    own = [markers[unit.name] for unit in done]
+    failed = [failure for name, failure in failures(output).items() if name not in markers]
+    works: list[Work] = []
+    for marker in own:
+        for number, work in enumerate(marker["works"]):
+            if number == len(works):
+                works.append(Work())
+            works[number].add(Work(**work))
+    return RunState(
+        units=len(units),
+        done=len(done),
+        left=len(units) - len(done),
+        queries=sum(marker["rows"] for marker in own),
+        pairs=sum(marker["pairs"] for marker in own),
+        ranked=sum(marker["ranked"] for marker in own),
+        faults=sum(marker["faults"] for marker in own),
+        reasons=_reasons(output, [unit for unit in done if markers[unit.name]["faults"]]),
+        failed=failed,
+        stages=[work.as_dict() | {"padding_share": round(work.padding_share, 4)} for work in works],
+        identity=manifest["identity"],
+    )
+
+
+def print_state(state: RunState, title: str, skipped: int = 0) -> None:
+    """The summary that a person reads."""
+    again = f" ({skipped} of them before)" if skipped else ""
+    print(f"{title}: {state.done} of {state.units} units done{again}, {state.left} left")
+    print(f"  {state.queries} queries ranked, {state.ranked} of {state.pairs} candidates")
+    for number, work in enumerate(state.stages, start=1):
+        rate = work["pairs"] / work["seconds"] if work["seconds"] else 0
+        print(
+            f"  stage {number}: {work['evaluations']:.0f} evaluations for {work['pairs']:.0f} pairs, "
+            f"{rate:.0f} pairs/s an actor, padding {work['padding_share']:.1%}, truncated {work['truncated']:.0f}"
+        )
+    if state.faults:
+        print(f"  {state.faults} lines in the error tables (_errors/*.parquet):")
+        for reason, count in sorted(state.reasons.items(), key=lambda item: -item[1]):
+            print(f"    {count} x {reason}")
+    for failure in state.failed[:5]:
+        print(f"  failed: {failure['file']} rows {failure['start']} to {failure['stop']}: {failure['reason']}")
+    if len(state.failed) > 5:
+        print(f"  and {len(state.failed) - 5} more failed units")
+    if state.left:
+        print("  the same command goes on with what is left")
+
+
+def _reasons(output: Output, units: list[Unit]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for unit in units:
+        data = read_bytes(output.errors(unit))
+        if data is not None:
+            counts.update(pq.read_table(io.BytesIO(data), columns=["reason"])["reason"].to_pylist())
+    return dict(counts)

@@ -1,0 +1,387 @@
+"""The candidate shard: what shapes are taken, and how a table of one becomes clean candidates and faults."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict
+
+from operators.errors import InputError
+
+CANDIDATE = pa.struct([("doc_id", pa.string()), ("text", pa.string()), ("score", pa.float32())])
+CANDIDATE_SCHEMA = pa.schema([("query_id", pa.string()), ("query", pa.string()), ("candidates", pa.list_(CANDIDATE))])
+"""One row a query; `candidates` stand in first-stage order, `score` (optional) is the first stage's."""
+
+FAULT_SCHEMA = pa.schema(
+    [
+        ("file", pa.string()),
+        ("row", pa.int64()),  # of the file, from 0
+        ("query_id", pa.string()),
+        ("doc_id", pa.string()),  # null: the whole query
+        ("reason", pa.string()),
+        ("candidates", pa.int64()),  # how many candidates of the input this line accounts for
+    ]
+)
+"""What was left out and why. Candidates read = candidates ranked + sum of `candidates` here, and queries
+read = queries ranked + lines here without a doc_id."""
+
+Shape = Literal["nested", "flat"]
+
+
+class Columns(BaseModel):
+    """What the input calls each column; in the nested shape the last three are fields of `candidates`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    query_id: str = "query_id"
+    query: str = "query"
+    candidates: str = "candidates"
+    doc_id: str = "doc_id"
+    text: str = "text"
+    score: str = "score"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a table was cut from: the file, and its first row there."""
+
+    file: str
+    first_row: int = 0
+
+
+def shape_of(schema: pa.Schema, columns: Columns, extra: tuple[str, ...] = (), file: str = "the input") -> Shape:
+    """Tell which of the two shapes a Parquet schema is.
+
+    Raises:
+        InputError: a column is missing or of the wrong type; the message names file and column.
+    """
+    nested = columns.candidates in schema.names
+    present = {field.name: field.type for field in schema}
+    needed = {columns.query_id: _is_id, columns.query: _is_text}
+    if nested:
+        kind = present[columns.candidates]
+        if not _is_list(kind) or not pa.types.is_struct(kind.value_type):
+            raise InputError(
+                f"{file}: column {columns.candidates!r} is {kind}; it should be a list of structs with "
+                f"{columns.doc_id!r} and {columns.text!r}"
+            )
+        fields = {f"{columns.candidates}.{field.name}": field.type for field in kind.value_type}
+        present |= fields
+        prefix = f"{columns.candidates}."
+    else:
+        prefix = ""
+    needed |= {prefix + columns.doc_id: _is_id, prefix + columns.text: _is_text}
+    for name, fits in needed.items():
+        if name not in present:
+            raise InputError(
+                f"{file}: there is no column {name!r} (it has {', '.join(schema.names)}); "
+                "name yours under `columns:`, or make candidate shards with `ray-rerank prepare`"
+            )
+        if not fits(present[name]):
+            wanted = "a string" if fits is _is_text else "a string or an integer"
+            raise InputError(f"{file}: column {name!r} is {present[name]}; it should be {wanted}")
+    score = present.get(prefix + columns.score)
+    if score is not None and not (pa.types.is_floating(score) or pa.types.is_integer(score) or pa.types.is_null(score)):
+        raise InputError(f"{file}: column {prefix + columns.score!r} is {score}; it should be a number")
+    for name in extra:
+        if name not in schema.names:
+            raise InputError(f"{file}: there is no column {name!r} to pass through (it has {', '.join(schema.names)})")
+    return "nested" if nested else "flat"
+
+
+def needed_columns(shape: Shape, columns: Columns, extra: tuple[str, ...], schema: pa.Schema) -> list[str]:
+    """The top-level columns to read from a file of this shape."""
+    own = [columns.query_id, columns.query]
+    own += [columns.candidates] if shape == "nested" else [columns.doc_id, columns.text, columns.score]
+    return [name for name in dict.fromkeys([*own, *extra]) if name in schema.names]
+
+
+def read_candidates(
+    table: pa.Table, columns: Columns, origin: Origin, extra: tuple[str, ...] = ()
+) -> tuple[pa.Table, pa.Table]:
+    """Separate what can be ranked from what cannot.
+
+    First-stage rank is the place in the list, or, where every candidate of a query has a finite score,
+    the order of falling score with ties in list order; it counts from 1 over all candidates of the input.
+
+    Args:
+        table: rows of one file in either shape, whole queries only.
+        columns: what the file calls its columns.
+        origin: for the faults.
+        extra: columns to pass through (in the flat shape, from the first row of the query).
+
+    Returns:
+        The candidates, one row a query: `query_id, query, row, *extra, candidates: list<struct<doc_id, text,
+        first_stage_rank: int32, first_stage_score: float32, score: float32, stage: int32>>` in first-stage
+        order with null score and stage 0; and the faults, of FAULT_SCHEMA.
+
+    Raises:
+        InputError: as `shape_of`.
+    """
+    shape = shape_of(table.schema, columns, extra, origin.file)
+    flat = _from_nested(table, columns) if shape == "nested" else _from_flat(table, columns)
+    count = len(flat.first_row)
+    size = np.bincount(flat.parent, minlength=count)
+
+    query_reason = np.full(count, None, dtype=object)
+    for fault, bad in (
+        ("the candidate list is empty", size == 0),
+        ("the query is empty", _blank(flat.query)),
+        ("the query is not valid UTF-8", flat.broken_query),
+        ("the query_id is empty", _blank(flat.query_id)),
+        ("the query_id is not valid UTF-8", flat.broken_query_id),
+    ):
+        query_reason[bad] = fault
+    reason = np.full(len(flat.parent), None, dtype=object)
+    for fault, bad in (
+        ("this row's query differs from the first row's of the same query_id", flat.other_query),
+        ("the doc_id occurs twice in this query; the first is ranked", _repeated(flat.parent, flat.doc_id)),
+        ("the text is empty", _blank(flat.text)),
+        ("the text is not valid UTF-8", flat.broken_text),
+        ("the doc_id is empty", _blank(flat.doc_id)),
+        ("the doc_id is not valid UTF-8", flat.broken_doc_id),
+    ):
+        reason[bad] = fault
+    sound_query = query_reason == np.array(None)
+    sound = (reason == np.array(None)) & sound_query[flat.parent]
+    bare = sound_query & (np.bincount(flat.parent[sound], minlength=count) == 0)
+    query_reason[bare] = "no candidate of this query can be ranked"
+
+    lost_whole = ~sound_query
+    lost_query = lost_whole | bare
+    lost = ~sound & sound_query[flat.parent]
+    faults = pa.concat_tables(
+        [
+            _faults(
+                origin,
+                flat.row[lost],
+                flat.query_id.take(flat.parent[lost]),
+                flat.doc_id.filter(lost),
+                reason[lost],
+                1,
+            ),
+            _faults(
+                origin,
+                flat.first_row[lost_query],
+                flat.query_id.filter(lost_query),
+                pa.nulls(int(lost_query.sum()), pa.string()),
+                query_reason[lost_query],
+                np.where(lost_whole, size, 0)[lost_query],
+            ),
+        ]
+    )
+
+    rank = _first_stage_rank(flat.parent, flat.score, size)
+    order = np.lexsort((rank, flat.parent))
+    order = order[sound[order]]
+    kept = np.flatnonzero(~lost_query)
+    sizes = np.bincount(flat.parent[order], minlength=count)[kept]
+    structs = pa.StructArray.from_arrays(
+        [
+            flat.doc_id.take(order),
+            flat.text.take(order),
+            pa.array(rank[order], pa.int32()),
+            flat.score.take(order),
+            pa.nulls(len(order), pa.float32()),
+            pa.array(np.zeros(len(order)), pa.int32()),
+        ],
+        names=["doc_id", "text", "first_stage_rank", "first_stage_score", "score", "stage"],
+    )
+    content = {
+        "query_id": flat.query_id.take(kept),
+        "query": flat.query.take(kept),
+        "row": pa.array(flat.first_row[kept] + origin.first_row, pa.int64()),
+    }
+    content |= {name: table[name].take(flat.first_row[kept]) for name in extra}
+    content["candidates"] = lists(sizes, structs)
+    return pa.table(content), faults
+
+
+def lists(sizes: np.ndarray, values: pa.Array) -> pa.Array:
+    """Cut an array into consecutive lists of the given sizes."""
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flat:
+    """Both shapes as one: arrays a query (query_id, query, first_row) and a candidate (the rest)."""
+
+    query_id: pa.Array
+    query: pa.Array
+    broken_query_id: np.ndarray
+    broken_query: np.ndarray
+    first_row: np.ndarray
+    parent: np.ndarray
+    row: np.ndarray
+    doc_id: pa.Array
+    text: pa.Array
+    score: pa.Array
+    broken_doc_id: np.ndarray
+    broken_text: np.ndarray
+    other_query: np.ndarray
+
+
+def _from_nested(table: pa.Table, columns: Columns) -> _Flat:
+    lists_ = one_array(table[columns.candidates])
+    parent = pc.list_parent_indices(lists_).to_numpy(zero_copy_only=False).astype(np.int64)
+    structs = pc.list_flatten(lists_)
+    names = [field.name for field in structs.type]
+    query_id, broken_query_id = _strings(one_array(table[columns.query_id]))
+    query, broken_query = _strings(one_array(table[columns.query]))
+    doc_id, broken_doc_id = _strings(pc.struct_field(structs, columns.doc_id))
+    text, broken_text = _strings(pc.struct_field(structs, columns.text))
+    score = pc.struct_field(structs, columns.score) if columns.score in names else pa.nulls(len(parent))
+    return _Flat(
+        query_id,
+        query,
+        broken_query_id,
+        broken_query,
+        np.arange(table.num_rows),
+        parent,
+        parent,
+        doc_id,
+        text,
+        score.cast(pa.float32(), safe=False),
+        broken_doc_id,
+        broken_text,
+        np.zeros(len(parent), dtype=bool),
+    )
+
+
+def _from_flat(table: pa.Table, columns: Columns) -> _Flat:
+    query_id, broken_query_id = _strings(one_array(table[columns.query_id]))
+    query, broken_query = _strings(one_array(table[columns.query]))
+    doc_id, broken_doc_id = _strings(one_array(table[columns.doc_id]))
+    text, broken_text = _strings(one_array(table[columns.text]))
+    rows = table.num_rows
+    score = one_array(table[columns.score]) if columns.score in table.column_names else pa.nulls(rows)
+    starts = query_starts(query_id)
+    first_row = np.flatnonzero(starts)
+    parent = np.cumsum(starts) - 1
+    own, first = query, query.take(first_row[parent])
+    same = pc.fill_null(pc.equal(own, first), False).to_numpy(zero_copy_only=False)
+    both_null = pc.and_(pc.is_null(own), pc.is_null(first)).to_numpy(zero_copy_only=False)
+    return _Flat(
+        query_id.take(first_row),
+        query.take(first_row),
+        broken_query_id[first_row],
+        broken_query[first_row],
+        first_row,
+        parent,
+        np.arange(rows),
+        doc_id,
+        text,
+        score.cast(pa.float32(), safe=False),
+        broken_doc_id,
+        broken_text,
+        ~(same | both_null),
+    )
+
+
+def query_starts(query_id: pa.Array) -> np.ndarray:
+    """bool of n: where flat rows begin another query; nulls next to each other count as one query."""
+    if len(query_id) == 0:
+        return np.zeros(0, dtype=bool)
+    filled = pc.fill_null(query_id, "\0")
+    changes = pc.not_equal(filled[1:], filled[:-1]).to_numpy(zero_copy_only=False)
+    return np.concatenate([[True], changes.astype(bool)])
+
+
+def _strings(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """An array as valid strings, with null where bytes are not UTF-8, and where that was."""
+    if pa.types.is_integer(array.type):
+        array = array.cast(pa.string())
+    broken = np.zeros(len(array), dtype=bool)
+    raw = array.cast(pa.large_binary())
+    try:
+        return raw.cast(pa.string()), broken  # the cast checks UTF-8
+    except pa.ArrowInvalid:
+        values: list[str | None] = []
+        for index, value in enumerate(raw.to_pylist()):
+            try:
+                values.append(None if value is None else value.decode("utf-8"))
+            except UnicodeDecodeError:
+                values.append(None)
+                broken[index] = True
+        return pa.array(values, pa.string()), broken
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one plain array, dictionaries decoded."""
+    combined = column.combine_chunks()
+    if isinstance(combined, pa.ChunkedArray):
+        combined = pa.concat_arrays(combined.chunks) if combined.num_chunks else pa.array([], column.type)
+    if pa.types.is_dictionary(combined.type):
+        combined = combined.dictionary_decode()
+    return combined
+
+
+def _blank(array: pa.Array) -> np.ndarray:
+    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(array)), 0)
+    return np.asarray(pc.fill_null(blank, True).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _repeated(parent: np.ndarray, doc_id: pa.Array) -> np.ndarray:
+    """bool: a doc_id that stood before in the same query (nulls are another fault)."""
+    codes = doc_id.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    order = np.lexsort((codes, parent))  # stable, so that equals stay in list order
+    again = (np.diff(parent[order]) == 0) & (np.diff(codes[order]) == 0)
+    repeated = np.zeros(len(parent), dtype=bool)
+    repeated[order[1:]] = again
+    found: np.ndarray = repeated & (codes >= 0)
+    return found
+
+
+def _first_stage_rank(parent: np.ndarray, score: pa.Array, size: np.ndarray) -> np.ndarray:
+    values = score.to_numpy(zero_copy_only=False).astype(np.float64)
+    unscored = np.bincount(parent, weights=~np.isfinite(values), minlength=len(size)) > 0
+    key = np.where(unscored[parent], 0.0, -np.nan_to_num(values))
+    order = np.lexsort((key, parent))
+    rank = np.empty(len(parent), dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum(size)[:-1]]) if len(size) else np.zeros(0, dtype=np.int64)
+    rank[order] = np.arange(len(parent)) - starts[parent[order]] + 1
+    return rank
+
+
+def _faults(
+    origin: Origin,
+    rows: np.ndarray,
+    query_id: pa.Array,
+    doc_id: pa.Array,
+    reason: np.ndarray,
+    candidates: np.ndarray | int,
+) -> pa.Table:
+    count = len(rows)
+    return pa.table(
+        [
+            pa.array([origin.file] * count, pa.string()),
+            pa.array(rows + origin.first_row, pa.int64()),
+            query_id,
+            doc_id,
+            pa.array(reason.tolist(), pa.string()),
+            pa.array(np.broadcast_to(candidates, count), pa.int64()),
+        ],
+        schema=FAULT_SCHEMA,
+    )
+
+
+def _is_id(kind: pa.DataType) -> bool:
+    return _is_text(kind) or pa.types.is_integer(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_null(kind)
+    )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))

@@ -1,0 +1,91 @@
+"""Where a model's files are, whether they are what a scorer needs, and what they are by content."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from operators.errors import ModelError
+
+_DECIDING = (".safetensors", ".json", ".txt", ".model")
+"""Files that can decide a score: weights, configs, vocabularies. A README or a licence cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model directory that has been looked at, not loaded.
+
+    Attributes:
+        folder: the local directory, for a hub id that of the hub's own cache.
+        config: the content of config.json.
+        content: 128-bit xxh3 over the names and bytes of all files that can decide a score; renaming or
+            moving the directory does not change it.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    content: str
+
+    @property
+    def positions(self) -> int:
+        """The longest input in tokens; RoBERTa's relatives spend positions up to the padding id on nothing."""
+        places = self.config.get("max_position_embeddings")
+        if not isinstance(places, int) or places <= 0:
+            return sys.maxsize
+        offset = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet"}
+        spent = int(self.config.get("pad_token_id") or 0) + 1 if self.config.get("model_type") in offset else 0
+        return places - spent
+
+
+def find_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
+    """Resolve a directory or a hub id and check that it holds safetensors and a config.
+
+    Raises:
+        ModelError: there is no such directory or hub id, or files are missing.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        folder = _from_hub(model, revision)
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise ModelError(f"{model}: not a model directory: it holds no config.json")
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{config_file}: not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{config_file}: not a model's config")
+    if not list(folder.glob("*.safetensors")):
+        pickled = [path.name for path in sorted(folder.iterdir()) if path.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
+        hint = f"; {', '.join(pickled)} is pickle and not read, convert it to safetensors" if pickled else ""
+        raise ModelError(f"{model}: holds no *.safetensors{hint}")
+    if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file():
+        raise ModelError(f"{model}: holds no tokenizer (tokenizer.json)")
+    return Checkpoint(folder, config, _content(folder))
+
+
+def _from_hub(model: str, revision: str | None) -> Path:
+    if model.startswith((".", "/", "~")) or model.count("/") > 1 or " " in model:
+        raise ModelError(f"{model}: there is no such directory")
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = snapshot_download(model, revision=revision, allow_patterns=[f"*{end}" for end in _DECIDING])
+    except Exception as error:  # hub, network and cache each raise their own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{model}: neither a directory nor a model the hub gives: {reason}") from None
+    return Path(found)
+
+
+def _content(folder: Path) -> str:
+    digest = xxhash.xxh3_128()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix in _DECIDING and not path.name.startswith("."):
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 22):
+                    digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,13 @@
+"""The errors of the operators: each message says what is wrong, where, and what to do."""
+
+
+class RerankError(Exception):
+    """A fault that the user can mend; the command line shows its message without a traceback."""
+
+
+class InputError(RerankError):
+    """A file, a column or a value is not what its format asks for."""
+
+
+class ModelError(RerankError):
+    """A model directory or identifier cannot be loaded as the scorer that was asked for."""

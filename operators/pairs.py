@@ -1,0 +1,278 @@
+"""Flat pairs, one row a candidate (query_id, query, doc_id, text[, score]), gathered by query."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from operators.collections import checked_id, is_jsonl, json_id, json_object, json_text
+from operators.errors import InputError
+from operators.faults import Fault, FaultSink, Reason
+from operators.lines import Line, Unusable, parse_lines, read_lines
+from operators.runs import number
+from operators.selections import Selection
+
+COLUMNS = ("query_id", "query", "doc_id", "text")
+PAIR_SCHEMA = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("query", pa.string()),
+        ("doc_id", pa.string()),
+        ("text", pa.large_string()),
+        ("score", pa.float32()),
+        ("file", pa.dictionary(pa.int32(), pa.string())),
+        ("line", pa.int64()),
+    ]
+)
+_CHUNK = 1 << 14
+
+Pair = tuple[str, str, str, str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedPairs:
+    """Candidates by query, in order of the queries' first appearance, and the texts that they refer to."""
+
+    selections: list[Selection]
+    texts: pa.ChunkedArray
+
+
+def read_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.Table]:
+    """Read TSV or JSONL as tables of PAIR_SCHEMA; TSV with or without a line that names its columns.
+
+    Raises:
+        InputError: the file is neither, or its header lacks a column.
+    """
+    lines = read_lines(stream, name, faults)
+    first = next(lines, None)
+    if first is None:
+        return
+    if is_jsonl(name, first[1]):
+        form = f"JSONL with {', '.join(COLUMNS)}[, score]"
+        parsed = parse_lines(chain([first], lines), _json_pair, name, form, faults)
+    else:
+        header = _header(first[1], name)
+        start: list[Line] = [] if header else [first]
+        form = f"TSV of {'<TAB>'.join(COLUMNS)}[<TAB>score]"
+        parsed = parse_lines(chain(start, lines), _tsv_parser(header), name, form, faults)
+    yield from _tables(parsed, name)
+
+
+def read_parquet_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.Table]:
+    """Read a Parquet file of flat rows as tables of PAIR_SCHEMA.
+
+    Raises:
+        InputError: it is not Parquet, is cut short, lacks a column or has one of another type.
+    """
+    try:
+        file = pq.ParquetFile(stream)
+        _check_columns(file.schema_arrow, name)
+        columns = [*COLUMNS, *(["score"] if "score" in file.schema_arrow.names else [])]
+        start = 0
+        for batch in file.iter_batches(batch_size=_CHUNK, columns=columns):
+            yield _usable(pa.Table.from_batches([batch]), name, start, faults)
+            start += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{name}: cannot be read as Parquet: {error}") from None
+
+
+def group_pairs(tables: Iterable[pa.Table], depth: int | None, faults: FaultSink) -> GroupedPairs:
+    """Gather pairs by query, wherever their rows stand: by falling score, ties and no score in file order.
+
+    A row goes to `faults` whose id, query or text is empty, that gives its query_id another query than the
+    first row did, or that repeats a doc_id of its query: the better place is kept. All rows are held in
+    memory.
+
+    Raises:
+        InputError: no row is left.
+    """
+    table = pa.concat_tables([PAIR_SCHEMA.empty_table(), *tables])
+    query_ids, query_names = _coded(table["query_id"])
+    queries, query_texts = _coded(table["query"])
+    docs, doc_names = _coded(table["doc_id"])
+    files, file_names = _coded(table["file"])
+    lines = table["line"].to_numpy()
+    scores = table["score"].to_numpy().astype(np.float32)
+    empty = pc.equal(pc.binary_length(pc.utf8_trim_whitespace(table["text"])), 0).to_numpy()
+
+    def fault(row: int, reason: Reason, detail: str = "") -> None:
+        query_id, doc_id = query_names[query_ids[row]], doc_names[docs[row]]
+        faults.add(Fault(file_names[files[row]], int(lines[row]), reason, detail, query_id, doc_id))
+
+    rows_of: dict[int, list[int]] = {}
+    query_of: dict[int, int] = {}
+    for row in range(table.num_rows):
+        query_id = int(query_ids[row])
+        if not query_names[query_id].strip() or not doc_names[docs[row]].strip():
+            fault(row, Reason.MALFORMED, "an id is empty")
+        elif not query_texts[queries[row]].strip():
+            fault(row, Reason.EMPTY_TEXT, "the query")
+        elif empty[row]:
+            fault(row, Reason.EMPTY_TEXT, "the passage")
+        elif query_of.setdefault(query_id, int(queries[row])) != queries[row]:
+            fault(row, Reason.OTHER_QUERY)
+        else:
+            rows_of.setdefault(query_id, []).append(row)
+    if not rows_of:
+        raise InputError("the pairs hold no row that can be used")
+    selections = []
+    for query_id, found in rows_of.items():
+        rows = np.asarray(found, dtype=np.int64)
+        rows = rows[np.argsort(-scores[rows], kind="stable")]  # NaN, no score, sorts last
+        kept: dict[int, int] = {}
+        for row in rows.tolist():
+            if docs[row] in kept:
+                fault(row, Reason.DUPLICATE_DOC)
+            else:
+                kept[docs[row]] = row
+        rows = np.asarray(list(kept.values()), dtype=np.int64)[:depth]
+        doc_ids = [doc_names[docs[row]] for row in rows]
+        query = query_texts[query_of[query_id]]
+        selections.append(Selection(query_names[query_id], query, doc_ids, rows, scores[rows]))
+    return GroupedPairs(selections, table["text"])
+
+
+def _coded(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """Each row's index among the distinct values, and these: one Python string a value, not a row."""
+    plain = column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+    array = plain.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], pa.string())
+    coded = array.dictionary_encode()
+    return coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
+
+
+def _tables(parsed: Iterable[tuple[int, Pair]], name: str) -> Iterator[pa.Table]:
+    numbers: list[int] = []
+    pairs: list[Pair] = []
+    for line, pair in parsed:
+        numbers.append(line)
+        pairs.append(pair)
+        if len(pairs) == _CHUNK:
+            yield _table(pairs, numbers, name)
+            numbers, pairs = [], []
+    if pairs:
+        yield _table(pairs, numbers, name)
+
+
+def _table(pairs: Sequence[Pair], numbers: Sequence[int], name: str) -> pa.Table:
+    columns = [pa.array(column, PAIR_SCHEMA.field(i).type) for i, column in enumerate(zip(*pairs, strict=True))]
+    return pa.Table.from_arrays([*columns, _named(name, len(pairs)), pa.array(numbers)], schema=PAIR_SCHEMA)
+
+
+def _named(name: str, count: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, dtype=np.int32)), pa.array([name]))
+
+
+def _json_pair(text: str) -> Pair:
+    value = json_object(text)
+    found = value.get("score")
+    if found is not None and (isinstance(found, bool) or not isinstance(found, int | float)):
+        raise Unusable(f"'score' is a {type(found).__name__}, not a number")
+    score = None if found is None else number(str(found), "'score'")
+    return (
+        json_id(value, ("query_id",)),
+        json_text(value, "query"),
+        json_id(value, ("doc_id",)),
+        json_text(value, "text"),
+        score,
+    )
+
+
+def _header(first: str, name: str) -> list[str] | None:
+    """The columns' names where the first line gives them."""
+    columns = [column.strip().strip('"').lower() for column in first.split("\t")]
+    if "query_id" not in columns and "doc_id" not in columns:
+        return None
+    missing = [column for column in COLUMNS if column not in columns]
+    if missing:
+        raise InputError(f"{name}, line 1: the header has no column {', '.join(missing)}")
+    return columns
+
+
+def _tsv_parser(header: Sequence[str] | None) -> Callable[[str], Pair]:
+    def parse(text: str) -> Pair:
+        values = text.split("\t")
+        if header is not None:
+            if len(values) != len(header):
+                raise Unusable(f"{len(values)} columns, where the header names {len(header)}")
+            named: Mapping[str, str] = dict(zip(header, values, strict=True))
+        elif len(values) in {4, 5}:
+            named = dict(zip((*COLUMNS, "score"), values, strict=False))
+        else:
+            raise Unusable(f"{len(values)} columns, not 4 or 5")
+        score = named.get("score", "").strip()
+        return (
+            checked_id(named["query_id"]),
+            named["query"],
+            checked_id(named["doc_id"]),
+            named["text"],
+            number(score, "the score") if score else None,
+        )
+
+    return parse
+
+
+def _check_columns(schema: Any, name: str) -> None:
+    missing = [column for column in COLUMNS if column not in schema.names]
+    if missing:
+        raise InputError(
+            f"{name}: there is no column {', '.join(missing)}; flat pairs have {', '.join(COLUMNS)}"
+            f"[, score], and this file has {', '.join(schema.names)}"
+        )
+    for column in COLUMNS:
+        found = schema.field(column).type
+        held = found.value_type if pa.types.is_dictionary(found) else found
+        text = pa.types.is_string(held) or pa.types.is_large_string(held) or pa.types.is_string_view(held)
+        if not text and not (column.endswith("_id") and pa.types.is_integer(held)):
+            raise InputError(f"{name}: column {column} is {found}, not a string")
+    if "score" in schema.names:
+        found = schema.field("score").type
+        if not (pa.types.is_floating(found) or pa.types.is_integer(found)):
+            raise InputError(f"{name}: column score is {found}, not a number")
+
+
+def _usable(table: pa.Table, name: str, start: int, faults: FaultSink) -> pa.Table:
+    """The rows without a null and with valid unicode, as PAIR_SCHEMA; the others go to `faults`."""
+    good = np.ones(table.num_rows, dtype=bool)
+    for column in COLUMNS:
+        values = table[column]
+        for row in np.flatnonzero(values.is_null().to_numpy()).tolist():
+            if good[row]:
+                faults.add(Fault(name, start + row + 1, Reason.MALFORMED, f"{column} is null"))
+            good[row] = False
+        for row in _not_utf8(values):
+            if good[row]:
+                faults.add(Fault(name, start + row + 1, Reason.NOT_UTF8, column))
+            good[row] = False
+    kept = table.filter(pa.array(good))
+    arrays = [kept[column].cast(PAIR_SCHEMA.field(column).type) for column in COLUMNS]
+    if "score" in table.column_names:
+        scores = kept["score"].cast(pa.float32(), safe=False).to_numpy().copy()
+        scores[~np.isfinite(scores)] = math.nan
+        arrays.append(pa.array(scores, pa.float32(), mask=np.isnan(scores)))
+    else:
+        arrays.append(pa.nulls(kept.num_rows, pa.float32()))
+    numbers = pa.array(start + 1 + np.flatnonzero(good))
+    return pa.Table.from_arrays([*arrays, _named(name, kept.num_rows), numbers], schema=PAIR_SCHEMA)
+
+
+def _not_utf8(values: pa.ChunkedArray) -> list[int]:
+    """Rows whose bytes are not UTF-8: Parquet promises them and writers do not always keep it."""
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        bad = []
+        for row, raw in enumerate(values.cast(pa.large_binary()).to_pylist()):
+            try:
+                (raw or b"").decode("utf-8")
+            except UnicodeDecodeError:
+                bad.append(row)
+        return bad
+    return []

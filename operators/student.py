@@ -1,0 +1,59 @@
+"""A student cut from a teacher: the same encoder with only some of its layers, weights and all."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from operators.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+def keep_layers(model: "PreTrainedModel", layers: Sequence[int]) -> None:
+    """Keep only the given encoder layers of a model, in the given order, in place.
+
+    Embeddings, pooler and head stay as they are; the config then tells the new number of layers, so that the
+    model saves and loads as one of that depth. Cutting without retraining makes a poor scorer: distil next.
+
+    Args:
+        model: an encoder whose layers stand in one `ModuleList` as long as `config.num_hidden_layers`.
+        layers: zero-based, strictly rising.
+
+    Raises:
+        ModelError: the layers are none, not rising or not there, or the model has no such list.
+    """
+    total = int(model.config.num_hidden_layers)
+    chosen = list(layers)
+    if not chosen or chosen != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= total:
+        raise ModelError(
+            f"layers {chosen}: give at least one of 0 to {total - 1}, each once and in rising order "
+            f"(the model has {total} layers)"
+        )
+    name = _layer_list(model, total)
+    stack: nn.ModuleList = model.get_submodule(name)
+    kept = [stack[layer] for layer in chosen]
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, type(stack)(kept))
+    for position, layer in enumerate(kept):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = position  # type: ignore[assignment]
+    types = getattr(model.config, "layer_types", None)
+    if types is not None:
+        model.config.layer_types = [types[layer] for layer in chosen]
+    model.config.num_hidden_layers = len(chosen)
+
+
+def _layer_list(model: "PreTrainedModel", total: int) -> str:
+    from torch import nn
+
+    names: list[str] = [
+        name for name, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module) == total
+    ]
+    if len(names) != 1:
+        raise ModelError(
+            f"{type(model).__name__}: {len(names)} lists of {total} layers found in it, where an encoder to "
+            "cut layers from has just one; leave `layers` out to train it whole"
+        )
+    return names[0]

@@ -1,0 +1,54 @@
+"""Token ids of many texts in two flat arrays: each distinct text is tokenised once a unit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_CHUNK = 1024  # texts a tokenizer call: its Python-side encodings are dropped between calls
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTable:
+    """Ragged token ids, without special tokens.
+
+    Attributes:
+        ids: int32, all texts end to end, each cut to the cap.
+        offsets: int64 of n + 1; text i is `ids[offsets[i]:offsets[i + 1]]`.
+        full_lengths: int64 of n, tokens before the cut: truncation rules ask which side was longer.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    full_lengths: np.ndarray
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.ids[self.offsets[index] : self.offsets[index + 1]]
+
+
+def tokenise(tokenizer: Any, texts: Sequence[str], cap: int) -> TokenTable:
+    """Tokenise texts without special tokens, keeping the first `cap` tokens of each."""
+    pieces: list[np.ndarray] = []
+    full_lengths = np.zeros(len(texts), dtype=np.int64)
+    for start in range(0, len(texts), _CHUNK):
+        encoded = tokenizer(
+            list(texts[start : start + _CHUNK]),
+            add_special_tokens=False,
+            verbose=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
+        for position, ids in enumerate(encoded, start=start):
+            full_lengths[position] = len(ids)
+            pieces.append(np.asarray(ids[:cap], dtype=np.int32))
+    ids = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int32)
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(full_lengths, cap))])
+    return TokenTable(ids, offsets, full_lengths)
+
+
+def distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """The distinct texts in order of first appearance, and for each text its index among them (int64)."""
+    seen: dict[str, int] = {}
+    index = np.fromiter((seen.setdefault(text, len(seen)) for text in texts), dtype=np.int64, count=len(texts))
+    return list(seen), index

@@ -1,0 +1,42 @@
+"""What scoring cost: the counts that a report adds up over units."""
+
+from dataclasses import asdict, dataclass, fields
+
+
+@dataclass(slots=True)
+class Work:
+    """Running totals of one or more scoring calls.
+
+    Attributes:
+        pairs: (query, document) pairs asked for.
+        evaluations: rows the model was run on, duplicates removed.
+        tokens: tokens of these rows, special tokens included.
+        padded_tokens: the same rows as the model saw them, padding included.
+        truncated: evaluated pairs that lost tokens to max_length.
+        batches: forward passes.
+        halvings: times that a batch was cut for want of memory.
+        seconds: wall-clock time of scoring, tokenising included.
+    """
+
+    pairs: int = 0
+    evaluations: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    truncated: int = 0
+    batches: int = 0
+    halvings: int = 0
+    seconds: float = 0.0
+
+    def add(self, other: "Work") -> None:
+        """Add another total to this one."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain numbers for JSON."""
+        return asdict(self)
+
+    @property
+    def padding_share(self) -> float:
+        """The part of the model's work that was padding, 0 to 1."""
+        return 1 - self.tokens / self.padded_tokens if self.padded_tokens else 0.0

@@ -1,0 +1,51 @@
+"""A file is whole or absent; listings hide what is not data; what cannot be reached is said plainly."""
+
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import StorageError
+from cluster.storage import check_writable, list_files, open_read, read_bytes, write_whole
+
+
+def test_a_write_replaces_the_whole_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "below" / "file.bin"
+    write_whole(str(target), b"first and longer")
+    write_whole(str(target), b"second")
+    assert target.read_bytes() == b"second"
+    assert [path.name for path in target.parent.iterdir()] == ["file.bin"]
+
+
+def test_a_write_to_an_object_store_is_one_put(tmp_path: Path) -> None:
+    write_whole("memory://bucket/a/file.bin", b"content")
+    assert read_bytes("memory://bucket/a/file.bin") == b"content"
+    assert [file.path for file in list_files("memory://bucket/a", (".bin",))] == ["memory:///bucket/a/file.bin"]
+    assert open_read("memory://bucket/a/file.bin").read() == b"content"
+
+
+def test_listings_are_sorted_and_leave_out_hidden_names_and_folders(tmp_path: Path) -> None:
+    for name in ("b.parquet", "a.parquet", "_errors/x.parquet", ".tmp.parquet", "deep/c.parquet", "notes.txt"):
+        write_whole(str(tmp_path / name), b"x")
+    found = [Path(file.path).relative_to(tmp_path).as_posix() for file in list_files(str(tmp_path), (".parquet",))]
+    assert found == ["a.parquet", "b.parquet", "deep/c.parquet"]
+    one = list_files(str(tmp_path / "a.parquet"), (".parquet",))
+    assert [(Path(file.path).name, file.size) for file in one] == [("a.parquet", 1)]
+    assert len(list_files(str(tmp_path / "*.parquet"), (".parquet",))) == 2
+
+
+def test_what_is_not_there_or_not_reachable_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no such file or folder"):
+        list_files(str(tmp_path / "nothing"), (".parquet",))
+    with pytest.raises(StorageError, match="nosuch"):
+        list_files("nosuch://bucket", (".parquet",))
+    with pytest.raises(StorageError, match="cannot be read"):
+        open_read(str(tmp_path / "nothing"))
+    assert read_bytes(str(tmp_path / "nothing")) is None
+
+
+def test_an_unwritable_output_is_found_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="cannot be written"):
+        check_writable(str(tmp_path / "file" / "output"))
+    check_writable(str(tmp_path / "fine"))
+    assert list((tmp_path / "fine").iterdir()) == []

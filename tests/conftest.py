@@ -1,0 +1,150 @@
+"""What all tests share: small random models with real tokenizers, candidates made up on the spot, one Ray."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from operators.candidates import CANDIDATE_SCHEMA
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+WORDS = [
+    "how",
+    "to",
+    "water",
+    "a",
+    "cactus",
+    "in",
+    "winter",
+    "the",
+    "soil",
+    "should",
+    "dry",
+    "out",
+    "between",
+    "two",
+    "drinks",
+    "because",
+    "roots",
+    "rot",
+    "when",
+    "wet",
+    "bread",
+    "rises",
+    "as",
+    "yeast",
+    "feeds",
+    "on",
+    "sugar",
+    "and",
+    "gives",
+    "off",
+    "gas",
+    "cold",
+    "dough",
+    "slows",
+    "it",
+    "down",
+    "warm",
+    "rooms",
+    "speed",
+    "it",
+    "up",
+    "stars",
+    "shine",
+    "by",
+    "fusing",
+    "hydrogen",
+    "into",
+    "helium",
+    "what",
+    "is",
+    "a",
+    "shard",
+    "of",
+    "data",
+    "one",
+    "worker",
+    "reads",
+    "alone",
+    "naturalisation",
+]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real collections and models, where it is present."""
+    if not (SHARED / "data" / "dl20").is_dir():
+        pytest.skip(f"the real collections are not at {SHARED}")
+    return SHARED
+
+
+def write_cross_encoder(folder: Path, seed: int = 0, **config: Any) -> Path:
+    """A small random BERT cross-encoder with a WordPiece tokenizer trained on WORDS."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces = BertWordPieceTokenizer(lowercase=True)
+    pieces.train_from_iterator([" ".join(WORDS)] * 4, vocab_size=200, min_frequency=1, show_progress=False)
+    tokenizer = BertTokenizerFast(tokenizer_object=pieces._tokenizer, model_max_length=128)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(seed)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    shape |= {
+        "max_position_embeddings": 128,
+        "num_labels": 1,
+        "vocab_size": len(tokenizer),
+        "initializer_range": 0.2,
+    }
+    BertForSequenceClassification(BertConfig(**(shape | config))).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small random cross-encoder."""
+    return write_cross_encoder(tmp_path_factory.mktemp("model") / "cross-encoder")
+
+
+def sentence(random_: random.Random, longest: int = 40) -> str:
+    """Some words, of ragged length."""
+    return " ".join(random_.choices(WORDS, k=random_.randint(1, longest)))
+
+
+def rows(queries: int, depth: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Candidate rows with first-stage scores that fall."""
+    random_ = random.Random(seed)
+    return [
+        {
+            "query_id": f"q{number}",
+            "query": sentence(random_, 8),
+            "candidates": [
+                {"doc_id": f"d{number}-{place}", "text": sentence(random_), "score": float(depth - place)}
+                for place in range(depth)
+            ],
+        }
+        for number in range(queries)
+    ]
+
+
+def write_candidates(path: Path, content: list[dict[str, Any]], row_group_size: int = 4) -> Path:
+    """Write rows as one shard."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(content, schema=CANDIDATE_SCHEMA), path, row_group_size=row_group_size)
+    return path
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """One local Ray for all tests of a session."""
+    from cluster.session import session
+
+    with session(cpus=3):
+        yield

@@ -1,0 +1,54 @@
+"""`ray-rerank queries`: a TSV of queries, the same from the same seed, and clear refusals."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.command import ExitCode, execute
+
+PASSAGES = (
+    "p1\tA kiln is a furnace for firing clay. Kilns cause smoke.\n"
+    "p2\tBread rises because yeast makes gas. You can knead the dough by hand.\n"
+)
+
+
+def queries(passages: Path, output: Path, *flags: str) -> int:
+    return execute(["queries", "--passages", str(passages), "--output", str(output), *flags])
+
+
+def test_the_same_seed_writes_the_same_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "passages.tsv"
+    source.write_text(PASSAGES)
+    for name, seed in (("one", "3"), ("two", "3"), ("other", "4")):
+        assert queries(source, tmp_path / name / "q.tsv", "--count", "6", "--seed", seed) == ExitCode.DONE
+    one, two, other = ((tmp_path / name / "q.tsv").read_text() for name in ("one", "two", "other"))
+    assert one == two != other
+    lines = [line.split("\t") for line in one.splitlines()]
+    assert len(lines) == 6
+    assert {line[0].split("-")[0] for line in lines} == {"p1", "p2"}
+    assert "6 queries" in capsys.readouterr().out
+
+
+def test_fewer_queries_than_asked_for_show_in_the_exit_code(tmp_path: Path) -> None:
+    source = tmp_path / "passages.tsv"
+    source.write_text("p1\tClay kilns smoke.\n")
+    assert queries(source, tmp_path / "q.tsv", "--count", "5000") == ExitCode.DONE_WITH_ERRORS
+    assert (tmp_path / "q.tsv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"p1\tfine\nno tab here\n", "line 2: is not id<TAB>text"),
+        (b"p1\t\xff\xfe\n", "cannot be read as UTF-8"),
+        (b"", "no passages"),
+    ],
+)
+def test_a_file_that_is_no_passages_is_refused(
+    tmp_path: Path, content: bytes, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "passages.tsv"
+    source.write_bytes(content)
+    assert queries(source, tmp_path / "q.tsv") == ExitCode.REFUSED
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "q.tsv").exists()

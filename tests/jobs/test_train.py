@@ -1,0 +1,216 @@
+"""`ray-rerank train`: what it learns from, what it refuses, how it resumes, what it writes."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.command import ExitCode, execute
+
+sentence_transformers = pytest.importorskip("sentence_transformers")
+import torch  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+from tokenizers import BertWordPieceTokenizer  # noqa: E402
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+TOPICS = ("apple", "river", "engine", "violin", "winter", "castle", "pepper", "harbour")
+FILLERS = ("the", "a", "very", "old", "new", "big", "small", "red", "green", "near")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of three narrow layers with a WordPiece tokenizer trained on the test's own words."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    wordpiece = BertWordPieceTokenizer(lowercase=True)
+    wordpiece.train_from_iterator([" ".join((*TOPICS, *FILLERS))] * 10, vocab_size=300, min_frequency=1)
+    tokenizer = BertTokenizerFast(tokenizer_object=wordpiece._tokenizer, model_max_length=64)
+    torch.manual_seed(5)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        num_labels=1,
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def pairs(count: int, low: float = 0.0, high: float = 1.0) -> pa.Table:
+    """Pairs, four a query, whose label is `high` where the document names one of the first four topics."""
+    draw = np.random.default_rng(3)
+    rows = []
+    for number in range(count):
+        right = number % 2 == 0
+        topic = draw.choice(TOPICS[:4] if right else TOPICS[4:])
+        words = [*draw.choice(FILLERS, int(draw.integers(2, 12))), topic, topic]
+        rows.append(
+            {
+                "query": " ".join((FILLERS[number // 4 % 10], FILLERS[number // 40 % 10], TOPICS[number // 400])),
+                "document": " ".join(draw.permutation(words)),
+                "label": high if right else low,
+            }
+        )
+    return pa.Table.from_pylist(rows)
+
+
+def write_pairs(path: Path, table: pa.Table) -> Path:
+    pq.write_table(table, path)
+    return path
+
+
+def train(source: Path, checkpoint: Path, output: Path, *flags: str) -> int:
+    named = ["--input", str(source), "--model", str(checkpoint), "--output", str(output)]
+    return execute(["train", *named, "--threads", "1", *flags])
+
+
+QUICK = ("--epochs", "1", "--max-length", "32", "--batch-size", "16")
+
+
+def test_training_lowers_the_held_out_loss(tmp_path: Path, checkpoint: Path) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(600, low=-4.0, high=4.0))
+    flags = ("--epochs", "6", "--learning-rate", "0.003", "--max-length", "32", "--held-out", "0.2")
+    assert train(source, checkpoint, tmp_path / "model", *flags) == ExitCode.DONE
+    held_out = json.loads((tmp_path / "model" / "training.json").read_text())["held_out"]
+    assert held_out["after"]["loss"] < 0.5 * held_out["before"]["loss"]
+    assert held_out["after"]["ordered"] > max(0.9, held_out["before"]["ordered"])
+
+
+def test_the_trained_model_gives_raw_logits_under_sentence_transformers(tmp_path: Path, checkpoint: Path) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(64, low=-9.0, high=-7.0))
+    flags = ("--epochs", "20", "--learning-rate", "0.01", "--max-length", "32", "--batch-size", "16")
+    train(source, checkpoint, tmp_path / "model", *flags)
+    model = sentence_transformers.CrossEncoder(
+        str(tmp_path / "model"), local_files_only=True, model_kwargs={"use_safetensors": True}
+    )
+    assert model.num_labels == 1
+    assert model.predict([("apple red", "the apple")])[0] < -2  # a sigmoid would lie in [0, 1]
+
+
+def test_half_precision_halves_the_weights(tmp_path: Path, checkpoint: Path) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(32))
+    train(source, checkpoint, tmp_path / "model", *QUICK, "--save-precision", "fp16")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+
+
+def test_only_the_layers_asked_for_are_trained_and_frozen_embeddings_stay(tmp_path: Path, checkpoint: Path) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(64))
+    train(source, checkpoint, tmp_path / "model", *QUICK, "--layers", "0,2", "--freeze-embeddings")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    before, after = (load_file(folder / "model.safetensors") for folder in (checkpoint, tmp_path / "model"))
+    assert config["num_hidden_layers"] == 2
+    assert not any("encoder.layer.2." in name for name in after)
+    for name, tensor in after.items():
+        if ".embeddings." in name:
+            assert torch.equal(tensor, before[name])
+    name = "bert.encoder.layer.1.output.dense.weight"
+    assert not torch.equal(after[name], before[name.replace("layer.1", "layer.2")])
+
+
+def test_the_same_seed_trains_the_same_weights(tmp_path: Path, checkpoint: Path) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(64))
+    for name in ("one", "two"):
+        train(source, checkpoint, tmp_path / name, *QUICK)
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_killed_training_resumes_and_ends_as_an_uninterrupted_one(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(240))
+    flags = (*QUICK, "--epochs", "4", "--checkpoint-every", "3")
+    command = [sys.executable, "-m", "jobs", "train", "--input", str(source), "--model", str(checkpoint)]
+    command += ["--threads", "1", *flags]
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([*command, "--output", str(killed)], cwd=ROOT, env={**os.environ})
+    checkpoints = tmp_path / "killed.checkpoints"
+    deadline = time.monotonic() + 120
+    while not list(checkpoints.glob("checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "the training ended before it could be killed"
+        assert time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "model.safetensors").exists()
+
+    train(source, checkpoint, killed, *flags)
+    assert "going on from step" in capsys.readouterr().err
+    assert not checkpoints.exists()
+    train(source, checkpoint, tmp_path / "whole", *flags)
+    resumed, whole = (load_file(folder / "model.safetensors") for folder in (killed, tmp_path / "whole"))
+    for name in whole:
+        torch.testing.assert_close(resumed[name], whole[name], atol=1e-6, rtol=1e-5)
+
+
+def test_the_same_command_again_trains_nothing_and_another_setting_is_refused(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(32))
+    model = tmp_path / "model"
+    assert train(source, checkpoint, model, *QUICK) == ExitCode.DONE
+    written = (model / "model.safetensors").stat().st_mtime_ns
+    assert train(source, checkpoint, model, *QUICK) == ExitCode.DONE
+    assert train(source, checkpoint, model, *QUICK, "--learning-rate", "0.5") == ExitCode.REFUSED
+    assert "learning_rate: 5e-05 there, 0.5 now" in capsys.readouterr().err
+    assert (model / "model.safetensors").stat().st_mtime_ns == written
+    assert train(source, checkpoint, model, *QUICK, "--learning-rate", "0.001", "--overwrite") == ExitCode.DONE
+    assert (model / "model.safetensors").stat().st_mtime_ns > written
+
+
+@pytest.mark.parametrize(("low", "high", "loss"), [(0.0, 1.0, "bce"), (0.2, 0.9, "bce"), (-3.0, 1.0, "mse")])
+def test_the_loss_follows_the_labels(tmp_path: Path, checkpoint: Path, low: float, high: float, loss: str) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(32, low, high))
+    train(source, checkpoint, tmp_path / "model", *QUICK)
+    assert json.loads((tmp_path / "model" / "training.json").read_text())["settings"]["loss"] == loss
+
+
+def test_binary_cross_entropy_on_logits_is_refused(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(32, -3.0, 5.0))
+    assert train(source, checkpoint, tmp_path / "model", "--loss", "bce") == ExitCode.REFUSED
+    assert "from -3 to 5" in capsys.readouterr().err
+
+
+def test_unusable_rows_are_counted_and_left_out(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = pa.table({"query": [None, "apple"], "document": ["the apple", "a river"], "label": [1.0, math.nan]})
+    source = write_pairs(tmp_path / "pairs.parquet", pa.concat_tables([pairs(32), bad]))
+    assert train(source, checkpoint, tmp_path / "model", *QUICK) == ExitCode.DONE
+    record = json.loads((tmp_path / "model" / "training.json").read_text())
+    assert record["left_out"] == {"empty query": 1, "label is no finite number": 1}
+    assert record["pairs"] + record["held_out"]["pairs"] == 32
+    assert "1 empty query" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("faulty", ["missing", "empty", "pickled"])
+def test_a_folder_that_is_no_model_is_refused(
+    tmp_path: Path, checkpoint: Path, faulty: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(32))
+    folder = tmp_path / faulty
+    if faulty != "missing":
+        folder.mkdir()
+    if faulty == "pickled":
+        for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+            (folder / name).write_bytes((checkpoint / name).read_bytes())
+        torch.save(load_file(checkpoint / "model.safetensors"), folder / "pytorch_model.bin")
+    assert train(source, folder, tmp_path / "model", *QUICK) == ExitCode.REFUSED
+    assert str(folder) in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()

@@ -1,0 +1,99 @@
+import io
+import json
+
+import pytest
+
+from operators.collections import Entry, ids_of, passages_of, read_collection, texts_by_id
+from operators.errors import InputError
+from operators.faults import FaultLog, Reason
+
+
+def entries(data: str, name: str = "p.tsv", log: FaultLog | None = None) -> list[Entry]:
+    return list(read_collection(io.BytesIO(data.encode()), name, log or FaultLog()))
+
+
+def test_all_after_the_first_tab_is_text() -> None:
+    assert entries("1\ta\tb c\t\n") == [Entry(1, "1", "a\tb c\t")]
+
+
+def test_a_header_line_is_no_passage() -> None:
+    assert entries("id\ttext\n1\ta\n") == [Entry(2, "1", "a")]
+    assert entries("pid\tpassage\n1\ta\n") == [Entry(2, "1", "a")]
+
+
+def test_a_header_with_more_columns_is_refused_and_told_the_way_out() -> None:
+    with pytest.raises(InputError, match=r"p\.tsv, line 1: the header names id, text, title.*JSONL"):
+        entries("id\ttext\ttitle\n1\ta\tb\n")
+
+
+@pytest.mark.parametrize("key", ["_id", "id", "query_id", "doc_id"])
+def test_jsonl_ids_go_by_any_of_four_names_and_may_be_whole_numbers(key: str) -> None:
+    line = json.dumps({key: 7, "text": "a", "other": [1]})
+    assert entries(line, "p.jsonl") == [Entry(1, "7", "a")]
+
+
+def test_a_title_goes_before_the_text_as_beir_does() -> None:
+    lines = [{"_id": "1", "title": "A", "text": "b"}, {"_id": "2", "title": "", "text": "b"}]
+    lines += [{"_id": "3", "title": None, "text": "b"}, {"_id": "4", "title": "A", "text": ""}]
+    found = entries("\n".join(map(json.dumps, lines)), "corpus.jsonl.gz")
+    assert [entry.text for entry in found] == ["A b", "b", "b", "A"]
+
+
+def test_a_file_without_a_telling_name_is_known_by_its_first_line() -> None:
+    assert entries('{"id": "1", "text": "a"}', "collection") == [Entry(1, "1", "a")]
+    assert entries("1\ta", "collection") == [Entry(1, "1", "a")]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", Reason.MALFORMED),
+        ("[1]", Reason.MALFORMED),
+        ('{"text": "no id"}', Reason.MALFORMED),
+        ('{"id": true, "text": "a"}', Reason.MALFORMED),
+        ('{"id": " ", "text": "a"}', Reason.MALFORMED),
+        ('{"id": "1"}', Reason.MALFORMED),
+        ('{"id": "1", "text": null}', Reason.MALFORMED),
+        ('{"id": "1", "text": 5}', Reason.MALFORMED),
+        ('{"id": "1", "text": "\\ud800"}', Reason.NOT_UTF8),
+        ("[" * 100_000, Reason.MALFORMED),
+    ],
+)
+def test_a_bad_json_line_costs_itself_with_its_reason(line: str, reason: Reason) -> None:
+    log = FaultLog()
+    good = '{"id": "0", "text": "a"}'
+    assert entries(f"{good}\n{line}\n", "p.jsonl", log) == [Entry(1, "0", "a")]
+    assert [(fault.line, fault.reason) for fault in log.kept] == [(2, reason)]
+    assert log.table().num_rows == 1
+
+
+def test_a_tsv_line_without_a_tab_or_an_id_costs_itself() -> None:
+    log = FaultLog()
+    assert entries("1\ta\nno tab here\n\tno id\n2\tb\n", log=log) == [Entry(1, "1", "a"), Entry(4, "2", "b")]
+    assert [fault.line for fault in log.kept] == [2, 3]
+
+
+def test_only_the_passages_that_are_wanted_are_kept() -> None:
+    found = passages_of([Entry(i, str(i), f"text {i}") for i in range(100)], "p", FaultLog(), frozenset({"7", "9"}))
+    assert dict(found.row) == {"7": 0, "9": 1}
+    assert found.texts.to_pylist() == ["text 7", "text 9"]
+
+
+def test_the_first_line_of_an_id_is_kept_and_the_second_reported() -> None:
+    log = FaultLog()
+    twice = [Entry(1, "1", "a"), Entry(2, "1", "b")]
+    assert passages_of(twice, "p", log).texts.to_pylist() == ["a"]
+    assert texts_by_id(twice, "q", log) == {"1": "a"}
+    assert [(fault.file, fault.line, fault.reason) for fault in log.kept] == [
+        ("p", 2, Reason.DUPLICATE_ID),
+        ("q", 2, Reason.DUPLICATE_ID),
+    ]
+
+
+def test_an_empty_query_is_reported_and_an_empty_passage_is_not_there() -> None:
+    log = FaultLog()
+    blank = [Entry(1, "1", " \u00a0"), Entry(2, "2", "b")]
+    assert texts_by_id(blank, "q", log) == {"2": "b"}
+    assert [fault.reason for fault in log.kept] == [Reason.EMPTY_TEXT]
+    assert list(passages_of(blank, "p", FaultLog()).row) == ["2"]
+    assert ids_of(blank).to_pylist() == ["2"]

@@ -1,0 +1,124 @@
+"""Training pairs: every form they come in, what is left out of them, and how they are split."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operators.errors import InputError
+from operators.training_pairs import read_training_pairs, split_by_query
+
+ROWS = [("a kiln", "fires clay", 1.5), ("a kiln", "a loaf of bread", -3.0), ("yeast", "makes gas", 2.0)]
+
+
+def columns(document: str = "document", label: str = "label") -> pa.Table:
+    query, text, value = zip(*ROWS, strict=True)
+    return pa.table({"query": query, document: text, label: value})
+
+
+def rows(table: pa.Table) -> list[tuple[str, str, float]]:
+    return [(row["query"], row["document"], row["label"]) for row in table.to_pylist()]
+
+
+@pytest.mark.parametrize(("document", "label"), [("document", "label"), ("text", "score"), ("passage", "label")])
+def test_parquet_tsv_and_jsonl_give_the_same_pairs(tmp_path: Path, document: str, label: str) -> None:
+    pq.write_table(columns(document, label), tmp_path / "pairs.parquet")
+    lines = [f"query\t{document}\t{label}", *(f"{query}\t{text}\t{value}" for query, text, value in ROWS)]
+    (tmp_path / "pairs.tsv").write_text("\n".join(lines) + "\n")
+    objects = [json.dumps({"query": query, document: text, label: value}) for query, text, value in ROWS]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(objects))
+    for name in ("pairs.parquet", "pairs.tsv", "pairs.jsonl"):
+        assert rows(read_training_pairs(tmp_path / name).table) == ROWS
+
+
+def test_quotes_in_tsv_are_text(tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv").write_text('query\tdocument\tlabel\nthe 5" kiln\t"hot\t1\n')
+    assert rows(read_training_pairs(tmp_path / "pairs.tsv").table) == [('the 5" kiln', '"hot', 1.0)]
+
+
+def test_a_ranking_with_its_texts_gives_raw_scores_as_labels(tmp_path: Path) -> None:
+    ranking = [
+        {
+            "query_id": "1",
+            "query": "a kiln",
+            "ranking": [
+                {"doc_id": "x", "score": 1.5, "text": "fires clay"},
+                {"doc_id": "y", "score": -3.0, "text": "a loaf of bread"},
+            ],
+        },
+        {"query_id": "2", "query": "nothing", "ranking": []},
+        {"query_id": "3", "query": "yeast", "ranking": [{"doc_id": "z", "score": 2.0, "text": "makes gas"}]},
+    ]
+    pq.write_table(pa.Table.from_pylist(ranking), tmp_path / "part-0.parquet")
+    (tmp_path / "_errors").mkdir()
+    (tmp_path / "_errors" / "part-0.parquet").write_bytes(b"no pairs")
+    assert rows(read_training_pairs(tmp_path).table) == ROWS
+
+
+def test_a_ranking_without_texts_is_refused_with_the_flag_that_writes_them(tmp_path: Path) -> None:
+    ranking = [{"query": "a kiln", "ranking": [{"doc_id": "x", "score": 1.5}]}]
+    pq.write_table(pa.Table.from_pylist(ranking), tmp_path / "part-0.parquet")
+    with pytest.raises(InputError, match="--include-text"):
+        read_training_pairs(tmp_path)
+
+
+def test_unusable_rows_are_counted_by_reason(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "query": ["q", None, "  ", "q", "q", "q", "q"],
+            "document": ["d", "d", "d", "", None, "d", "d"],
+            "label": [1.0, 1.0, 1.0, 1.0, 1.0, float("nan"), None],
+        }
+    )
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    pairs = read_training_pairs(tmp_path / "pairs.parquet")
+    assert rows(pairs.table) == [("q", "d", 1.0)]
+    assert pairs.left_out == {"empty query": 2, "empty document": 2, "label is no finite number": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("pairs.tsv", "query\tlabel\na\t1\n", "no column document or text"),
+        ("pairs.tsv", "query\tdocument\tlabel\na\tb\tgood\n", "column label"),
+        ("pairs.tsv", "query\tdocument\tlabel\na\tb\tnan\n", "none of the 1 rows"),
+        ("pairs.jsonl", "{not json", "cannot be read as jsonl"),
+        ("pairs.parquet", "PAR1 cut off", "cannot be read as parquet"),
+        ("pairs.csv", "query,document,label", "are read from"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_by_name(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message) as refusal:
+        read_training_pairs(tmp_path / name)
+    assert name in str(refusal.value)
+
+
+def test_nothing_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_training_pairs(tmp_path / "absent")
+    with pytest.raises(InputError, match="holds no"):
+        read_training_pairs(tmp_path)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.floats(0.01, 0.99), st.integers(0, 5))
+def test_no_query_is_on_both_sides_and_no_pair_is_lost(owners: list[int], fraction: float, seed: int) -> None:
+    table = pa.table({"query": [f"q{owner}" for owner in owners], "row": list(range(len(owners)))})
+    if len(set(owners)) == 1:
+        with pytest.raises(InputError, match="only one query"):
+            split_by_query(table, fraction, seed)
+        return
+    training, held_out = split_by_query(table, fraction, seed)
+    assert not set(training["query"].to_pylist()) & set(held_out["query"].to_pylist())
+    assert sorted(training["row"].to_pylist() + held_out["row"].to_pylist()) == list(range(len(owners)))
+    assert training.num_rows
+    assert held_out.num_rows
+
+
+def test_nothing_is_held_out_where_nothing_is_asked() -> None:
+    training, held_out = split_by_query(columns(), 0.0, seed=0)
+    assert (training.num_rows, held_out.num_rows) == (3, 0)

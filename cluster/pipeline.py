@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cluster.errors import ClusterError
 from cluster.units import Unit
 
 Read = Callable[[Unit], bytes]
@@ -46,13 +47,17 @@ def stream(units: list[Unit], read: Read, pools: list[Pool], commit: Commit) -> 
 
     Reads and commits ask for no CPU of Ray's: actors that hold every CPU would otherwise keep them waiting
     for ever (ray-project/ray#44687).
+
+    Raises:
+        ClusterError: a stage cannot be loaded, or the cluster is lost.
     """
     import ray.data
+    import ray.exceptions
 
     rows = [{"unit": json.dumps(asdict(unit)), "payload": None, "failure": None} for unit in units]
     table = pa.Table.from_pylist(rows, schema=_SCHEMA)
     data = ray.data.from_arrow([table.slice(index, 1) for index in range(len(units))])
-    io = ray.data.TaskPoolStrategy(size=_IO_TASKS)
+    io = ray.data.TaskPoolStrategy(size=min(_IO_TASKS, len(units)))
     data = data.map_batches(_Reading(read), compute=io, num_cpus=0, **_ONE_UNIT)
     for pool in pools:
         data = data.map_batches(
@@ -64,8 +69,11 @@ def stream(units: list[Unit], read: Read, pools: list[Pool], commit: Commit) -> 
             **_ONE_UNIT,
         )
     data = data.map_batches(_Committing(commit), compute=io, num_cpus=0, **_ONE_UNIT)
-    for row in data.iter_rows():
-        yield json.loads(row["said"])
+    try:
+        for row in data.iter_rows():
+            yield json.loads(row["said"])
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"the workers stopped: {_last_line(error)}; what is committed stays") from error
 
 
 _ONE_UNIT: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
@@ -95,6 +103,12 @@ class _Committing:
     def __call__(self, batch: pa.Table) -> pa.Table:
         unit, payload, failure = _open(batch)
         return pa.table({"said": [json.dumps(self._commit(unit, payload, failure))]})
+
+
+def _last_line(error: BaseException) -> str:
+    """Ray's errors carry a remote traceback; its last line is what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def _apply(batch: pa.Table, step: Step) -> pa.Table:

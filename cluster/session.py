@@ -59,7 +59,8 @@ def _start(ray: Any, address: str | None, cpus: int | None) -> None:
 def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None and not os.environ.get("RAY_ADDRESS"):
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, runtime_env=_paths(), **quiet)
+        _share_import_path()
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     else:
         submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # the job brought its code along
         ray.init(address=address, runtime_env=None if submitted else _code(), **quiet)
@@ -80,11 +81,15 @@ def _no_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _paths() -> dict[str, Any]:
-    """Local workers import the very code that the driver runs, installed or not."""
+def _share_import_path() -> None:
+    """Local workers inherit the environment and so import the very code that the driver runs, installed or not.
+
+    A runtime_env would do it too, at the price of starting every worker process twice.
+    """
     root = str(Path(__file__).resolve().parents[1])
-    path = os.environ.get("PYTHONPATH", "")
-    return {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [root, path]))}}
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if root not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, *paths]))
 
 
 def _code() -> dict[str, Any]:

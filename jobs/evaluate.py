@@ -168,11 +168,12 @@ def _print(
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
+    console.width = max(console.width, 120)  # a table that a narrow window breaks still tells more than one cut off
     console.print(f"{config.ranking}, {len(after.query_ids)} queries", markup=False)
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("measure", no_wrap=True)
-    compared = ("first stage", "re-ranked", "difference", "95 % interval", "won/tied/lost")
+    compared = ("first\nstage", "re-ranked", "difference", "95 % interval", "won/tied/\nlost")
     for name in ("mean",) if before is None else compared:
         table.add_column(name, justify="right", no_wrap=True)
     for row, named in enumerate(measures):

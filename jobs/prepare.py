@@ -77,7 +77,7 @@ class Prepared:
     """What goes into the shards, and what the user should know of how it came about."""
 
     selections: list[Selection]
-    texts: pa.ChunkedArray
+    texts: pa.Array
     notes: list[str]
 
 
@@ -209,7 +209,7 @@ def _from_files(sources: Separate, config: Config, faults: FaultLog) -> Prepared
         if not doc_ids:
             raise InputError(f"{sources.passages}: holds no passage")
         run = bm25_run(queries, doc_ids, passages.texts, config.bm25 or 0, sources.queries, faults)
-        pool = pa.chunked_array([pa.array(doc_ids, pa.string())])
+        pool = pa.array(doc_ids, pa.large_string())
         drawn = draw_random(run, pool, config.random, config.seed) if config.random else {}
     first_stage = sources.run or "BM25"
     found = select(run, queries, passages.row, first_stage, sources.passages, faults)
@@ -239,7 +239,10 @@ def _queries(path: str, qrels: str | None, notes: list[str], faults: FaultSink) 
     kept = {query_id: text for query_id, text in queries.items() if query_id in judged}
     if not kept:
         raise InputError(f"none of the queries of {path} is judged in {qrels}")
-    notes.append(f"{len(kept)} of {len(queries)} queries are judged in {qrels}; the others are left out")
+    if len(kept) < len(queries):
+        notes.append(f"{len(kept)} of {len(queries)} queries are judged in {qrels}; the others are left out")
+    else:
+        notes.append(f"all {len(queries)} queries are judged in {qrels}")
     if without := len(judged) - len(kept):
         notes.append(f"{without} queries are judged in {qrels} but have no text in {path}")
     return kept
@@ -255,7 +258,7 @@ def _passages(path: str, faults: FaultSink, wanted: frozenset[str] | None = None
         return passages_of(_entries(stream, path, faults), path, faults, wanted)
 
 
-def _pool(path: str) -> pa.ChunkedArray:
+def _pool(path: str) -> pa.Array:
     with storage.open_read(path) as stream:
         return ids_of(_entries(stream, path, FaultLog()))  # `_passages` reads again and reports the faults
 
@@ -280,7 +283,7 @@ def _report(output: str, summary: dict[str, Any]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name in ("queries", "candidates", "passages", "shards"):
         value = summary[name]

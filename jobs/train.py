@@ -51,11 +51,11 @@ def run(config: Config) -> int:
     pairs = read_training_pairs(config.input)
     plan = _plan(config, pairs.table)
     settings = _settings(config, plan, pairs.table)
-    if _finished(config, settings):
+    checkpoints = config.checkpoints or config.output.with_name(config.output.name + ".checkpoints")
+    if _finished(config, settings, checkpoints):
         print(f"{config.output}: already trained with these settings; --overwrite trains it again")
         return ExitCode.DONE
     training, held_out = split_by_query(pairs.table, config.held_out, config.seed)
-    checkpoints = _checkpoints(config, settings)
 
     from operators import cross_encoder_training as cross_encoder
 
@@ -69,6 +69,7 @@ def run(config: Config) -> int:
     before = cross_encoder.held_out_agreement(trainee, held_out, plan) if held_out.num_rows else None
     seconds = cross_encoder.fit(trainee, training, plan, checkpoints, config.checkpoint_every)
     after = cross_encoder.held_out_agreement(trainee, held_out, plan) if held_out.num_rows else None
+    (config.output / RECORD).unlink(missing_ok=True)
     cross_encoder.save_cross_encoder(trainee, config.output, config.save_precision, config.max_length)
 
     record = {
@@ -134,39 +135,31 @@ def _settings(config: Config, plan: Any, pairs: pa.Table) -> dict[str, Any]:
     return json.loads(json.dumps(decided))  # type: ignore[no-any-return]
 
 
-def _finished(config: Config, settings: Mapping[str, Any]) -> bool:
-    """Whether the output holds this very training; refuse an output that holds something else.
+def _finished(config: Config, settings: Mapping[str, Any], checkpoints: Path) -> bool:
+    """Whether the output holds this very training, finished; else whether it may be written to.
 
     Raises:
-        InputError: the output holds another model, and `overwrite` is not set.
+        InputError: the output holds something else and `overwrite` is not set, or the checkpoints are those
+            of a training with other settings.
     """
-    if config.overwrite or not config.output.exists() or not any(config.output.iterdir()):
+    marked = _read_json(checkpoints / RECORD)
+    if marked is not None and marked != settings:
+        raise InputError(
+            f"{checkpoints}: holds an unfinished training with other settings "
+            f"({_difference(marked, settings)}); delete it, or go on with the settings it began with"
+        )
+    empty = not config.output.exists() or not any(config.output.iterdir())
+    if empty or marked is not None or config.overwrite:
         return False
     record = _read_json(config.output / RECORD)
     if record is None:
-        raise InputError(f"{config.output}: holds files that are no finished training; name another, or --overwrite")
+        raise InputError(f"{config.output}: holds no finished training; name another output, or --overwrite")
     if record.get("settings") == settings:
         return True
     raise InputError(
         f"{config.output}: holds a model trained otherwise "
         f"({_difference(record.get('settings') or {}, settings)}); name another output, or --overwrite"
     )
-
-
-def _checkpoints(config: Config, settings: Mapping[str, Any]) -> Path:
-    """The folder of this training's checkpoints.
-
-    Raises:
-        InputError: it holds those of a training with other settings.
-    """
-    folder = config.checkpoints or config.output.with_name(config.output.name + ".checkpoints")
-    marked = _read_json(folder / RECORD)
-    if marked is not None and marked != settings:
-        raise InputError(
-            f"{folder}: holds an unfinished training with other settings ({_difference(marked, settings)}); "
-            "delete it, or go on with the settings it began with"
-        )
-    return folder
 
 
 def _claim(output: Path, checkpoints: Path, settings: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ _BLOCK = 4096  # texts turned into Python strings at a time
 def bm25_run(
     queries: Mapping[str, str],
     doc_ids: Sequence[str],
-    texts: pa.ChunkedArray,
+    texts: pa.Array,
     depth: int,
     name: str,
     faults: FaultSink,

@@ -285,9 +285,10 @@ def query_starts(query_id: pa.Array) -> np.ndarray:
     """bool of n: where flat rows begin another query; nulls next to each other count as one query."""
     if len(query_id) == 0:
         return np.zeros(0, dtype=bool)
-    filled = pc.fill_null(query_id, "\0")
-    changes = pc.not_equal(filled[1:], filled[:-1]).to_numpy(zero_copy_only=False)
-    return np.concatenate([[True], changes.astype(bool)])
+    codes = query_id.dictionary_encode().indices if not pa.types.is_dictionary(query_id.type) else query_id.indices
+    filled = codes.fill_null(-1).to_numpy(zero_copy_only=False)
+    changes = filled[1:] != filled[:-1]
+    return np.concatenate([[True], changes])
 
 
 def _strings(array: pa.Array) -> tuple[pa.Array, np.ndarray]:

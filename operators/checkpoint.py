@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
+from safetensors import SafetensorError, safe_open
 
 from operators.errors import ModelError
 
@@ -62,6 +63,12 @@ def find_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
         pickled = [path.name for path in sorted(folder.iterdir()) if path.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
         hint = f"; {', '.join(pickled)} is pickle and not read, convert it to safetensors" if pickled else ""
         raise ModelError(f"{model}: holds no *.safetensors{hint}")
+    for weights in folder.glob("*.safetensors"):
+        try:
+            with safe_open(weights, framework="np"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{weights}: not a whole safetensors file: {error}") from None
     if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file():
         raise ModelError(f"{model}: holds no tokenizer (tokenizer.json)")
     return Checkpoint(folder, config, _content(folder))

@@ -37,7 +37,7 @@ class Passages:
     """
 
     row: Mapping[str, int]
-    texts: pa.ChunkedArray
+    texts: pa.Array
 
 
 def read_collection(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[Entry]:
@@ -98,21 +98,21 @@ def passages_of(
                 chunks.append(pa.array(pending, pa.large_string()))
                 pending = []
     chunks.append(pa.array(pending, pa.large_string()))
-    return Passages(row, pa.chunked_array(chunks))
+    return Passages(row, pa.concat_arrays(chunks))
 
 
-def ids_of(entries: Iterable[Entry]) -> pa.ChunkedArray:
-    """The ids of all entries that have a text (string, in file order), in Arrow memory."""
+def ids_of(entries: Iterable[Entry]) -> pa.Array:
+    """The ids of all entries that have a text (large_string, in file order), in Arrow memory."""
     chunks: list[pa.Array] = []
     pending: list[str] = []
     for entry in entries:
         if entry.text.strip():
             pending.append(entry.id)
             if len(pending) == _CHUNK:
-                chunks.append(pa.array(pending, pa.string()))
+                chunks.append(pa.array(pending, pa.large_string()))
                 pending = []
-    chunks.append(pa.array(pending, pa.string()))
-    return pa.chunked_array(chunks)
+    chunks.append(pa.array(pending, pa.large_string()))
+    return pa.concat_arrays(chunks)
 
 
 def json_object(text: str) -> dict[str, Any]:

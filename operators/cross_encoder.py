@@ -107,8 +107,9 @@ class CrossEncoder:
         folder = str(config.checkpoint().folder)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
-            model = AutoModelForSequenceClassification.from_pretrained(
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
                 folder,
+                output_loading_info=True,
                 dtype=self._dtype,
                 attn_implementation="sdpa",
                 use_safetensors=True,
@@ -118,6 +119,9 @@ class CrossEncoder:
             if is_out_of_memory(error):
                 raise
             raise ModelError(f"{config.model}: cannot be loaded: {error}") from error
+        if loading["missing_keys"]:
+            missing = ", ".join(sorted(loading["missing_keys"])[:3])
+            raise ModelError(f"{config.model}: its weights lack {missing}; it would score at random")
         self._model = model.to(self._device).eval()
         self._takes_segments = "token_type_ids" in self._tokenizer.model_input_names
         self._layout = layout_of(self._tokenizer)

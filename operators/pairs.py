@@ -40,7 +40,7 @@ class GroupedPairs:
     """Candidates by query, in order of the queries' first appearance, and the texts that they refer to."""
 
     selections: list[Selection]
-    texts: pa.ChunkedArray
+    texts: pa.Array
 
 
 def read_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.Table]:
@@ -135,7 +135,7 @@ def group_pairs(tables: Iterable[pa.Table], depth: int | None, faults: FaultSink
         doc_ids = [doc_names[docs[row]] for row in rows]
         query = query_texts[query_of[query_id]]
         selections.append(Selection(query_names[query_id], query, doc_ids, rows, scores[rows]))
-    return GroupedPairs(selections, table["text"])
+    return GroupedPairs(selections, pa.concat_arrays(table["text"].chunks))
 
 
 def _coded(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:

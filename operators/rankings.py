@@ -1,6 +1,6 @@
 """Rankings out of Parquet: what rerank wrote, or candidate shards, as runs that can be measured."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,8 +61,12 @@ def read_rankings(tables: Iterable[tuple[str, pa.Table]]) -> Rankings:
     origin: dict[str, str] = {}
     for file, table in tables:
         column = ranking_column(table.schema, file)
-        query_ids = table["query_id"].cast(pa.string()).to_pylist()
-        for query_id, content in zip(query_ids, _members(table[column]), strict=True):
+        try:
+            query_ids = table["query_id"].cast(pa.string()).to_pylist()
+            contents = list(_members(table[column]))
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            raise InputError(f"{file}: its query_id or {column} cannot be read: {error}") from None
+        for query_id, content in zip(query_ids, contents, strict=True):
             if query_id is None:
                 raise InputError(f"{file}: a query_id is null")
             if query_id in origin:
@@ -74,7 +78,7 @@ def read_rankings(tables: Iterable[tuple[str, pa.Table]]) -> Rankings:
     return rankings
 
 
-def _members(column: pa.ChunkedArray) -> Iterable[dict[str, Any]]:
+def _members(column: pa.ChunkedArray) -> Iterator[dict[str, Any]]:
     """Each row's list as columns: doc_id as Python strings, the numbers as numpy."""
     for chunk in column.chunks:
         structs = chunk.flatten()

@@ -87,7 +87,7 @@ def select(
             yield Selection(query_id, queries[query_id], doc_ids, rows[kept], ranked.scores[kept].astype(np.float32))
 
 
-def draw_random(run: Run, pool: pa.ChunkedArray, count: int, seed: int) -> Run:
+def draw_random(run: Run, pool: pa.Array, count: int, seed: int) -> Run:
     """Draw for each query `count` passages of `pool` that are not among its candidates, without scores.
 
     A query's draw depends on the seed, its query_id, its candidates and the pool, not on other queries. Fewer
@@ -113,7 +113,7 @@ def append(selections: Iterable[Selection], more: Iterable[Selection]) -> Iterat
             )
 
 
-def _drawn(query_id: str, ranked: RankedList, pool: pa.ChunkedArray, count: int, seed: int) -> RankedList:
+def _drawn(query_id: str, ranked: RankedList, pool: pa.Array, count: int, seed: int) -> RankedList:
     draw = np.random.default_rng([seed, xxhash.xxh3_64_intdigest(query_id.encode())])
     ahead = min(len(pool), count + len(ranked.doc_ids))
     rows = draw.choice(len(pool), size=ahead, replace=False)

@@ -25,7 +25,7 @@ def shard_name(index: int, count: int) -> str:
     return f"candidates-{index:05d}-of-{count:05d}.parquet"
 
 
-def shard_bytes(selections: Sequence[Selection], texts: pa.ChunkedArray) -> bytes:
+def shard_bytes(selections: Sequence[Selection], texts: pa.Array) -> bytes:
     """One shard: CANDIDATE_SCHEMA, zstd; a row group ends at 256 queries, 2,048 candidates or 64 MiB."""
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, CANDIDATE_SCHEMA, compression="zstd") as writer:
@@ -34,13 +34,13 @@ def shard_bytes(selections: Sequence[Selection], texts: pa.ChunkedArray) -> byte
     return sink.getvalue()
 
 
-def row_groups(selections: Sequence[Selection], texts: pa.ChunkedArray) -> Iterator[list[Selection]]:
+def row_groups(selections: Sequence[Selection], texts: pa.Array) -> Iterator[list[Selection]]:
     """Cut queries into row groups, never a query across two; each holds at least one."""
     group: list[Selection] = []
     candidates = size = 0
+    length = pc.binary_length(texts).to_numpy(zero_copy_only=False)
     for selection in selections:
-        taken = texts.take(pa.array(selection.rows))
-        more = int(pc.sum(pc.binary_length(taken)).as_py() or 0)
+        more = int(length[selection.rows].sum())
         full = len(group) >= GROUP_QUERIES or candidates >= GROUP_CANDIDATES or size + more > GROUP_BYTES
         if group and full:
             yield group
@@ -52,12 +52,12 @@ def row_groups(selections: Sequence[Selection], texts: pa.ChunkedArray) -> Itera
         yield group
 
 
-def candidate_table(selections: Sequence[Selection], texts: pa.ChunkedArray) -> pa.Table:
+def candidate_table(selections: Sequence[Selection], texts: pa.Array) -> pa.Table:
     """Selections and their texts as one table of CANDIDATE_SCHEMA; a score that is NaN becomes null."""
     rows = np.concatenate([selection.rows for selection in selections])
     scores = np.concatenate([selection.scores for selection in selections])
     offsets = np.cumsum([0, *(len(selection.rows) for selection in selections)])
-    taken = texts.take(pa.array(rows)).cast(pa.string()).combine_chunks()
+    taken = texts.take(pa.array(rows)).cast(pa.string())
     doc_ids = [doc_id for selection in selections for doc_id in selection.doc_ids]
     candidates = pa.StructArray.from_arrays(
         [pa.array(doc_ids, pa.string()), taken, pa.array(scores, pa.float32(), mask=np.isnan(scores))],

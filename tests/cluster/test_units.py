@@ -48,7 +48,9 @@ def test_units_of_nested_rows_cover_each_row_once(
     assert units == plan_by_rows(shards(folder), "candidates", target)
     for unit in units:
         table = read_rows(unit, ["query_id", "candidates"])
-        expected = pq.read_table(unit.file, columns=["query_id", "candidates"]).slice(unit.start, unit.stop - unit.start)
+        expected = pq.read_table(unit.file, columns=["query_id", "candidates"]).slice(
+            unit.start, unit.stop - unit.start
+        )
         assert table.to_pylist() == expected.to_pylist()
         depth = pc.max(pc.list_value_length(expected["candidates"])).as_py()
         assert table.num_rows == 1 or unit.items <= max(2 * target, target + depth)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -137,7 +136,7 @@ def test_a_killed_training_resumes_and_ends_as_an_uninterrupted_one(
     command = [sys.executable, "-m", "jobs", "train", "--input", str(source), "--model", str(checkpoint)]
     command += ["--threads", "1", *flags]
     killed = tmp_path / "killed"
-    process = subprocess.Popen([*command, "--output", str(killed)], cwd=ROOT, env={**os.environ})
+    process = subprocess.Popen([*command, "--output", str(killed)], cwd=ROOT)
     checkpoints = tmp_path / "killed.checkpoints"
     deadline = time.monotonic() + 120
     while not list(checkpoints.glob("checkpoint-*/trainer_state.json")):
@@ -155,6 +154,19 @@ def test_a_killed_training_resumes_and_ends_as_an_uninterrupted_one(
     resumed, whole = (load_file(folder / "model.safetensors") for folder in (killed, tmp_path / "whole"))
     for name in whole:
         torch.testing.assert_close(resumed[name], whole[name], atol=1e-6, rtol=1e-5)
+
+
+def test_a_training_killed_while_it_saves_goes_on(tmp_path: Path, checkpoint: Path) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(32))
+    model = tmp_path / "model"
+    train(source, checkpoint, model, *QUICK)
+    settings = json.loads((model / "training.json").read_text())["settings"]
+    (model / "training.json").unlink()  # the record is written last
+    assert train(source, checkpoint, model, *QUICK) == ExitCode.REFUSED
+    (tmp_path / "model.checkpoints").mkdir()
+    (tmp_path / "model.checkpoints" / "training.json").write_text(json.dumps(settings))
+    assert train(source, checkpoint, model, *QUICK) == ExitCode.DONE
+    assert json.loads((model / "training.json").read_text())["settings"] == settings
 
 
 def test_the_same_command_again_trains_nothing_and_another_setting_is_refused(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.bm25 import B, K1, bm25_run, top
+from operators.bm25 import K1, B, bm25_run, top
 from operators.errors import InputError
 from operators.faults import FaultLog, Reason
 from operators.runs import Run
@@ -16,7 +16,7 @@ TEXTS = ["a red fox", "of the", "fox fox blue", "red fox", "", "green"]
 
 def search(queries: dict[str, str], depth: int = 10, log: FaultLog | None = None) -> Run:
     ids = [f"d{number}" for number in range(len(TEXTS))]
-    return bm25_run(queries, ids, pa.chunked_array([TEXTS], pa.large_string()), depth, "q.tsv", log or FaultLog())
+    return bm25_run(queries, ids, pa.array(TEXTS, pa.large_string()), depth, "q.tsv", log or FaultLog())
 
 
 def test_scores_are_lucenes_bm25() -> None:
@@ -50,7 +50,7 @@ def test_a_query_without_a_hit_is_reported(query: str) -> None:
 
 def test_a_corpus_without_a_word_is_refused() -> None:
     with pytest.raises(InputError, match="no passage holds a word"):
-        bm25_run({"q": "x"}, ["d"], pa.chunked_array([["?"]], pa.large_string()), 5, "q.tsv", FaultLog())
+        bm25_run({"q": "x"}, ["d"], pa.array(["?"], pa.large_string()), 5, "q.tsv", FaultLog())
 
 
 @given(st.lists(st.integers(0, 4), max_size=60), st.integers(1, 70))

@@ -154,8 +154,10 @@ def test_queries_and_candidates_are_ranked_or_in_the_error_table(rows: list[dict
 
 def lone_null_ids(faults: pa.Table) -> int:
     """Candidate faults whose doc_id is itself what is missing."""
-    return sum(reason.startswith("the doc_id") and "twice" not in reason and doc_id is None
-               for reason, doc_id in zip(faults["reason"].to_pylist(), faults["doc_id"].to_pylist(), strict=True))
+    return sum(
+        reason.startswith("the doc_id") and "twice" not in reason and doc_id is None
+        for reason, doc_id in zip(faults["reason"].to_pylist(), faults["doc_id"].to_pylist(), strict=True)
+    )
 
 
 STRUCT = pa.struct([("doc_id", pa.string()), ("text", pa.string())])
@@ -167,10 +169,17 @@ STRUCT = pa.struct([("doc_id", pa.string()), ("text", pa.string())])
         ([("query_id", pa.string()), ("query", pa.string())], "no column 'doc_id'"),
         ([("query_id", pa.string()), ("candidates", pa.list_(STRUCT))], "no column 'query'"),
         ([("query_id", pa.string()), ("query", pa.int64()), ("candidates", pa.list_(STRUCT))], "'query' is int64"),
-        ([("query_id", pa.float64()), ("query", pa.string()), ("candidates", pa.list_(STRUCT))], "'query_id' is double"),
+        (
+            [("query_id", pa.float64()), ("query", pa.string()), ("candidates", pa.list_(STRUCT))],
+            "'query_id' is double",
+        ),
         ([("query_id", pa.string()), ("query", pa.string()), ("candidates", pa.string())], "'candidates' is string"),
         (
-            [("query_id", pa.string()), ("query", pa.string()), ("candidates", pa.list_(pa.struct([("id", pa.string())])))],
+            [
+                ("query_id", pa.string()),
+                ("query", pa.string()),
+                ("candidates", pa.list_(pa.struct([("id", pa.string())]))),
+            ],
             "no column 'candidates.doc_id'",
         ),
     ],

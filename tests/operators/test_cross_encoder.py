@@ -105,6 +105,9 @@ def damage(folder: Path, what: str) -> None:
         (folder / "config.json").unlink()
     elif what == "no weights":
         (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    elif what == "half the weights":
+        weights = folder / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     elif what == "no tokenizer":
         (folder / "tokenizer.json").unlink()
         (folder / "tokenizer_config.json").unlink()
@@ -122,6 +125,7 @@ def damage(folder: Path, what: str) -> None:
     [
         ("no config", "config.json"),
         ("no weights", "pytorch_model.bin is pickle"),
+        ("half the weights", "not a whole safetensors file"),
         ("no tokenizer", "tokenizer"),
         ("two labels", "with 2"),
         ("an encoder", "BertModel"),
@@ -132,6 +136,16 @@ def test_what_is_no_cross_encoder_is_refused_before_loading(tmp_path: Path, what
     damage(folder, what)
     with pytest.raises(ModelError, match=told):
         CrossEncoderConfig(model=str(folder)).identity()
+
+
+def test_weights_without_a_head_are_refused_rather_than_drawn_at_random(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = write_cross_encoder(tmp_path / "model") / "model.safetensors"
+    tensors = {name: tensor for name, tensor in load_file(weights).items() if not name.startswith("classifier")}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="lack classifier"):
+        CrossEncoderConfig(model=str(tmp_path / "model")).load()
 
 
 def test_a_model_that_is_nowhere_is_refused() -> None:

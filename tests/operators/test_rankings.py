@@ -75,10 +75,18 @@ def test_a_ranking_that_contradicts_itself_is_refused(places: list[tuple[Any, ..
 def test_a_table_of_another_shape_is_refused_with_its_columns() -> None:
     with pytest.raises(InputError, match="it has the columns query_id, text"):
         read(pa.table({"query_id": ["q"], "text": ["x"]}))
-    with pytest.raises(InputError, match="column ranking is list<.*it has no rank"):
+    with pytest.raises(InputError, match=r"column ranking is list<.*it has no rank"):
         read(pa.table({"query_id": ["q"], "ranking": [[{"doc_id": "a"}]]}))
     with pytest.raises(InputError, match="column ranking is string"):
         read(pa.table({"query_id": ["q"], "ranking": ["a"]}))
+
+
+def test_ids_that_are_not_utf8_and_ranks_that_are_no_numbers_are_refused() -> None:
+    broken = pa.StringArray.from_buffers(1, pa.array([0, 1], pa.int32()).buffers()[1], pa.py_buffer(b"\xff"))
+    with pytest.raises(InputError, match=r"part-0\.parquet: its query_id or candidates cannot be read"):
+        read(pa.table({"query_id": broken, "candidates": [[{"doc_id": "a"}]]}))
+    with pytest.raises(InputError, match=r"part-0\.parquet: its query_id or ranking cannot be read"):
+        read(pa.table({"query_id": ["q"], "ranking": [[{"doc_id": "a", "rank": "first"}]]}))
 
 
 def test_a_null_query_id_and_an_empty_ranking_are_refused() -> None:

@@ -45,7 +45,7 @@ def test_a_query_without_text_is_one_fault_at_its_first_line() -> None:
 
 
 def test_a_run_of_another_collection_is_refused_with_ids_of_both() -> None:
-    with pytest.raises(InputError, match="none of the 1 query ids of run is in queries: .*'q1'.*'other'"):
+    with pytest.raises(InputError, match=r"none of the 1 query ids of run is in queries: .*'q1'.*'other'"):
         known_queries({"q1": ranked("a")}, {"other": "x"}, None, "run", "queries", FaultLog())
 
 
@@ -57,7 +57,7 @@ def test_only_documents_within_the_depth_are_looked_for() -> None:
     assert not log.counts
 
 
-POOL = pa.chunked_array([[f"d{number}" for number in range(50)]])
+POOL = pa.array([f"d{number}" for number in range(50)])
 
 
 @given(st.integers(0, 60), st.integers(0, 2**32), st.integers(0, 50))

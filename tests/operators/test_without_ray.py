@@ -23,7 +23,9 @@ def test_every_operator_imports_where_ray_cannot_be_imported() -> None:
     names = [f"operators.{module.name}" for module in pkgutil.iter_modules(operators.__path__)]
     assert "operators.cross_encoder" in names
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *names], cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *names], cwd=root, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

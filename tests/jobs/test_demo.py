@@ -1,0 +1,45 @@
+"""The starter collection is whole and honest, and the demo shows what re-ranking gains on it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.command import ExitCode, execute
+from jobs.demo import STARTER
+from operators.judgements import read_qrels
+
+
+def lines(name: str) -> dict[str, str]:
+    found = dict(line.split("\t", 1) for line in (STARTER / name).read_text(encoding="utf-8").splitlines())
+    assert len(found) == len((STARTER / name).read_text(encoding="utf-8").splitlines()), "an id stands twice"
+    return found
+
+
+def test_the_starter_collection_has_what_its_readme_says() -> None:
+    passages, queries = lines("passages.tsv"), lines("queries.tsv")
+    assert len(passages) >= 300 and len(queries) >= 50
+    assert all(30 <= len(text.split()) <= 80 for text in passages.values())
+    assert len(set(passages.values())) == len(passages)
+    with (STARTER / "qrels.txt").open("rb") as stream:
+        qrels = read_qrels(stream, "qrels.txt")
+    assert set(qrels) == set(queries)
+    for grades in qrels.values():
+        assert set(grades) <= set(passages)
+        assert set(grades.values()) <= {0, 1, 2}
+        assert 2 in grades.values()
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_the_demo_judges_its_whole_pool_and_beats_bm25(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert execute(["demo", "--output", str(tmp_path / "demo")]) == ExitCode.DONE
+    told = capfd.readouterr().out
+    metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text())
+    assert metrics["MRR@10"]["reranked"] > metrics["MRR@10"]["first_stage"]
+    assert metrics["nDCG@10"]["interval"][0] > 0, "the gain in nDCG@10 could be chance"
+    assert told.count("first answer at") == 5
+    judged = str(STARTER / "qrels.txt")
+    output = str(tmp_path / "judged.json")
+    arguments = ["--ranking", str(tmp_path / "demo" / "reranked"), "--qrels", judged, "--json", output]
+    assert execute(["evaluate", *arguments, "--measures", "Judged@50"]) == ExitCode.DONE
+    assert json.loads(Path(output).read_text())["Judged@50"]["reranked"] == 1.0

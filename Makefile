@@ -29,6 +29,11 @@ bench: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python tests/benchmarks/scoring_speed.py
 	PYTHONPATH=. $(BIN)/python tests/benchmarks/streaming_memory.py
 
+# The recipe is in README, "The model that ships inside".
+model: $(VENV)/.dev
+	test -f $(PASSAGES) && test -d $(TEACHER) || { echo "make model: needs PASSAGES and TEACHER, see README"; exit 1; }
+	@echo MODEL_RECIPE
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 

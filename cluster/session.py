@@ -53,7 +53,12 @@ def _start(ray: Any, address: str | None, cpus: int | None) -> None:
         with _no_stderr():
             _connect(ray, address, cpus)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"Ray at {address or 'this machine'} cannot be reached: {error}") from None
+        hint = (
+            "; a cluster that asks for a token is reached with RAY_AUTH_MODE=token and the token in ~/.ray/auth_token"
+            if address and os.environ.get("RAY_AUTH_MODE") != "token"
+            else ""
+        )
+        raise ClusterError(f"Ray at {address or 'this machine'} cannot be reached: {error}{hint}") from None
 
 
 def _connect(ray: Any, address: str | None, cpus: int | None) -> None:

@@ -38,7 +38,7 @@ def run(config: Config) -> int:
     queries, passages = str(STARTER / "queries.tsv"), str(STARTER / "passages.tsv")
     print("1. candidates by BM25\n")
     candidates = str(folder / "candidates")
-    asked = prepare.Config(queries=queries, passages=passages, bm25=config.depth, output=candidates, overwrite=True)
+    asked = prepare.Config(queries=queries, passages=passages, bm25=config.depth, output=candidates)
     done = prepare.run(asked)
     if done != ExitCode.DONE:
         raise InputError(f"the starter collection at {STARTER} did not prepare cleanly")

@@ -93,6 +93,12 @@ def finish(claim: Claim, faults: pa.Table, summary: dict[str, Any]) -> None:
     _write_manifest(claim, {"complete": True, **summary})
 
 
+def is_unfinished(folder: str) -> bool:
+    """Whether a prepare began in this folder and did not end: its shards are not all there yet."""
+    system, path = storage.filesystem(folder)
+    return bool(system.isdir(path)) and _manifest(folder).get("complete") is False
+
+
 def _manifest(output: str) -> dict[str, Any]:
     """The manifest, or nothing where there is none that can be read."""
     data = storage.read_bytes(storage.join(output, MANIFEST))

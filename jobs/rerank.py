@@ -26,6 +26,7 @@ from jobs.rerank_plan import (
     read_input,
 )
 from jobs.rerank_steps import CommitUnit, LoadStage, ReadUnit
+from jobs.run_file import write_run_file
 from jobs.run_state import print_state, run_state
 from operators.candidates import Columns
 from operators.scorers import ScorerConfig
@@ -55,6 +56,7 @@ class Config(JobConfig):
     columns: Columns = Columns()
     pass_through: tuple[str, ...] = Field((), description="input columns to copy into the ranking")
     include_text: bool = Field(False, description="write query and passage text into the ranking")
+    trec_run: str | None = Field(None, description="also write the ranking to this TREC run file")
     unit_pairs: int | None = Field(
         None,
         ge=1,
@@ -139,6 +141,8 @@ def _report(config: Config, output: Output, given: Input, skipped: int, started:
         "config": json.loads(config.model_dump_json()),
     }
     write_whole(output.run("report.json"), json.dumps(state.as_dict() | facts, indent=2).encode())
+    if config.trec_run:
+        write_run_file(output, config.trec_run)
     print_state(state, f"{output.uri} in {facts['seconds']:.1f} s", skipped=skipped)
     for reason in given.bad_files:
         print(f"left out: {reason}")

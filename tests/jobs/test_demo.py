@@ -43,3 +43,4 @@ def test_the_demo_judges_its_whole_pool_and_beats_bm25(tmp_path: Path, capfd: py
     arguments = ["--ranking", str(tmp_path / "demo" / "reranked"), "--qrels", judged, "--json", output]
     assert execute(["evaluate", *arguments, "--measures", "Judged@50"]) == ExitCode.DONE
     assert json.loads(Path(output).read_text())["Judged@50"]["reranked"] == 1.0
+    assert execute(["demo", "--output", str(tmp_path / "demo")]) == ExitCode.DONE, "a second demo is the first again"

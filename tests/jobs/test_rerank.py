@@ -288,3 +288,23 @@ def test_a_unit_with_damaged_pages_fails_alone_and_the_next_run_tries_it_again(
     assert len(ranking(tmp_path / "out")) == 2
     assert execute(["inspect", str(tmp_path / "out")]) == ExitCode.DONE_WITH_ERRORS
     assert execute(["rerank", path]) == ExitCode.DONE_WITH_ERRORS
+
+
+def test_a_trec_run_holds_the_ranking_in_an_order_that_trec_eval_keeps(tmp_path: Path, cross_encoder: Path) -> None:
+    write_candidates(tmp_path / "in" / "a.parquet", rows(3, 4))
+    run_file = tmp_path / "run.trec"
+    assert execute(["rerank", str(job(tmp_path, cross_encoder)), "--trec-run", str(run_file)]) == ExitCode.DONE
+    lines = [line.split() for line in run_file.read_text().splitlines()]
+    found: dict[str, list[str]] = {}
+    for query_id, _, doc_id, _, _, _ in sorted(lines, key=lambda line: (line[0], -float(line[4]))):
+        found.setdefault(query_id, []).append(doc_id)
+    assert found == {query: [c["doc_id"] for c in ranked] for query, ranked in ranking(tmp_path / "out").items()}
+
+
+def test_the_shards_of_a_prepare_that_did_not_finish_are_not_taken(
+    tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_candidates(tmp_path / "in" / "a.parquet", rows(2, 2))
+    (tmp_path / "in" / "_prepare.json").write_text('{"complete": false}')
+    assert execute(["rerank", str(job(tmp_path, cross_encoder))]) == ExitCode.REFUSED
+    assert "has not finished" in capfd.readouterr().err

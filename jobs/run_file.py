@@ -1,0 +1,25 @@
+"""Write a finished ranking as one TREC run file, part by part."""
+
+import io
+
+import pyarrow.parquet as pq
+
+from cluster.output import Output, done_markers
+from cluster.storage import filesystem, open_read
+from cluster.units import load_plan
+from operators.run_export import run_lines
+
+
+def write_run_file(output: Output, target: str) -> None:
+    """Write the done units of an output, in input order.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    done = done_markers(output)
+    system, path = filesystem(target)
+    with system.open(path, "wb") as sink:
+        for unit in load_plan(output.run("plan.parquet")):
+            if unit.name in done:
+                with open_read(output.part(unit)) as part:
+                    sink.write(run_lines(pq.read_table(io.BytesIO(part.read()))).encode())

@@ -6,9 +6,36 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 _LOG_EVERY_S = 15.0
+
+
+class _Count:
+    """What has come back so far. The rate counts from the first unit on: actors take a while to load."""
+
+    def __init__(self, units: int, pairs_left: int) -> None:
+        self.units = units
+        self._pairs_left = pairs_left
+        self._faults = self._failed = self._pairs = 0
+        self._since: float | None = None
+
+    def add(self, said: dict[str, Any]) -> str:
+        """Take in a commit's marker, or the description of a failed unit; what there is to tell."""
+        self.units += 1
+        self._faults += said.get("faults", 0)
+        self._failed += "reason" in said
+        self._pairs_left -= said.get("pairs", 0)
+        text = ""
+        if self._since is None:
+            self._since = time.perf_counter()
+        else:
+            self._pairs += said.get("pairs", 0)
+            rate = self._pairs / max(time.perf_counter() - self._since, 1e-9)
+            left = max(self._pairs_left, 0) / rate if rate else 0
+            text = f", {rate:.0f} pairs/s, {left:.0f} s left"
+        text += f", {self._faults} error rows" if self._faults else ""
+        return text + (f", {self._failed} units failed" if self._failed else "")
 
 
 @contextmanager
@@ -23,47 +50,26 @@ def progress(total: int, done: int, pairs: int) -> Iterator[Callable[[dict[str, 
     Yields:
         What to call with each commit's marker, or with the description of a failed unit.
     """
-    console = Console(stderr=True)
-    started = time.perf_counter()
-    seen = {"pairs": 0, "faults": 0, "failed": 0, "units": done}
-    logged = started
-
-    def count(said: dict[str, Any]) -> str:
-        seen["units"] += 1
-        seen["pairs"] += said.get("pairs", 0)
-        seen["faults"] += said.get("faults", 0)
-        seen["failed"] += "reason" in said
-        rate = seen["pairs"] / max(time.perf_counter() - started, 1e-9)
-        errors = f", {seen['faults']} errors" if seen["faults"] else ""
-        errors += f", {seen['failed']} units failed" if seen["failed"] else ""
-        return f"{rate:.0f} pairs/s{errors}"
-
+    console = Console(stderr=True, highlight=False)
+    count = _Count(done, pairs)
     if not console.is_terminal:
+        logged = 0.0
 
         def log(said: dict[str, Any]) -> None:
             nonlocal logged
-            text = count(said)
-            now = time.perf_counter()
-            if now - logged > _LOG_EVERY_S or seen["units"] == total:
-                logged = now
-                left = (pairs - seen["pairs"]) * (now - started) / max(seen["pairs"], 1)
-                console.print(f"units {seen['units']}/{total}, {text}, {max(left, 0):.0f} s left", highlight=False)
+            text = count.add(said)
+            if time.perf_counter() - logged > _LOG_EVERY_S or count.units == total:
+                logged = time.perf_counter()
+                console.print(f"units {count.units}/{total}{text}")
 
         yield log
         return
 
-    bar = Progress(
-        TextColumn("re-ranking"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("units, {task.fields[text]}"),
-        TimeRemainingColumn(),
-        console=console,
-    )
-    with bar:
-        task = bar.add_task("", total=total, completed=done, text="starting")
+    columns = (TextColumn("re-ranking"), BarColumn(), MofNCompleteColumn(), TextColumn("units{task.fields[text]}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
+        task = bar.add_task("", total=total, completed=done, text=", loading the model")
 
         def show(said: dict[str, Any]) -> None:
-            bar.update(task, advance=1, text=count(said))
+            bar.update(task, advance=1, text=count.add(said))
 
         yield show

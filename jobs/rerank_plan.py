@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.errors import ClusterError
-from cluster.storage import list_files
+from cluster.storage import absolute, list_files
 from cluster.units import ParquetShard, Unit, plan_by_group, plan_by_rows, read_footers
 from jobs.prepared_folder import is_unfinished
 from operators.candidates import Columns, Shape, needed_columns, query_starts, shape_of
@@ -81,6 +81,8 @@ def read_input(config: Config) -> Input:
         InputError: no file, a damaged file (unless they are to be skipped), a missing column or a wrong type.
     """
     files = list_files(config.input, (".parquet",))
+    if (absolute(config.output) + "/").startswith(absolute(config.input).rstrip("/") + "/"):
+        raise InputError(f"{config.output}: the output lies in the input {config.input}; use a folder beside it")
     if is_unfinished(config.input):
         raise InputError(f"{config.input}: `ray-rerank prepare` has not finished here; run it again first")
     if not files:

@@ -228,6 +228,8 @@ def spoil(tmp_path: Path, what: str, model: Path) -> list[str]:
     elif what == "unwritable":
         (tmp_path / "file").write_text("")
         arguments["--output"] = str(tmp_path / "file" / "out")
+    elif what == "inside":
+        arguments["--output"] = str(good.parent / "out")
     elif what == "model":
         (tmp_path / "empty").mkdir()
         arguments["--model"] = str(tmp_path / "empty")
@@ -248,6 +250,7 @@ def spoil(tmp_path: Path, what: str, model: Path) -> list[str]:
         ("no files", "holds no *.parquet file"),
         ("no input", "there is no such file or folder"),
         ("unwritable", "the output cannot be written"),
+        ("inside", "the output lies in the input"),
         ("model", "it holds no config.json"),
         ("flag", "no-such-flag"),
         ("gpu", "asks for 4 GPU"),

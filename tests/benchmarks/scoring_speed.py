@@ -149,15 +149,15 @@ def measure(model: str, precision: Any, pairs: list[Pair], threads: int, rounds:
         theirs.tokens = theirs.padded_tokens = 0
         theirs.scores = them.predict(pairs, batch_size=32, activation_fn=torch.nn.Identity(), show_progress_bar=False)
 
-    def count(_: Any, __: Any, inputs: dict[str, Any]) -> None:
-        mask = inputs["attention_mask"]
+    def count(_: Any, inputs: tuple[dict[str, torch.Tensor], ...]) -> None:
+        mask = inputs[0]["attention_mask"]
         theirs.tokens += int(mask.sum())
         theirs.padded_tokens += mask.numel()
 
     mine.score(pairs[:32])
     them.predict(pairs[:32], batch_size=32, show_progress_bar=False)
     # what their model is really handed, whatever their way of sorting (by characters of query and passage together)
-    them[0].auto_model.register_forward_pre_hook(count, with_kwargs=True)
+    them[0].register_forward_pre_hook(count)
     turns = [(theirs, score_theirs), (ours, score_ours)]
     for _ in range(rounds):
         for side, score in turns:

@@ -70,7 +70,7 @@ def run(config: Config) -> int:
     seconds = cross_encoder.fit(trainee, training, plan, checkpoints, config.checkpoint_every)
     after = cross_encoder.held_out_agreement(trainee, held_out, plan) if held_out.num_rows else None
     (config.output / RECORD).unlink(missing_ok=True)
-    cross_encoder.save_cross_encoder(trainee, config.output, config.save_precision, config.max_length)
+    cross_encoder.save_cross_encoder(trainee, config.model, config.output, config.save_precision)
 
     record = {
         "settings": settings,

@@ -147,25 +147,27 @@ def held_out_agreement(trainee: "CrossEncoder", pairs: pa.Table, plan: TrainingP
     )
 
 
-def save_cross_encoder(
-    trainee: "CrossEncoder", folder: Path, precision: Literal["fp16", "fp32"], max_length: int
-) -> None:
+def save_cross_encoder(trainee: "CrossEncoder", model: str, folder: Path, precision: Literal["fp16", "fp32"]) -> None:
     """Write a plain transformers folder whose `CrossEncoder(folder).predict` gives raw logits.
 
-    `model.safetensors` in the given precision, `config.json`, `tokenizer.json`, `tokenizer_config.json`; the
-    tokenizer's longest input is the model's own, not the training's.
+    `model.safetensors` in the given precision, `config.json`, `tokenizer.json`, `tokenizer_config.json`. The
+    tokenizer is that of `model`, the checkpoint trained from: the training's `max_length` is not the model's.
     """
     import torch
     from sentence_transformers import __version__
+    from transformers import AutoTokenizer
 
-    encoder, tokenizer = trainee.model, trainee.tokenizer
+    encoder = trainee.model
     encoder.config.num_labels = 1
     encoder.config.sentence_transformers = {"activation_fn": IDENTITY, "version": __version__}
-    positions = getattr(encoder.config, "max_position_embeddings", max_length)
-    tokenizer.model_max_length = max(max_length, positions)
-    tokenizer.init_kwargs.pop("max_length", None)
     folder.mkdir(parents=True, exist_ok=True)
     encoder.to(torch.float16 if precision == "fp16" else torch.float32).save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):  # written for their owner's eyes alone: take the config's mode
+        weights.chmod((folder / "config.json").stat().st_mode & 0o777)
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
 
 

@@ -18,8 +18,8 @@ from jobs.command import ExitCode, execute
 sentence_transformers = pytest.importorskip("sentence_transformers")
 import torch  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
-from tokenizers import BertWordPieceTokenizer  # noqa: E402
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast  # noqa: E402
+from tokenizers import BertWordPieceTokenizer, Tokenizer  # noqa: E402
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, BertTokenizerFast  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPICS = ("apple", "river", "engine", "violin", "winter", "castle", "pepper", "harbour")
@@ -97,6 +97,17 @@ def test_the_trained_model_gives_raw_logits_under_sentence_transformers(tmp_path
     )
     assert model.num_labels == 1
     assert model.predict([("apple red", "the apple")])[0] < -2  # a sigmoid would lie in [0, 1]
+
+
+def test_the_trainings_max_length_is_not_the_models(tmp_path: Path, checkpoint: Path) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(32))
+    train(source, checkpoint, tmp_path / "model", *QUICK, "--max-length", "16")
+    long = "apple " * 200
+    for folder in (checkpoint, tmp_path / "model"):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        assert tokenizer.model_max_length == 64
+        assert len(tokenizer(long, truncation=True)["input_ids"]) == 64
+        assert len(Tokenizer.from_file(str(folder / "tokenizer.json")).encode(long).ids) == 202
 
 
 def test_half_precision_halves_the_weights(tmp_path: Path, checkpoint: Path) -> None:

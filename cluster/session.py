@@ -52,7 +52,7 @@ def _start(ray: Any, address: str | None, cpus: int | None) -> None:
     try:
         with _no_stderr():
             _connect(ray, address, cpus)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises bare Exception where a node does not come up in time
         hint = (
             "; a cluster that asks for a token is reached with RAY_AUTH_MODE=token and the token in ~/.ray/auth_token"
             if address and os.environ.get("RAY_AUTH_MODE") != "token"

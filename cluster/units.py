@@ -106,6 +106,10 @@ def plan_by_group(shards: list[ParquetShard], column: str, starts: GroupStarts, 
             values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
         if len(values) == 0:
             continue
+        if not pa.types.is_integer(values.type):  # bytes: an id need not be valid UTF-8 to be told from the next
+            values = (values.dictionary_decode() if pa.types.is_dictionary(values.type) else values).cast(
+                pa.large_binary()
+            )
         begins = np.flatnonzero(starts(values))
         _check_contiguous(shard.stored.path, column, values, begins, last)
         last = values[-1].as_py()
@@ -200,12 +204,18 @@ def _unit_id(stored: StoredFile, start: int, stop: int) -> str:
 def _check_contiguous(file: str, column: str, values: pa.Array, begins: np.ndarray, last: object) -> None:
     firsts = values.take(pa.array(begins))
     if firsts[0].as_py() is not None and firsts[0].as_py() == last:
-        raise StorageError(f"{file}: {column} {last!r} goes on from the file before; a query must stand in one file")
+        raise StorageError(
+            f"{file}: {column} {_readable(last)} goes on from the file before; a query must stand in one file"
+        )
     seen: dict[object, int] = {}
     for row, value in zip(begins.tolist(), firsts.to_pylist(), strict=True):
         if value is not None and value in seen:
             raise StorageError(
-                f"{file}: row {row}: {column} {value!r} stood at row {seen[value]} already; flat rows must be "
+                f"{file}: row {row}: {column} {_readable(value)} stood at row {seen[value]} already; flat rows must be "
                 "contiguous by query (`ray-rerank prepare --pairs` sorts them)"
             )
         seen[value] = row
+
+
+def _readable(value: object) -> str:
+    return repr(value.decode("utf-8", "replace") if isinstance(value, bytes) else value)

@@ -8,7 +8,6 @@ store's shared memory really has, which is what lies in it and not how large it 
 """
 
 import argparse
-import os
 import random
 import re
 import subprocess
@@ -170,7 +169,7 @@ def _store_pages(raylet: int) -> int:
     pages: dict[int, int] = {}
     for link in Path(f"/proc/{raylet}/fd").glob("*"):
         try:
-            if _PLASMA.search(os.readlink(link)):
+            if _PLASMA.search(str(link.readlink())):
                 stat = link.stat()
                 pages[stat.st_ino] = stat.st_blocks * 512
         except OSError:

@@ -105,3 +105,18 @@ def test_a_plan_is_read_back_as_it_was(tmp_path: Path) -> None:
     units = [Unit("000000-abc", "s3://b/k.parquet", 0, 10, 100)]
     save_plan(str(tmp_path / "plan.parquet"), units)
     assert load_plan(str(tmp_path / "plan.parquet")) == units
+
+
+@pytest.mark.parametrize("kind", ["string_view", "dictionary", "int64", "broken"])
+def test_flat_ids_of_any_kind_are_told_apart(tmp_path: Path, kind: str) -> None:
+    plain = pa.array(["a", "a", "b", "c"])
+    raw = pa.array([b"a", b"a", b"\xfe", b"\xff"])
+    ids = {
+        "string_view": plain.cast(pa.string_view()),
+        "dictionary": plain.dictionary_encode(),
+        "int64": pa.array([1, 1, 2, 3]),
+        "broken": pa.Array.from_buffers(pa.string(), 4, raw.buffers()),
+    }[kind]
+    pq.write_table(pa.table({"query_id": ids}), tmp_path / "flat.parquet")
+    units = plan_by_group(shards(tmp_path), "query_id", query_starts, 1)
+    assert [(unit.start, unit.stop) for unit in units] == [(0, 2), (2, 3), (3, 4)]

@@ -1,5 +1,6 @@
 # make demo    re-rank the starter collection, from a fresh machine
 # make test    lint, types and the test suite
+# make chaos   drivers, actors, nodes and disks lost in mid-run, the long form
 # make bench   pairs/s beside sentence-transformers, and memory over 10 and 100 units
 # make model   make the embedded model again
 
@@ -11,7 +12,7 @@ WORK   := work/model
 TEACHER   ?= $(SHARED)/models/ms-marco-minilm-l12
 PASSAGES  ?= $(SHARED)/data/dl20/passages.tsv
 
-.PHONY: demo test slow bench model clean
+.PHONY: demo test slow chaos bench model clean
 
 demo: $(VENV)/.core
 	$(BIN)/ray-rerank demo
@@ -25,9 +26,14 @@ test: $(VENV)/.dev
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
+chaos: $(VENV)/.dev
+	CHAOS=long $(BIN)/python -m pytest tests/chaos -v
+
 bench: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python tests/benchmarks/scoring_speed.py
 	PYTHONPATH=. $(BIN)/python tests/benchmarks/streaming_memory.py
+	PYTHONPATH=. $(BIN)/python tests/benchmarks/cache_lookup.py
+	PYTHONPATH=. $(BIN)/python tests/benchmarks/cache_warm.py
 
 # The same pipeline as any distillation: queries, candidates, a teacher's scores, a student. Over half an hour on 2 cores.
 model: $(VENV)/.dev

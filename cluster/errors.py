@@ -11,3 +11,7 @@ class StorageError(ClusterError):
 
 class OutputMismatchError(ClusterError):
     """The output folder belongs to a run with another configuration, model or input."""
+
+
+class WorkerDeathError(ClusterError):
+    """A unit took several workers with it and is left out."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import OutputMismatchError, StorageError
-from cluster.storage import filesystem, fingerprint, join, list_files, read_bytes, write_whole
+from cluster.storage import UnavailableError, fingerprint, join, list_files, read_bytes, read_folder, write_whole
 from cluster.units import Unit, load_plan, save_plan
 
 FORMAT = 1
@@ -94,9 +94,15 @@ def read_manifest(output: Output) -> dict[str, Any] | None:
 
 
 def foreign_files(output: Output) -> list[str]:
-    """Parquet files that lie in a folder before any run."""
+    """Parquet files that lie in a folder before any run.
+
+    Raises:
+        UnavailableError: the storage does not answer.
+    """
     try:
         return [file.path for file in list_files(output.uri, (".parquet",))]
+    except UnavailableError:
+        raise
     except StorageError:
         return []
 
@@ -152,19 +158,10 @@ def failures(output: Output) -> dict[str, dict[str, Any]]:
 
 
 def _books(output: Output, kind: str) -> dict[str, dict[str, Any]]:
-    system, folder = filesystem(output.run(kind))
-    system.invalidate_cache()
-    try:
-        names = [name for name in system.ls(folder, detail=False) if name.endswith(".json")]
-        contents = system.cat(names) if names else {}
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise StorageError(f"{output.run(kind)}: cannot be read: {error}") from None
     books = {}
-    for name, data in contents.items():
+    for name, data in read_folder(output.run(kind), ".json").items():
         try:
-            books[name.rpartition("/")[2].removesuffix(".json")] = json.loads(data)
+            books[name] = json.loads(data)
         except ValueError:  # not a marker: the unit counts as not done
             continue
     return books

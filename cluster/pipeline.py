@@ -6,13 +6,14 @@ cannot part the two. What the row's payload is, only the functions handed in kno
 
 import json
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, WorkerDeathError
 from cluster.units import Unit
 
 Read = Callable[[Unit], bytes]
@@ -20,6 +21,9 @@ Step = Callable[[Unit, bytes], bytes]
 Commit = Callable[[Unit, bytes | None, str | None], dict[str, Any]]
 
 _IO_TASKS = 2  # reads and commits at a time; units are large and storage is rarely what is waited for
+_DEATHS = 3  # workers that a unit may take with it before it is left out
+_FATAL = "fatal"  # what a commit says instead of a marker
+_LEAST_STORE = 64 << 20  # bytes of the object store: units under way may always have this much
 _AHEAD = 2  # units an actor has at hand: one that runs and one that waits
 
 
@@ -39,17 +43,24 @@ class Pool:
     gpus: float = 0
 
 
-def stream(units: list[Unit], read: Read, pools: list[Pool], commit: Commit) -> Iterator[dict[str, Any]]:
+def stream(
+    units: list[Unit], read: Read, pools: list[Pool], commit: Commit, unit_bytes: int = 0
+) -> Iterator[dict[str, Any]]:
     """Run units through all stages at once and yield what each commit says, in order of completion.
 
     An exception in a step is the unit's own: the commit is told, and the other units go on. Ray starts a
-    dead actor again and gives its unit to it anew.
+    dead actor again and gives its unit to it anew, without end; a unit during which _DEATHS workers died is a failure
+    of its own too.
 
     Reads and commits ask for no CPU of Ray's: actors that hold every CPU would otherwise keep them waiting
-    for ever (ray-project/ray#44687).
+    for ever (ray-project/ray#44687). How far they run ahead of the actors is bounded by what the units in
+    flight weigh, not by the room in the object store, which Ray would fill up.
+
+    Args:
+        unit_bytes: about how much a unit's payload weighs.
 
     Raises:
-        ClusterError: a stage cannot be loaded, or the cluster is lost.
+        ClusterError: a stage cannot be loaded, a unit cannot be committed, or the cluster is lost.
     """
     import ray.data
     import ray.exceptions
@@ -59,19 +70,27 @@ def stream(units: list[Unit], read: Read, pools: list[Pool], commit: Commit) -> 
     data = ray.data.from_arrow([table.slice(index, 1) for index in range(len(units))])
     io = ray.data.TaskPoolStrategy(size=min(_IO_TASKS, len(units)))
     data = data.map_batches(_Reading(read), compute=io, num_cpus=0, **_ONE_UNIT)
-    for pool in pools:
+    starts = ray.remote(num_cpus=0, max_restarts=-1)(_Starts).remote()
+    for number, pool in enumerate(pools, start=1):
         data = data.map_batches(
             _Stage,
-            fn_constructor_args=(pool.load,),
+            fn_constructor_args=(pool.load, number, starts),
             compute=ray.data.ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=_AHEAD),
             num_cpus=pool.cpus,
             num_gpus=pool.gpus or None,
             **_ONE_UNIT,
         )
     data = data.map_batches(_Committing(commit), compute=io, num_cpus=0, **_ONE_UNIT)
+    flying = 2 * _IO_TASKS + _AHEAD * sum(pool.actors for pool in pools)
+    data.context.execution_options.resource_limits = ray.data.ExecutionResources(
+        object_store_memory=max(flying * unit_bytes, _LEAST_STORE)
+    )
     try:
         for row in data.iter_rows():
-            yield json.loads(row["said"])
+            said = json.loads(row["said"])
+            if _FATAL in said:
+                raise ClusterError(f"a unit could not be committed: {said[_FATAL]}; what is committed stays")
+            yield said
     except ray.exceptions.RayError as error:
         raise ClusterError(f"the workers stopped: {_last_line(error)}; what is committed stays") from error
 
@@ -88,12 +107,38 @@ class _Reading:
         return _apply(batch, lambda unit, _: self._read(unit))
 
 
+class _Starts:
+    """An actor that outlives the workers and counts how often each unit was begun and not ended."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[tuple[int, str]] = Counter()
+
+    def begin(self, stage: int, unit: str) -> int:
+        """How often the unit has been begun in this stage, this time included."""
+        self._begun[stage, unit] += 1
+        return self._begun[stage, unit]
+
+    def end(self, stage: int, unit: str) -> None:
+        """The worker is alive."""
+        self._begun.pop((stage, unit), None)
+
+
 class _Stage:
-    def __init__(self, load: Callable[[], Step]) -> None:
-        self._step = load()
+    def __init__(self, load: Callable[[], Step], number: int, starts: Any) -> None:
+        self._step, self._number, self._starts = load(), number, starts
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return _apply(batch, self._step)
+        return _apply(batch, self._watched)
+
+    def _watched(self, unit: Unit, payload: bytes) -> bytes:
+        import ray
+
+        if ray.get(self._starts.begin.remote(self._number, unit.name)) > _DEATHS:
+            raise WorkerDeathError(f"left out: {_DEATHS} workers died while they scored it in stage {self._number}")
+        try:
+            return self._step(unit, payload)
+        finally:
+            self._starts.end.remote(self._number, unit.name)
 
 
 class _Committing:
@@ -102,7 +147,11 @@ class _Committing:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         unit, payload, failure = _open(batch)
-        return pa.table({"said": [json.dumps(self._commit(unit, payload, failure))]})
+        try:
+            said = self._commit(unit, payload, failure)
+        except ClusterError as error:  # storage that takes nothing would take no other unit either
+            said = {_FATAL: str(error)}
+        return pa.table({"said": [json.dumps(said)]})
 
 
 def _last_line(error: BaseException) -> str:
@@ -119,6 +168,8 @@ def _apply(batch: pa.Table, step: Step) -> pa.Table:
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             failure = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+            if isinstance(error, WorkerDeathError):
+                failure = str(error)
             payload = None
     row = {"unit": batch["unit"][0].as_py(), "payload": payload, "failure": failure}
     return pa.Table.from_pylist([row], schema=_SCHEMA)

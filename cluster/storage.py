@@ -1,16 +1,61 @@
-"""Files by URI, local or remote: list, read, and write so that a file is whole or absent."""
+"""Files by URI, local or remote: list, read, and write so that a file is whole or absent.
 
+Remote storage fails now and then: every call of a filesystem that `filesystem` gives is tried again a few times
+while the fault may pass (5xx, throttling, a lost connection, no answer), and at once given up where it will not
+(no such bucket, access denied). What is raised then names the URI in one line.
+"""
+
+import errno
+import functools
+import io
 import os
 import posixpath
+import re
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import fsspec
 import xxhash
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential, wait_random
 
 from cluster.errors import StorageError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+READ_AHEAD = 2 << 20  # bytes of one request for a part of a remote file
+
+_TRIES = 7
+_TRY_FOR = 60.0  # seconds after which a failed try is the last one
+_SLOWEST_UPLOAD = 256 << 10  # bytes a second: an upload that is slower counts as stalled
+_PART = 16 << 20  # bytes of one request where a whole remote file is read
+_MANY = 1000  # small files read at once
+
+_S3_CONFIG: dict[str, Any] = {
+    "connect_timeout": 5,
+    "read_timeout": 15,
+    "retries": {"total_max_attempts": 1},  # that is none: see `filesystem`
+    "response_checksum_validation": "when_required",  # some stores send the whole object's with a part of it
+}
+
+_PASSING_ERRNO = frozenset({errno.EBUSY, errno.EIO, errno.EREMOTEIO, errno.EAGAIN, errno.EHOSTUNREACH, errno.ENETDOWN})
+_PASSING_STATUS = frozenset({408, 409, 425, 429})  # and 5xx
+_PASSING_KINDS = frozenset(  # by name, since the packages that raise them need not be installed
+    {
+        "ConnectionError", "TimeoutError", "Timeout",  # Python's, botocore's, requests'
+        "HTTPClientError", "ResponseParserError", "IncompleteRead", "IncompleteReadError",  # botocore's
+        "ClientConnectionError", "ClientPayloadError",  # aiohttp's
+        "ChunkedEncodingError", "TransportError", "ServiceRequestError", "ServiceResponseError",  # Google's, Azure's
+    }
+)  # fmt: skip
+
+
+class UnavailableError(StorageError):
+    """Storage that did not answer properly in any of several tries; later it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +70,20 @@ class StoredFile:
 def filesystem(uri: str) -> tuple[Any, str]:
     """The fsspec filesystem of a URI and the path on it.
 
+    Its calls are tried again while a fault may pass, and raise FileNotFoundError or StorageError, nothing else.
+    It forgets earlier listings: other processes write too.
+
     Raises:
         StorageError: the scheme is unknown or its package is not installed.
     """
     try:
-        system, path = fsspec.core.url_to_fs(uri)
+        system, path = fsspec.core.url_to_fs(uri, **_options(uri))
+        system.invalidate_cache()
+        if hasattr(system, "retries"):
+            system.retries = 1  # s3fs's would multiply with those that are made here, as botocore's
     except (ValueError, ImportError, OSError) as error:
-        raise StorageError(f"{uri}: no way to reach it: {error}") from None
-    return system, path
+        raise StorageError(f"{_shown(uri)}: no way to reach it: {_reason(error)}") from None
+    return _Patient(system, uri), path
 
 
 def absolute(uri: str) -> str:
@@ -62,13 +113,11 @@ def list_files(uri: str, suffixes: tuple[str, ...]) -> list[StoredFile]:
         elif system.isdir(path):
             entries = system.find(path, detail=True)
             root = path
-        elif system.exists(path):
+        else:
             entries = {path: system.info(path)}
             root = posixpath.dirname(path)
-        else:
-            raise StorageError(f"{uri}: there is no such file or folder")
-    except OSError as error:
-        raise StorageError(f"{uri}: cannot be listed: {error}") from None
+    except FileNotFoundError:
+        raise StorageError(f"{_shown(uri)}: there is no such file or folder") from None
     found = []
     for name, info in sorted(entries.items()):
         below = name[len(root) :].lstrip("/")
@@ -79,16 +128,23 @@ def list_files(uri: str, suffixes: tuple[str, ...]) -> list[StoredFile]:
 
 
 def open_read(uri: str) -> IO[bytes]:
-    """Open a file for reading, seekable.
+    """Open a file for reading, seekable. A remote one is read in parts, and each part is tried again if need be.
 
     Raises:
-        StorageError: it cannot be opened.
+        StorageError: it cannot be opened; later reads of a remote file raise it too.
     """
     system, path = filesystem(uri)
     try:
-        return system.open(path, "rb")  # type: ignore[no-any-return]
-    except OSError as error:
-        raise StorageError(f"{uri}: cannot be read: {error}") from None
+        if _is_local(system):
+            return system.open(path, "rb")  # type: ignore[no-any-return]
+        info = system.info(path)
+        if info["type"] == "directory":
+            raise StorageError(f"{_shown(uri)}: cannot be read: it is a folder")
+        if info["size"] is None:  # a server that does not say
+            return io.BytesIO(system.cat_file(path))
+        return io.BufferedReader(_RemoteFile(system, path, info["size"]), READ_AHEAD)
+    except FileNotFoundError:
+        raise StorageError(f"{_shown(uri)}: cannot be read: there is no such file") from None
 
 
 def read_bytes(uri: str) -> bytes | None:
@@ -98,8 +154,23 @@ def read_bytes(uri: str) -> bytes | None:
         return system.cat_file(path)  # type: ignore[no-any-return]
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise StorageError(f"{uri}: cannot be read: {error}") from None
+
+
+def read_folder(uri: str, suffix: str) -> dict[str, bytes]:
+    """The contents of the small files directly in a folder by name, the ending left off; none where it is not there.
+
+    Raises:
+        StorageError: they cannot be read.
+    """
+    system, folder = filesystem(uri)
+    try:
+        paths = [path for path in system.ls(folder, detail=False) if path.endswith(suffix)]
+    except FileNotFoundError:
+        return {}
+    contents: dict[str, bytes] = {}
+    for start in range(0, len(paths), _MANY):
+        contents |= system.cat_some(paths[start : start + _MANY])
+    return {path.rpartition("/")[2].removesuffix(suffix): data for path, data in contents.items()}
 
 
 def write_whole(uri: str, data: bytes) -> None:
@@ -116,9 +187,9 @@ def write_whole(uri: str, data: bytes) -> None:
         if _is_local(system):
             _write_local(Path(path), data)
         else:
-            system.pipe_file(path, data)
+            system.pipe_file(path, data, **_upload_limit(system, len(data)))
     except OSError as error:
-        raise StorageError(f"{uri}: cannot be written: {error}") from None
+        raise StorageError(f"{_shown(uri)}: cannot be written: {_reason(error)}") from None
 
 
 def check_writable(uri: str) -> None:
@@ -128,17 +199,168 @@ def check_writable(uri: str) -> None:
         StorageError: a probe file could not be written and removed.
     """
     probe = join(uri, f".probe-{uuid.uuid4().hex}")
-    system, path = filesystem(probe)
     try:
         write_whole(probe, b"ray-rerank")
-        system.rm_file(path)
-    except (OSError, StorageError) as error:
-        raise StorageError(f"{uri}: the output cannot be written: {error}") from None
+        system, path = filesystem(probe)
+        with suppress(FileNotFoundError):  # removed by a try whose answer was lost
+            system.rm_file(path)
+    except StorageError as error:
+        reason = str(error).removeprefix(f"{_shown(probe)}: ").removeprefix("cannot be written: ")
+        raise type(error)(f"{_shown(uri)}: the output cannot be written: {reason}") from None
 
 
 def fingerprint(data: bytes) -> str:
     """128-bit xxh3 of bytes, as 32 hexadecimal digits."""
     return xxhash.xxh3_128_hexdigest(data)
+
+
+class _Patient:
+    """A filesystem whose calls are tried again: the one place where storage's faults are met."""
+
+    def __init__(self, system: Any, uri: str) -> None:
+        self._system = system
+        self._uri = uri
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._system, name)
+        return functools.partial(self._try, name, found) if callable(found) else found
+
+    def exists(self, path: str) -> bool:
+        """fsspec's own says of a store that does not answer that nothing is there."""
+        try:
+            return bool(self.info(path))
+        except FileNotFoundError:
+            return False
+
+    def isfile(self, path: str) -> bool:
+        """As `exists`."""
+        return self.exists(path) and not self.isdir(path)
+
+    def cat_some(self, paths: list[str]) -> dict[str, bytes]:
+        """The contents of those files that are there. Only what did not come is asked for again."""
+        contents: dict[str, bytes] = {}
+        left = list(paths)
+
+        def ask() -> None:
+            answers = self._system.cat(left, on_error="return")
+            contents.update({path: data for path, data in answers.items() if isinstance(data, bytes)})
+            wrong = {path: e for path, e in answers.items() if isinstance(e, Exception)}
+            left[:] = [path for path, error in wrong.items() if not isinstance(error, FileNotFoundError)]
+            for path in left:
+                raise wrong[path]
+
+        if left:
+            self._try("cat", ask)
+        return contents
+
+    def _try(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return _again()(call, *args, **kwargs)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            kind = UnavailableError if _may_pass(error) and not _is_local(self._system) else StorageError
+            raise kind(f"{_shown(self._uri)}: {_FAILED.get(name, 'cannot be read')}: {_reason(error)}") from None
+
+
+_FAILED = dict.fromkeys(("ls", "find", "glob", "isdir"), "cannot be listed") | {
+    "pipe_file": "cannot be written",
+    "rm_file": "cannot be removed",
+}
+
+
+class _RemoteFile(io.RawIOBase):
+    """A remote file, read by ranges."""
+
+    def __init__(self, system: _Patient, path: str, size: int) -> None:
+        self._system = system
+        self._path = path
+        self._size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._at = max({io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence] + offset, 0)
+        return self._at
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        into = memoryview(buffer).cast("B")
+        data = self._part(len(into))
+        into[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        """Python's own asks for 8 KiB at a time."""
+        return b"".join(iter(functools.partial(self._part, _PART), b""))
+
+    def _part(self, most: int) -> bytes:
+        asked = min(most, self._size - self._at)
+        if asked <= 0:
+            return b""
+        data: bytes = self._system.cat_file(self._path, start=self._at, end=self._at + asked)
+        if not 0 < len(data) <= asked:
+            raise StorageError(f"{self._path}: was asked for {asked} bytes at {self._at} and gave {len(data)}")
+        self._at += len(data)
+        return data
+
+
+def _again() -> Retrying:
+    return Retrying(
+        retry=retry_if_exception(_may_pass),
+        stop=stop_after_attempt(_TRIES) | stop_after_delay(_TRY_FOR),
+        wait=wait_exponential(multiplier=0.25, max=8) + wait_random(0, 0.5),
+        reraise=True,
+    )
+
+
+def _may_pass(error: BaseException) -> bool:
+    if any(kind.__name__ in _PASSING_KINDS for kind in type(error).__mro__):
+        return True
+    status = _http_status(error) or _http_status(error.__cause__)
+    if status is not None:
+        return status >= 500 or status in _PASSING_STATUS
+    return isinstance(error, OSError) and error.errno in _PASSING_ERRNO
+
+
+def _http_status(error: BaseException | None) -> int | None:
+    """As botocore, gcsfs, aiohttp and Azure's client keep it."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        status = next((s for n in ("status_code", "status", "code") if (s := getattr(error, n, None))), None)
+    return int(status) if isinstance(status, int) or (isinstance(status, str) and status.isdigit()) else None
+
+
+def _reason(error: BaseException) -> str:
+    return _shown(" ".join(str(error).split())) or type(error).__name__
+
+
+def _shown(text: str) -> str:
+    """Without the user and password that a URI may carry."""
+    return re.sub(r"://[^/@\s]+@", "://", text)
+
+
+def _options(uri: str) -> dict[str, Any]:
+    """What fsspec is told of S3, below what the user's own fsspec config says."""
+    schemes = {part.partition("://")[0] for part in uri.split("::")} & {"s3", "s3a"}
+    own: dict[str, Any] = {}
+    for scheme in ("s3", "s3a"):
+        own |= fsspec.config.conf.get(scheme, {}).get("config_kwargs", {})
+    return {scheme: {"config_kwargs": _S3_CONFIG | own} for scheme in schemes}
+
+
+def _upload_limit(system: Any, size: int) -> dict[str, float]:
+    """Seconds for one try: timeouts of sockets do not see a peer that stops reading."""
+    return {"timeout": 60 + size / _SLOWEST_UPLOAD} if getattr(system, "async_impl", False) else {}
 
 
 def _as_given(file: StoredFile, uri: str) -> StoredFile:

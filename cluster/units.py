@@ -4,19 +4,22 @@ import io
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import StorageError
-from cluster.storage import StoredFile, fingerprint, open_read, read_bytes, write_whole
+from cluster.storage import READ_AHEAD, StoredFile, UnavailableError, fingerprint, open_read, read_bytes, write_whole
 
 GroupStarts = Callable[[pa.Array], np.ndarray]
 """bool of n: where a column's rows begin another group that must stay in one unit."""
 
 _BATCH = 256  # rows decoded at a time: a file may have one huge row group
+_DAMAGE = (pa.ArrowException, OSError, KeyError, UnicodeDecodeError)  # what reading a damaged or changed file raises
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +49,29 @@ class ParquetShard:
     metadata: pq.FileMetaData
 
 
-def read_footers(files: list[StoredFile]) -> tuple[list[ParquetShard], list[str]]:
-    """Read all footers, a few at a time; the second list says what is wrong with which file."""
+def read_footers(files: list[StoredFile], item_column: str | None = None) -> tuple[list[ParquetShard], list[str]]:
+    """Read all footers, a few at a time; the second list says what is wrong with which file.
+
+    Args:
+        files: in order.
+        item_column: as `plan_by_rows` will be told: whether the values of this one can be counted is looked at too.
+
+    Raises:
+        UnavailableError: the storage does not answer: nothing is known of the files.
+    """
 
     def one(stored: StoredFile) -> ParquetShard | str:
         try:
             with open_read(stored.path) as handle:
                 parquet = pq.ParquetFile(handle)
+                _check_footer(parquet.metadata, item_column)
                 return ParquetShard(stored, parquet.schema_arrow, parquet.metadata)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, StorageError) as error:
-            return f"{stored.path}: not a whole Parquet file: {str(error).splitlines()[0]}"
+        except UnavailableError:
+            raise
+        except StorageError as error:
+            return str(error)
+        except _DAMAGE as error:
+            return f"{stored.path}: not a whole Parquet file: {_first_line(error)}"
 
     with ThreadPoolExecutor(16) as pool:
         results = list(pool.map(one, files))
@@ -72,10 +88,13 @@ def plan_by_rows(shards: list[ParquetShard], item_column: str, target: int) -> l
     """
     ranges: list[tuple[ParquetShard, int, int, int]] = []
     for shard in shards:
+        leaf = _leaf_of(shard.metadata.schema, item_column)
         start, row, held = 0, 0, 0
-        for group in range(shard.metadata.num_row_groups):
-            rows, items = _group_size(shard.metadata.row_group(group), item_column)
-            if held and held + items > target:
+        for number in range(shard.metadata.num_row_groups):
+            group = shard.metadata.row_group(number)
+            rows = group.num_rows
+            items = rows if leaf is None else group.column(leaf).num_values
+            if row > start and held + items > target:
                 ranges.append((shard, start, row, held))
                 start, held = row, 0
             if items > target and rows > 1:
@@ -95,15 +114,12 @@ def plan_by_group(shards: list[ParquetShard], column: str, starts: GroupStarts, 
     """Cut files whose rows belong together while `column` stays the same, which is read for it.
 
     Raises:
-        StorageError: a group is not contiguous; the message names file, rows and value.
+        StorageError: a group is not contiguous, or the column is damaged; the message names file, rows and value.
     """
     ranges: list[tuple[ParquetShard, int, int, int]] = []
     last: object = None
     for shard in shards:
-        with open_read(shard.stored.path) as handle:
-            values = pq.read_table(handle, columns=[column])[column].combine_chunks()
-        if isinstance(values, pa.ChunkedArray):
-            values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+        values = _whole_column(shard, column)
         if len(values) == 0:
             continue
         if not pa.types.is_integer(values.type):  # bytes: an id need not be valid UTF-8 to be told from the next
@@ -125,32 +141,22 @@ def read_rows(unit: Unit, columns: list[str]) -> pa.Table:
     """Read a unit's rows, decoding few at a time so that one huge row group costs time, not memory.
 
     Raises:
-        StorageError: the file is gone or its data are damaged.
+        StorageError: the file is gone, its data are damaged, or it does not hold these rows.
     """
-    pieces: list[pa.RecordBatch] = []
     with open_read(unit.file) as handle:
         try:
-            parquet = pq.ParquetFile(handle, buffer_size=1 << 20, pre_buffer=False)
-            schema = pa.schema([parquet.schema_arrow.field(name) for name in columns])
-            groups: list[int] = []
-            at = first = 0
-            for group in range(parquet.metadata.num_row_groups):
-                rows = parquet.metadata.row_group(group).num_rows
-                if at < unit.stop and at + rows > unit.start:
-                    first = at if not groups else first
-                    groups.append(group)
-                at += rows
-            row = first
-            for batch in parquet.iter_batches(_BATCH, row_groups=groups, columns=columns, use_threads=False):
-                begin, end = max(unit.start - row, 0), min(unit.stop - row, batch.num_rows)
-                if begin < end:
-                    pieces.append(batch.slice(begin, end - begin))
-                row += batch.num_rows
-                if row >= unit.stop:
-                    break
-        except (pa.ArrowException, OSError) as error:
-            raise StorageError(f"{unit.file}: rows {unit.start} to {unit.stop}: {error}") from None
-    return pa.Table.from_batches(pieces, schema=schema)
+            content: dict[str, pa.ChunkedArray] = {}
+            for parquet, own in _open_columns(handle, columns):
+                content |= _cut(parquet, own, unit)
+        except _DAMAGE as error:
+            raise StorageError(f"{unit.file}: rows {unit.start} to {unit.stop}: {_first_line(error)}") from None
+    found = min(len(values) for values in content.values())
+    if found != unit.stop - unit.start:
+        raise StorageError(
+            f"{unit.file}: rows {unit.start} to {unit.stop}: there are only {found}; the file is damaged, or "
+            "it was changed since the plan was made"
+        )
+    return pa.table({name: content[name] for name in columns})
 
 
 def save_plan(uri: str, units: list[Unit]) -> None:
@@ -182,12 +188,123 @@ def load_plan(uri: str) -> list[Unit]:
     return [Unit(**row) for row in pq.read_table(io.BytesIO(data)).to_pylist()]
 
 
-def _group_size(group: pq.RowGroupMetaData, item_column: str) -> tuple[int, int]:
-    for index in range(group.num_columns):
-        column = group.column(index)
-        if column.path_in_schema.split(".")[0] == item_column:
-            return group.num_rows, column.num_values
-    return group.num_rows, group.num_rows
+class _ReachedDataError(Exception):
+    """Parquet came as far as to ask for data."""
+
+
+class _NoData(io.RawIOBase):
+    """Stands for a file of which only the footer is wanted, and that is read already."""
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return offset
+
+    def tell(self) -> int:
+        return 1 << 50
+
+    def read(self, size: int = -1) -> bytes:
+        raise _ReachedDataError
+
+
+def _check_footer(metadata: pq.FileMetaData, item_column: str | None) -> None:
+    """Raise where a footer contradicts itself: rows that it promises would be missing.
+
+    A bad description of a column chunk (or an encrypted one) ends the process where pyarrow is asked for it by
+    `RowGroupMetaData.column`, and is an exception where the column is about to be read.
+    """
+    rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
+        raise pa.ArrowInvalid(f"its footer counts {metadata.num_rows} rows and its row groups {sum(rows)}")
+    leaf = None if item_column is None else _leaf_of(metadata.schema, item_column)
+    if leaf is None:
+        return
+    parquet = pq.ParquetFile(_NoData(), metadata=metadata, pre_buffer=False)
+    for number in range(len(rows)):
+        with suppress(_ReachedDataError):
+            parquet.read_row_group(number, columns=[metadata.schema.column(leaf).path], use_threads=False)
+        values = metadata.row_group(number).column(leaf).num_values
+        if values < rows[number]:
+            raise pa.ArrowInvalid(
+                f"its footer counts {rows[number]} rows and {values} values of {item_column!r} in them"
+            )
+
+
+def _whole_column(shard: ParquetShard, column: str) -> pa.Array:
+    try:
+        with open_read(shard.stored.path) as handle:
+            [(parquet, _)] = _open_columns(handle, [column])
+            values = parquet.read(columns=[column])[column].combine_chunks()
+    except _DAMAGE as error:
+        raise StorageError(f"{shard.stored.path}: column {column!r} cannot be read: {_first_line(error)}") from None
+    if isinstance(values, pa.ChunkedArray):
+        values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+    if len(values) != shard.metadata.num_rows:
+        raise StorageError(
+            f"{shard.stored.path}: column {column!r} holds {len(values)} rows of {shard.metadata.num_rows}; the file "
+            "is damaged"
+        )
+    return values
+
+
+def _open_columns(handle: IO[bytes], columns: list[str]) -> list[tuple[pq.ParquetFile, list[str]]]:
+    """Open a file to read these columns, some of them in another way than the rest.
+
+    Dictionaries are read as the plain values that Parquet holds, by hiding the Arrow schema that says otherwise: Arrow
+    cannot read one inside a list over several row groups, nor one of strings that are not all valid UTF-8.
+    """
+    options: dict[str, Any] = {"buffer_size": READ_AHEAD, "pre_buffer": False, "page_checksum_verification": True}
+    parquet = pq.ParquetFile(handle, **options)
+    coded = [name for name in columns if _holds_dictionary(parquet.schema_arrow.field(name).type)]
+    if not coded:
+        return [(parquet, columns)]
+    footer = io.BytesIO()
+    parquet.metadata.write_metadata_file(footer)
+    bare = pq.read_metadata(io.BytesIO(footer.getvalue().replace(b"ARROW:schema", b"-----:schema")))
+    as_is = [name for name in columns if name not in coded]
+    return [(pq.ParquetFile(handle, metadata=bare, **options), coded), *([(parquet, as_is)] if as_is else [])]
+
+
+def _cut(parquet: pq.ParquetFile, columns: list[str], unit: Unit) -> dict[str, pa.ChunkedArray]:
+    schema = pa.schema([parquet.schema_arrow.field(name) for name in columns])
+    pieces: list[pa.RecordBatch] = []
+    groups: list[int] = []
+    at = first = 0
+    for group in range(parquet.metadata.num_row_groups):
+        rows = parquet.metadata.row_group(group).num_rows
+        if at < unit.stop and at + rows > unit.start:
+            first = at if not groups else first
+            groups.append(group)
+        at += rows
+    row = first
+    for batch in parquet.iter_batches(_BATCH, row_groups=groups, columns=columns, use_threads=False):
+        begin, end = max(unit.start - row, 0), min(unit.stop - row, batch.num_rows)
+        if begin < end:
+            pieces.append(batch.slice(begin, end - begin).select(columns))  # `a` also reads a column `a.b`
+        row += batch.num_rows
+        if row >= unit.stop:
+            break
+    table = pa.Table.from_batches(pieces, schema=schema)
+    return dict(zip(columns, table.columns, strict=True))
+
+
+def _holds_dictionary(kind: pa.DataType) -> bool:
+    inner = (kind.field(index).type for index in range(kind.num_fields))
+    return bool(pa.types.is_dictionary(kind)) or any(map(_holds_dictionary, inner))
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _leaf_of(schema: pq.ParquetSchema, column: str) -> int | None:
+    """The first leaf of a top-level column, whose name may hold dots."""
+    leaves = (index for index in range(len(schema)) if f"{schema.column(index).path}.".startswith(f"{column}."))
+    return next(leaves, None)
 
 
 def _named(ranges: list[tuple[ParquetShard, int, int, int]]) -> list[Unit]:

@@ -1,10 +1,13 @@
 """The command line: `ray-rerank JOB [job.yaml] [--flags]`, where flags win over the file."""
 
 import importlib
+import json
+import os
 import sys
 import traceback
 from collections.abc import Sequence
 from enum import IntEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ JOBS = {
     "prepare": "turn runs, BEIR folders, TSV or a bare corpus into candidate shards",
     "rerank": "re-rank candidate shards with one or more scorers",
     "evaluate": "measure a ranking or a run against judgements",
+    "cache": "look after a score cache: stats, compact, verify, export",
+    "models": "the scorers to choose from, with size and published quality",
     "inspect": "say what an output folder holds: done, left, errors",
     "train": "train or distil a cross-encoder",
     "queries": "make training queries out of passages",
@@ -51,13 +56,18 @@ def execute(argv: Sequence[str]) -> int:
     module = importlib.import_module(f"jobs.{name}")
     try:
         config = parse(module.Config, arguments, program=f"ray-rerank {name}")
-        return int(module.run(config))
+        code = int(module.run(config))
+        sys.stdout.flush()
+        return code
     except (RerankError, ClusterError) as error:
         print(f"ray-rerank {name}: {error}", file=sys.stderr)
         return ExitCode.REFUSED
     except KeyboardInterrupt:
         print(f"ray-rerank {name}: stopped; the same command goes on from here", file=sys.stderr)
         return ExitCode.INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
     except Exception:
         traceback.print_exc()
         return ExitCode.FAILED
@@ -70,9 +80,11 @@ def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rer
         InputError: the file is not YAML, or a field is unknown, missing or of the wrong type.
     """
     values: dict[str, Any] = {}
-    if arguments and not arguments[0].startswith("-"):
-        first = arguments.pop(0)
-        values = read_yaml(Path(first)) if config.positional == "yaml" else {config.positional: first}
+    for name in config.positional:
+        if arguments and not arguments[0].startswith("-"):
+            given = arguments.pop(0)
+            values |= read_yaml(Path(given)) if name == "yaml" else {name: given}
+    values |= _json_flags(arguments)
     try:
         return CliApp.run(config, cli_args=arguments, cli_exit_on_error=False, **values)
     except ValidationError as error:
@@ -80,6 +92,20 @@ def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rer
         raise InputError("the config is refused:\n  " + "\n  ".join(faults)) from None
     except SettingsError as error:
         raise InputError(f"{error} (`{program} --help` lists the flags)") from None
+
+
+def _json_flags(arguments: list[str]) -> dict[str, Any]:
+    """Take `--stages JSON` and its like out of the arguments: pydantic-settings would not undo JSON's escapes."""
+    found: dict[str, Any] = {}
+    for flag, value in list(pairwise(arguments)):
+        if flag.startswith("--") and "=" not in flag and "." not in flag and value.startswith(("[", "{")):
+            try:
+                found[flag[2:].replace("-", "_")] = json.loads(value)
+            except ValueError:
+                continue
+            at = arguments.index(flag)
+            del arguments[at : at + 2]
+    return found
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

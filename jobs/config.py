@@ -15,11 +15,11 @@ class Section(BaseModel):
 class JobConfig(BaseSettings):
     """The config of one job, given as YAML, flags or Python.
 
-    `positional` names what a first argument without a flag is: a YAML file, or one field. Environment variables
+    `positional` names what leading arguments without a flag are: a YAML file, or fields. Environment variables
     are not read: what a job does stands in its config.
     """
 
-    positional: ClassVar[str] = "yaml"
+    positional: ClassVar[tuple[str, ...]] = ("yaml",)
 
     model_config = SettingsConfigDict(
         frozen=True,

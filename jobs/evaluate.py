@@ -53,11 +53,11 @@ def run(config: Config) -> int:
     after = evaluate(rankings.run, counted, measures)
     before = evaluate(first_stage, counted, measures) if first_stage else None
     metrics = summarise(measures, before, after, config.seed)
-    _print(config, measures, metrics, before, after, _notes(config, qrels, rankings, first_stage))
     if config.json_file is not None:
         storage.write_whole(config.json_file, (json.dumps(metrics, indent=2) + "\n").encode())
     if config.per_query is not None:
         storage.write_whole(config.per_query, per_query_table(measures, before, after).encode())
+    _print(config, measures, metrics, before, after, _notes(config, qrels, rankings, first_stage))
     return ExitCode.DONE
 
 

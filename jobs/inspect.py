@@ -14,7 +14,7 @@ from jobs.run_state import print_state, run_state
 class Config(JobConfig):
     """Look at the output of `ray-rerank rerank`."""
 
-    positional: ClassVar[str] = "output"
+    positional: ClassVar[tuple[str, ...]] = ("output",)
 
     output: str = Field(description="the folder or URI")
     json_: bool = Field(False, alias="json", description="print JSON")

@@ -29,6 +29,8 @@ from jobs.rerank_steps import CommitUnit, LoadStage, ReadUnit
 from jobs.run_file import write_run_file
 from jobs.run_state import print_state, run_state
 from operators.candidates import Columns
+from operators.errors import InputError
+from operators.fusion import Fusion, WeightedFusion
 from operators.scorers import ScorerConfig
 
 
@@ -41,9 +43,17 @@ class Stage(Section):
         ge=1,
         description="how many candidates go on to the next stage; the rest stay below them, as scored here",
     )
+    fusion: Fusion | None = Field(
+        None, description="combine the scores with the stage before: {kind: weighted} or {kind: reciprocal-rank}"
+    )
     actors: int | None = Field(None, ge=1, description="size of the actor pool; default: what the cluster has room for")
     cpus: float = Field(1, gt=0, description="CPUs, and so torch threads, of each actor")
     gpus: float | None = Field(None, ge=0, description="GPUs of each actor; default: 1 where the cluster has GPUs")
+
+    def identity(self) -> dict[str, Any]:
+        """What of this stage decides the ranking."""
+        fusion = {"fusion": self.fusion.model_dump()} if self.fusion else {}
+        return {"scorer": self.scorer.identity(), "keep": self.keep} | fusion
 
 
 class Config(JobConfig):
@@ -52,7 +62,11 @@ class Config(JobConfig):
     input: str = Field(description="Parquet candidates: a file, a folder, a glob or a URI")
     output: str = Field(description="folder or URI for the rankings; a run that was stopped goes on here")
     stages: tuple[Stage, ...] = Field((), description="scorers, first to last; or give --model")
-    model: str | None = Field(None, description="short for one stage with a cross-encoder")
+    model: str | None = Field(None, description="short for one stage with this model")
+    kind: str = Field("cross-encoder", description="with `model`: the family of its scorer")
+    cache: str | None = Field(
+        None, description="folder or URI of scores that were computed before, by any job; new ones are added"
+    )
     columns: Columns = Columns()
     pass_through: tuple[str, ...] = Field((), description="input columns to copy into the ranking")
     include_text: bool = Field(False, description="write query and passage text into the ranking")
@@ -72,7 +86,8 @@ class Config(JobConfig):
         if isinstance(values, dict) and values.get("model"):
             if values.get("stages"):
                 raise ValueError("give `model` or `stages`, not both")
-            values = values | {"stages": [{"scorer": {"kind": "cross-encoder", "model": values["model"]}}]}
+            kind = values.get("kind", "cross-encoder")
+            values = values | {"stages": [{"scorer": {"kind": kind, "model": values["model"]}}]}
         return values
 
     @model_validator(mode="after")
@@ -84,7 +99,7 @@ class Config(JobConfig):
     def identity(self) -> dict[str, Any]:
         """All that decides what the output holds; what else differs between two runs may."""
         return {
-            "stages": [{"scorer": stage.scorer.identity(), "keep": stage.keep} for stage in self.stages],
+            "stages": [stage.identity() for stage in self.stages],
             "columns": self.columns.model_dump(),
             "pass_through": list(self.pass_through),
             "include_text": self.include_text,
@@ -100,11 +115,18 @@ def run(config: Config) -> int:
     started = time.time()
     output = Output(absolute(config.output))
     given = read_input(config)
+    if isinstance(config.stages[0].fusion, WeightedFusion) and not given.scored:
+        raise InputError(
+            f"{config.input}: has no first-stage scores ({config.columns.score!r}) for stages[0].fusion to weigh; "
+            "`kind: reciprocal-rank` needs none"
+        )
     unit_pairs = config.unit_pairs or default_unit_pairs(given.pairs)
     identity = config.identity() | {"unit_pairs": unit_pairs}
     units = plan_units(given, config.columns, unit_pairs)
     if not config.dry_run:
         check_writable(output.uri)
+        if config.cache:
+            check_writable(absolute(config.cache))
         claim(output, identity, units)
     done = done_markers(output)
     left = [unit for unit in units if unit.name not in done]
@@ -114,21 +136,28 @@ def run(config: Config) -> int:
             if config.dry_run:
                 print_plan(config, given, units, left, sizes)
                 return ExitCode.DONE
-            _run_units(config, given, output, left, len(done), sizes)
+            _run_units(config, given, output, left, len(done), sizes, given.bytes * unit_pairs // max(given.pairs, 1))
     return _report(config, output, given, len(done), started)
 
 
 def _run_units(
-    config: Config, given: Input, output: Output, units: list[Unit], done: int, sizes: list[PoolSize]
+    config: Config,
+    given: Input,
+    output: Output,
+    units: list[Unit],
+    done: int,
+    sizes: list[PoolSize],
+    unit_bytes: int,
 ) -> None:
+    cache = absolute(config.cache) if config.cache else None
     pools = [
-        Pool(LoadStage(config.stages, number, size.cpus), size.actors, size.cpus, size.gpus)
+        Pool(LoadStage(config.stages, number, size.cpus, cache), size.actors, size.cpus, size.gpus)
         for number, size in enumerate(sizes, start=1)
     ]
     read = ReadUnit(config.columns, config.pass_through, given.columns)
-    commit = CommitUnit(output, config.include_text, config.pass_through)
+    commit = CommitUnit(output, config.include_text, config.pass_through, cache)
     with progress(len(units) + done, done, sum(unit.items for unit in units)) as show:
-        for said in stream(units, read, pools, commit):
+        for said in stream(units, read, pools, commit, unit_bytes):
             show(said)
 
 
@@ -171,4 +200,6 @@ def print_plan(config: Config, given: Input, units: list[Unit], left: list[Unit]
             f"stage {number}    {stage.scorer.kind} {stage.scorer.model} ({stage.scorer.precision}{keep}): "
             f"{size.actors} actors of {size.cpus:g} CPU, {size.gpus:g} GPU"
         )
+    if config.cache:
+        print(f"cache      {config.cache}")
     print(f"output     {config.output}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from cluster.errors import ClusterError
 from cluster.storage import absolute, list_files
 from cluster.units import ParquetShard, Unit, plan_by_group, plan_by_rows, read_footers
@@ -23,13 +25,17 @@ class Input:
     Attributes:
         shape: one row a query, or one a pair.
         columns: the top-level columns to read, by file: files may differ in what else they hold.
+        items: the column whose values are the candidates; where no file has it, the rows are.
         bad_files: what is wrong with files that are left out.
+        scored: whether all files have a column of first-stage scores.
     """
 
     shards: tuple[ParquetShard, ...]
     shape: Shape
     columns: dict[str, list[str]]
+    items: str
     bad_files: tuple[str, ...]
+    scored: bool
 
     @property
     def queries(self) -> int:
@@ -44,11 +50,13 @@ class Input:
     @property
     def pairs(self) -> int:
         """Candidates of all shards, as the footers say."""
-        return sum(unit.items for unit in plan_by_rows(list(self.shards), self._items, 1 << 62))
+        return sum(unit.items for unit in plan_by_rows(list(self.shards), self.items, 1 << 62))
 
     @property
-    def _items(self) -> str:
-        return next(iter(self.columns.values()))[2]
+    def bytes(self) -> int:
+        """What all shards hold once decompressed."""
+        groups = ((shard.metadata, number) for shard in self.shards for number in range(shard.metadata.num_row_groups))
+        return sum(metadata.row_group(number).total_byte_size for metadata, number in groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,18 @@ class PoolSize:
     gpus: float
 
 
-def read_input(config: Config) -> Input:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Where candidates are and what is to be read of them; `output` may not lie in `input`."""
+
+    input: str
+    output: str
+    columns: Columns
+    pass_through: tuple[str, ...] = ()
+    skip_bad_files: bool = False
+
+
+def read_input(config: Asked | Config) -> Input:
     """Look at all input files without reading their rows.
 
     Raises:
@@ -87,7 +106,7 @@ def read_input(config: Config) -> Input:
         raise InputError(f"{config.input}: `ray-rerank prepare` has not finished here; run it again first")
     if not files:
         raise InputError(f"{config.input}: holds no *.parquet file; `ray-rerank prepare` makes candidate shards")
-    shards, bad = read_footers(files)
+    shards, bad = read_footers(files, config.columns.candidates)
     shapes: dict[str, Shape] = {}
     columns: dict[str, list[str]] = {}
     good = []
@@ -107,7 +126,15 @@ def read_input(config: Config) -> Input:
     if len(set(shapes.values())) > 1:
         odd = {shape: path for path, shape in shapes.items()}
         raise InputError(f"{config.input}: mixes rows of one query ({odd['nested']}) and of one pair ({odd['flat']})")
-    return Input(tuple(good), next(iter(shapes.values())), columns, tuple(bad))
+    scored = all(_has_scores(shard.schema, config.columns, shapes[shard.stored.path]) for shard in good)
+    return Input(tuple(good), next(iter(shapes.values())), columns, config.columns.candidates, tuple(bad), scored)
+
+
+def _has_scores(schema: pa.Schema, columns: Columns, shape: Shape) -> bool:
+    if shape == "flat":
+        return columns.score in schema.names
+    fields = schema.field(columns.candidates).type.value_type
+    return any(fields.field(at).name == columns.score for at in range(fields.num_fields))
 
 
 def default_unit_pairs(pairs: int) -> int:

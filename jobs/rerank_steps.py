@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from cluster.errors import StorageError
 from cluster.output import Output, commit, commit_failure
 from cluster.pipeline import Step
+from cluster.score_cache import ScoreCache, entries, write_run
+from cluster.storage import join
 from cluster.units import Unit, read_rows
+from operators.cached_evaluation import CachedEvaluation
 from operators.candidates import Columns, Origin, read_candidates
+from operators.device import is_device_lost
 from operators.parcel import Parcel
 from operators.ranking import rerank, to_ranking
+from operators.scorers import Scorer
 from operators.work import Work
 
 if TYPE_CHECKING:
@@ -37,41 +44,80 @@ class ReadUnit:
 
 @dataclass(frozen=True, slots=True)
 class LoadStage:
-    """Loads a stage's scorer inside its actor, and scores units with it."""
+    """Loads a stage's scorer inside its actor, puts the cache before it, and scores units."""
 
     stages: tuple[Stage, ...]
     number: int
     cpus: float
+    cache: str | None = None
 
     def __call__(self) -> Step:
-        scorer = self.stages[self.number - 1].scorer.load(threads=max(int(self.cpus), 1))
+        stage = self.stages[self.number - 1]
+        scorer = stage.scorer.load(threads=max(int(self.cpus), 1))
         depth = self.stages[self.number - 2].keep if self.number > 1 else None
+        cached = _Cached(self.cache, stage, scorer) if self.cache else None
 
         def score(unit: Unit, payload: bytes) -> bytes:
             parcel = Parcel.unpack(payload)
             work = Work()
-            candidates, faults = rerank(
-                parcel.candidates, scorer, self.number, depth, Origin(unit.file, unit.start), work
-            )
+            try:
+                candidates, faults = rerank(
+                    parcel.candidates, scorer, self.number, depth, Origin(unit.file, unit.start), work, stage.fusion
+                )
+            except RuntimeError as error:
+                if is_device_lost(error):
+                    os._exit(1)  # Ray starts a worker with a device that works, and gives the unit to it
+                raise
+            computed, notes = parcel.computed, parcel.notes
+            if cached:
+                computed += (cached.computed(work),)
+                notes += tuple(cached.cache.notes)
             faults = pa.concat_tables([parcel.faults, faults])
-            return Parcel(candidates, faults, (*parcel.works, work), parcel.pairs).pack()
+            return Parcel(candidates, faults, (*parcel.works, work), parcel.pairs, computed, notes).pack()
 
         return score
 
 
+class _Cached:
+    """The cache before a scorer: under its namespace, with the precision that it really runs in."""
+
+    def __init__(self, uri: str, stage: Stage, scorer: Scorer) -> None:
+        self.cache = ScoreCache.open(uri, stage.scorer.evaluation_identity() | {"precision": scorer.precision})
+        scorer.evaluate = self.evaluation = CachedEvaluation(scorer.evaluate, self.cache.lookup)
+
+    def computed(self, work: Work) -> tuple[str, pa.Table, float]:
+        """What a unit adds to the cache, and what it took."""
+        table = entries(*self.evaluation.take())
+        return self.cache.namespace, table, work.seconds if table.num_rows else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class CommitUnit:
-    """Writes a unit's ranking and faults, or why there is none."""
+    """Writes a unit's new scores, its ranking and its faults, or why there is none."""
 
     output: Output
     include_text: bool
     extra: tuple[str, ...]
+    cache: str | None = None
 
     def __call__(self, unit: Unit, payload: bytes | None, failure: str | None) -> dict[str, Any]:
         if payload is None or failure is not None:
             return commit_failure(self.output, unit, failure or "nothing arrived")
         parcel = Parcel.unpack(payload)
+        notes = [*parcel.notes, *self._keep(parcel)]
         ranking = to_ranking(parcel.candidates, self.include_text, self.extra)
         ranked = int(pa.compute.sum(pa.compute.list_value_length(ranking["ranking"])).as_py() or 0)
         facts = {"pairs": parcel.pairs, "ranked": ranked, "works": [work.as_dict() for work in parcel.works]}
-        return commit(self.output, unit, ranking, parcel.faults, facts)
+        return commit(self.output, unit, ranking, parcel.faults, facts | {"notes": notes})
+
+    def _keep(self, parcel: Parcel) -> list[str]:
+        """Add to the cache; a cache that cannot be written costs its entries, not the unit."""
+        if self.cache is None:
+            return []
+        faults = []
+        for namespace, table, seconds in parcel.computed:
+            try:
+                write_run(join(self.cache, namespace), table, seconds)
+            except StorageError as error:
+                faults.append(f"not kept in the cache: {error}")
+        return faults

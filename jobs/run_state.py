@@ -25,6 +25,7 @@ class RunState:
         faults: lines in the error tables, by reason in `reasons`.
         failed: units that could not be done, with the reason.
         stages: what each stage cost.
+        notes: what else was told of the done units, each line once.
     """
 
     units: int
@@ -37,6 +38,7 @@ class RunState:
     reasons: dict[str, int]
     failed: list[dict[str, Any]]
     stages: list[dict[str, float]]
+    notes: list[str]
     identity: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
@@ -75,6 +77,7 @@ def run_state(output: Output) -> RunState:
         reasons=_reasons(output, [unit for unit in done if markers[unit.name]["faults"]]),
         failed=failed,
         stages=[work.as_dict() | {"padding_share": round(work.padding_share, 4)} for work in works],
+        notes=sorted({note for marker in own for note in marker.get("notes", [])}),
         identity=manifest["identity"],
     )
 
@@ -90,10 +93,17 @@ def print_state(state: RunState, title: str, skipped: int = 0) -> None:
             f"  stage {number}: {work['evaluations']:.0f} evaluations for {work['pairs']:.0f} pairs, "
             f"{rate:.0f} pairs/s an actor, padding {work['padding_share']:.1%}, truncated {work['truncated']:.0f}"
         )
+        if work["cached"]:
+            print(
+                f"    {work['cached']:.0f} scores came from the cache, which saved {work['saved_seconds']:.1f} s of "
+                f"an actor's time; this took {work['seconds']:.1f} s in all"
+            )
     if state.faults:
         print(f"  {state.faults} lines in the error tables (_errors/*.parquet):")
         for reason, count in sorted(state.reasons.items(), key=lambda item: -item[1]):
             print(f"    {count} x {reason}")
+    for note in state.notes[:5]:
+        print(f"  note: {note}")
     for failure in state.failed[:5]:
         print(f"  failed: {failure['file']} rows {failure['start']} to {failure['stop']}: {failure['reason']}")
     if len(state.failed) > 5:

@@ -1,6 +1,6 @@
-"""Run a model over packed batches and put its scores back in input order."""
+"""Run a model over packed batches, smaller ones from then on when memory runs out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from operators.packing import by_length, pack
 from operators.work import Work
 
 Forward = Callable[[np.ndarray], Callable[[], np.ndarray]]
-"""Starts a batch, given its row indices, and returns a call that waits for its float32 scores."""
+"""Starts a batch, given its row indices, and returns a call that waits for its results."""
 
 
 class TokenBudget:
@@ -19,18 +19,20 @@ class TokenBudget:
         self.tokens = tokens
 
 
-def score_in_batches(lengths: np.ndarray, forward: Forward, budget: TokenBudget, work: Work) -> np.ndarray:
-    """Score rows longest first, halving the budget for all that follow when a batch does not fit.
+def run_in_batches(
+    lengths: np.ndarray, forward: Forward, budget: TokenBudget, work: Work
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Run rows longest first, halving the budget for all that follow when a batch does not fit.
 
     Args:
         lengths: int64 of n, tokens of each row.
-        forward: starts a batch; scores are fetched after all batches have been started, so that on a GPU
+        forward: starts a batch; results are fetched after all batches have been started, so that on a GPU
             the next batch is prepared while this one runs.
         budget: remembered across calls by its owner.
         work: counts are added to it.
 
-    Returns:
-        float32 of n, in the order of `lengths`.
+    Yields:
+        The row numbers of a batch (int64), and what `forward` gave for it; every row once.
 
     Raises:
         Exception: whatever `forward` raises, save out-of-memory on a batch of several rows.
@@ -52,7 +54,5 @@ def score_in_batches(lengths: np.ndarray, forward: Forward, budget: TokenBudget,
             budget.tokens = len(batch) // 2 * int(lengths[batch[0]])
             work.halvings += 1
         left = left[done:]
-    scores = np.empty(len(lengths), dtype=np.float32)
     for batch, fetch in started:
-        scores[batch] = fetch()
-    return scores
+        yield batch, fetch()

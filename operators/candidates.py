@@ -19,13 +19,13 @@ FAULT_SCHEMA = pa.schema(
         ("file", pa.string()),
         ("row", pa.int64()),  # of the file, from 0
         ("query_id", pa.string()),
-        ("doc_id", pa.string()),  # null: the whole query
+        ("doc_id", pa.string()),  # null: the whole query, or a candidate without one, whose reason begins "the doc_id"
         ("reason", pa.string()),
         ("candidates", pa.int64()),  # how many candidates of the input this line accounts for
     ]
 )
 """What was left out and why. Candidates read = candidates ranked + sum of `candidates` here, and queries
-read = queries ranked + lines here without a doc_id."""
+read = queries ranked + lines here for a whole query."""
 
 Shape = Literal["nested", "flat"]
 
@@ -58,8 +58,10 @@ def shape_of(schema: pa.Schema, columns: Columns, extra: tuple[str, ...] = (), f
         InputError: a column is missing or of the wrong type; the message names file and column.
     """
     nested = columns.candidates in schema.names
+    own = [columns.candidates] if nested else [columns.doc_id, columns.text, columns.score]
+    _check_once(file, schema.names, [columns.query_id, columns.query, *own, *extra])
     present = {field.name: field.type for field in schema}
-    needed = {columns.query_id: _is_id, columns.query: _is_text}
+    fields, prefix = present, ""
     if nested:
         kind = present[columns.candidates]
         if not _is_list(kind) or not pa.types.is_struct(kind.value_type):
@@ -67,28 +69,42 @@ def shape_of(schema: pa.Schema, columns: Columns, extra: tuple[str, ...] = (), f
                 f"{file}: column {columns.candidates!r} is {kind}; it should be a list of structs with "
                 f"{columns.doc_id!r} and {columns.text!r}"
             )
-        fields = {f"{columns.candidates}.{field.name}": field.type for field in kind.value_type}
-        present |= fields
         prefix = f"{columns.candidates}."
-    else:
-        prefix = ""
-    needed |= {prefix + columns.doc_id: _is_id, prefix + columns.text: _is_text}
-    for name, fits in needed.items():
-        if name not in present:
+        names = [field.name for field in kind.value_type]
+        _check_once(file, names, [columns.doc_id, columns.text, columns.score], prefix)
+        fields = {field.name: field.type for field in kind.value_type}
+    for held, before, name, fits in (
+        (present, "", columns.query_id, _is_id),
+        (present, "", columns.query, _is_text),
+        (fields, prefix, columns.doc_id, _is_id),
+        (fields, prefix, columns.text, _is_text),
+    ):
+        if name not in held:
             raise InputError(
-                f"{file}: there is no column {name!r} (it has {', '.join(schema.names)}); "
+                f"{file}: there is no column {before + name!r} (it has {', '.join(before + name for name in held)}); "
                 "name yours under `columns:`, or make candidate shards with `ray-rerank prepare`"
             )
-        if not fits(present[name]):
+        if not fits(held[name]):
             wanted = "a string" if fits is _is_text else "a string or an integer"
-            raise InputError(f"{file}: column {name!r} is {present[name]}; it should be {wanted}")
-    score = present.get(prefix + columns.score)
+            raise InputError(f"{file}: column {before + name!r} is {held[name]}; it should be {wanted}")
+    score = fields.get(columns.score)
     if score is not None and not (pa.types.is_floating(score) or pa.types.is_integer(score) or pa.types.is_null(score)):
         raise InputError(f"{file}: column {prefix + columns.score!r} is {score}; it should be a number")
+    taken = {"row", "candidates", "ranking"} | ({"query_id", "query"} - {columns.query_id, columns.query})
     for name in extra:
-        if name not in schema.names:
-            raise InputError(f"{file}: there is no column {name!r} to pass through (it has {', '.join(schema.names)})")
+        if name not in present:
+            raise InputError(f"{file}: there is no column {name!r} to pass through (it has {', '.join(present)})")
+        if name in taken:
+            raise InputError(f"{file}: column {name!r} cannot be passed through: the ranking has its own of that name")
+        if not _can_be_taken(present[name]):
+            raise InputError(f"{file}: column {name!r} is {present[name]}, which cannot be passed through")
     return "nested" if nested else "flat"
+
+
+def _check_once(file: str, names: list[str], wanted: list[str], prefix: str = "") -> None:
+    for name in wanted:
+        if names.count(name) > 1:
+            raise InputError(f"{file}: there are {names.count(name)} columns {prefix + name!r}; it should be one")
 
 
 def needed_columns(shape: Shape, columns: Columns, extra: tuple[str, ...], schema: pa.Schema) -> list[str]:
@@ -137,13 +153,14 @@ def read_candidates(
     reason = np.full(len(flat.parent), None, dtype=object)
     for fault, bad in (
         ("this row's query differs from the first row's of the same query_id", flat.other_query),
-        ("the doc_id occurs twice in this query; the first is ranked", _repeated(flat.parent, flat.doc_id)),
         ("the text is empty", _blank(flat.text)),
         ("the text is not valid UTF-8", flat.broken_text),
         ("the doc_id is empty", _blank(flat.doc_id)),
         ("the doc_id is not valid UTF-8", flat.broken_doc_id),
     ):
         reason[bad] = fault
+    whole = reason == np.array(None)
+    reason[_repeated(flat.parent, flat.doc_id, whole)] = "the doc_id occurs twice in this query; the first is ranked"
     sound_query = query_reason == np.array(None)
     sound = (reason == np.array(None)) & sound_query[flat.parent]
     bare = sound_query & (np.bincount(flat.parent[sound], minlength=count) == 0)
@@ -194,7 +211,8 @@ def read_candidates(
         "query": flat.query.take(kept),
         "row": pa.array(flat.first_row[kept] + origin.first_row, pa.int64()),
     }
-    content |= {name: table[name].take(flat.first_row[kept]) for name in extra}
+    passed = {name: table[name] for name in extra if name not in content}
+    content |= {name: held.cast(_takeable(held.type)).take(flat.first_row[kept]) for name, held in passed.items()}
     content["candidates"] = lists(sizes, structs)
     return pa.table(content), faults
 
@@ -228,12 +246,16 @@ def _from_nested(table: pa.Table, columns: Columns) -> _Flat:
     lists_ = one_array(table[columns.candidates])
     parent = pc.list_parent_indices(lists_).to_numpy(zero_copy_only=False).astype(np.int64)
     structs = pc.list_flatten(lists_)
-    names = [field.name for field in structs.type]
+
+    def field(name: str) -> pa.Array:  # by number: a name may look like a path
+        return pc.struct_field(structs, [structs.type.get_field_index(name)])
+
     query_id, broken_query_id = _strings(one_array(table[columns.query_id]))
     query, broken_query = _strings(one_array(table[columns.query]))
-    doc_id, broken_doc_id = _strings(pc.struct_field(structs, columns.doc_id))
-    text, broken_text = _strings(pc.struct_field(structs, columns.text))
-    score = pc.struct_field(structs, columns.score) if columns.score in names else pa.nulls(len(parent))
+    doc_id, broken_doc_id = _strings(field(columns.doc_id))
+    text, broken_text = _strings(field(columns.text))
+    scored = structs.type.get_field_index(columns.score) >= 0
+    score = field(columns.score) if scored else pa.nulls(len(parent))
     return _Flat(
         query_id,
         query,
@@ -258,7 +280,7 @@ def _from_flat(table: pa.Table, columns: Columns) -> _Flat:
     text, broken_text = _strings(one_array(table[columns.text]))
     rows = table.num_rows
     score = one_array(table[columns.score]) if columns.score in table.column_names else pa.nulls(rows)
-    starts = query_starts(query_id)
+    starts = query_starts(one_array(table[columns.query_id]))
     first_row = np.flatnonzero(starts)
     parent = np.cumsum(starts) - 1
     own, first = query, query.take(first_row[parent])
@@ -282,11 +304,15 @@ def _from_flat(table: pa.Table, columns: Columns) -> _Flat:
 
 
 def query_starts(query_id: pa.Array) -> np.ndarray:
-    """bool of n: where flat rows begin another query; nulls next to each other count as one query."""
+    """bool of n: where flat rows begin another query; nulls next to each other count as one query.
+
+    Strings are compared as bytes: an id need not be valid UTF-8 to be told from the next.
+    """
     if len(query_id) == 0:
         return np.zeros(0, dtype=bool)
-    codes = query_id.dictionary_encode().indices if not pa.types.is_dictionary(query_id.type) else query_id.indices
-    filled = codes.fill_null(-1).to_numpy(zero_copy_only=False)
+    if not pa.types.is_integer(query_id.type):
+        query_id = query_id.cast(pa.large_binary())
+    filled = query_id.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
     changes = filled[1:] != filled[:-1]
     return np.concatenate([[True], changes])
 
@@ -325,9 +351,10 @@ def _blank(array: pa.Array) -> np.ndarray:
     return np.asarray(pc.fill_null(blank, True).to_numpy(zero_copy_only=False), dtype=bool)
 
 
-def _repeated(parent: np.ndarray, doc_id: pa.Array) -> np.ndarray:
-    """bool: a doc_id that stood before in the same query (nulls are another fault)."""
+def _repeated(parent: np.ndarray, doc_id: pa.Array, among: np.ndarray) -> np.ndarray:
+    """bool: a doc_id that stood before in the same query, both of them `among` (nulls are another fault)."""
     codes = doc_id.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    codes = np.where(among, codes, -1)
     order = np.lexsort((codes, parent))  # stable, so that equals stay in list order
     again = (np.diff(parent[order]) == 0) & (np.diff(codes[order]) == 0)
     repeated = np.zeros(len(parent), dtype=bool)
@@ -386,3 +413,18 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _takeable(kind: pa.DataType) -> pa.DataType:
+    """The type as which rows of a column can be picked; Arrow cannot pick views."""
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    return pa.large_binary() if pa.types.is_binary_view(kind) else kind
+
+
+def _can_be_taken(kind: pa.DataType) -> bool:
+    try:
+        pa.nulls(1, _takeable(kind)).take(pa.array([0]))
+    except pa.ArrowNotImplementedError:
+        return False
+    return True

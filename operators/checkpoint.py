@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from operators.errors import ModelError
 
-_DECIDING = (".safetensors", ".json", ".txt", ".model")
+_DECIDING = (".safetensors", ".json", ".txt", ".model", ".metadata")
 """Files that can decide a score: weights, configs, vocabularies. A README or a licence cannot."""
 
 
@@ -41,15 +41,33 @@ class Checkpoint:
         return places - spent
 
 
-def find_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
+def check_length(model: str, found: Checkpoint, name: str, length: int | None) -> None:
+    """Raises ModelError where a length in tokens is more than the model has positions for."""
+    if length and length > found.positions:
+        raise ModelError(f"{model}: {name} {length} is more than its {found.positions} positions")
+
+
+def find_folder(model: str, revision: str | None = None) -> Path:
+    """The directory of a model: itself, or the hub cache's.
+
+    Raises:
+        ModelError: there is no such directory or hub id.
+    """
+    folder = Path(model).expanduser()
+    return folder if folder.is_dir() else _from_hub(model, revision)
+
+
+def find_checkpoint(model: str, revision: str | None = None, part: str = "") -> Checkpoint:
     """Resolve a directory or a hub id and check that it holds safetensors and a config.
+
+    Args:
+        part: the folder inside it that holds config, weights and tokenizer; "" is the directory itself.
 
     Raises:
         ModelError: there is no such directory or hub id, or files are missing.
     """
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        folder = _from_hub(model, revision)
+    root = find_folder(model, revision)
+    folder = root / part
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise ModelError(f"{model}: not a model directory: it holds no config.json")
@@ -71,7 +89,7 @@ def find_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
             raise ModelError(f"{weights}: not a whole safetensors file: {error}") from None
     if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file():
         raise ModelError(f"{model}: holds no tokenizer (tokenizer.json)")
-    return Checkpoint(folder, config, _content(folder))
+    return Checkpoint(root, config, _content(root))
 
 
 def _from_hub(model: str, revision: str | None) -> Path:

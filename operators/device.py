@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 if TYPE_CHECKING:
     import torch
 
@@ -15,10 +17,11 @@ def pick_device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def pick_precision(precision: Precision, device: "torch.device") -> "torch.dtype":
+def pick_precision(precision: Precision, device: "torch.device", fits_fp16: bool = True) -> "torch.dtype":
     """`auto`: bf16 where the processor or GPU multiplies it natively, else fp16 on GPU and fp32 on CPU.
 
-    A CPU without bf16 instructions emulates it, slower than fp32.
+    A CPU without bf16 instructions emulates it, slower than fp32. A model whose activations leave the range of
+    fp16 (`fits_fp16` false: T5) gets fp32 instead.
     """
     import torch
 
@@ -26,7 +29,9 @@ def pick_precision(precision: Precision, device: "torch.device") -> "torch.dtype
     if precision != "auto":
         return named[precision]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+        if torch.cuda.get_device_capability(device)[0] >= 8:
+            return torch.bfloat16
+        return torch.float16 if fits_fp16 else torch.float32
     return torch.bfloat16 if cpu_has_bf16() else torch.float32
 
 
@@ -36,6 +41,35 @@ def cpu_has_bf16() -> bool:
 
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
     return any(bool(getattr(torch.cpu, check, bool)()) for check in checks)
+
+
+def precision_name(dtype: "torch.dtype") -> str:
+    """fp32, bf16 or fp16."""
+    return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}[str(dtype).removeprefix("torch.")]
+
+
+def default_batch_tokens(device: "torch.device") -> int:
+    """Tokens a batch: little enough for a CPU's caches, much enough to fill a GPU; halved where it does not fit."""
+    return 4096 if device.type == "cpu" else 131_072
+
+
+def to_device(arrays: dict[str, np.ndarray], device: "torch.device") -> "dict[str, torch.Tensor]":
+    """Arrays as tensors; to a GPU through pinned memory, without waiting for the copy."""
+    import torch
+
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    if device.type == "cuda":
+        return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in tensors.items()}
+    return tensors
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Whether an error says that this process can use its GPU no more: all that it does there would fail."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -17,32 +17,47 @@ class Parcel:
         faults: of FAULT_SCHEMA, from all steps so far.
         works: one a stage so far.
         pairs: candidates of the input, whole or faulty.
+        computed: scores for the cache, (namespace, table, seconds) a stage.
+        notes: what the report should tell of the unit besides.
     """
 
     candidates: pa.Table
     faults: pa.Table
     works: tuple[Work, ...]
     pairs: int
+    computed: tuple[tuple[str, pa.Table, float], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def pack(self) -> bytes:
         """One Arrow stream after another, behind a line of JSON."""
-        header = {"works": [work.as_dict() for work in self.works], "pairs": self.pairs}
-        streams = [_stream(self.candidates), _stream(self.faults)]
-        header["sizes"] = [len(stream) for stream in streams]
-        return b"\n".join([json.dumps(header).encode(), streams[0] + streams[1]])
+        tables = [self.candidates, self.faults, *(table for _, table, _ in self.computed)]
+        streams = [_stream(table) for table in tables]
+        header = {
+            "works": [work.as_dict() for work in self.works],
+            "pairs": self.pairs,
+            "computed": [(namespace, seconds) for namespace, _, seconds in self.computed],
+            "notes": self.notes,
+            "sizes": [len(stream) for stream in streams],
+        }
+        return b"\n".join([json.dumps(header).encode(), b"".join(streams)])
 
     @classmethod
     def unpack(cls, buffer: bytes) -> "Parcel":
         """The inverse of `pack`."""
         line, _, body = buffer.partition(b"\n")
         header = json.loads(line)
-        first = header["sizes"][0]
-        view = memoryview(body)
+        view, tables = memoryview(body), []
+        for size in header["sizes"]:
+            tables.append(pa.ipc.open_stream(view[:size]).read_all())
+            view = view[size:]
+        candidates, faults, *computed = tables
         return cls(
-            pa.ipc.open_stream(view[:first]).read_all(),
-            pa.ipc.open_stream(view[first:]).read_all(),
+            candidates,
+            faults,
             tuple(Work(**work) for work in header["works"]),
             header["pairs"],
+            tuple((name, table, seconds) for (name, seconds), table in zip(header["computed"], computed, strict=True)),
+            tuple(header["notes"]),
         )
 
 

@@ -7,12 +7,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from operators.candidates import FAULT_SCHEMA, Origin, lists, one_array
+from operators.device import is_device_lost
+from operators.fusion import Fusion, fuse
 from operators.scorers import Scorer
 from operators.work import Work
 
 
 def rerank(
-    table: pa.Table, scorer: Scorer, stage: int, depth: int | None, origin: Origin, work: Work
+    table: pa.Table,
+    scorer: Scorer,
+    stage: int,
+    depth: int | None,
+    origin: Origin,
+    work: Work,
+    fusion: Fusion | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """Score the head of every query's candidates and put it in order; the tail stays below, as it was.
 
@@ -26,6 +34,7 @@ def rerank(
         depth: how many candidates the stage before kept; None is all.
         origin: where the unit was cut from, for faults.
         work: what it cost is added here.
+        fusion: how the scores are combined with those of the stage before; None is not at all.
 
     Returns:
         The table, re-ordered, with `score` and `stage` set where this stage scored; and the faults.
@@ -46,24 +55,30 @@ def rerank(
         work,
     )
     failed = np.isin(parent, list(failures))
+    earlier = structs.field("score" if stage > 1 else "first_stage_score").to_numpy(zero_copy_only=False)
     new = structs.field("score").to_numpy(zero_copy_only=False).copy()
     new[head] = scores
     unusable = head & ~failed & ~np.isfinite(new)
-    dropped = failed | unusable
+    reason = f"stage {stage} gave a score that is not a finite number"
 
     doc_id = structs.field("doc_id")
     first_rank = structs.field("first_stage_rank").to_numpy()
     by_id = np.argsort(np.argsort(np.array(doc_id.to_pylist(), dtype=object), kind="stable"), kind="stable")
-    order = np.lexsort(
-        (
-            np.where(head, by_id, place),
-            np.where(head, first_rank, place),
-            np.where(head, -new, 0.0),
-            ~head,
-            parent,
-        )
-    )
-    order = order[~dropped[order]]
+
+    def best_first() -> np.ndarray:
+        score, tie, last = np.where(head, -new, 0.0), np.where(head, first_rank, place), np.where(head, by_id, place)
+        order = np.lexsort((last, tie, score, ~head, parent))
+        return np.asarray(order[~(failed | unusable)[order]])
+
+    order = best_first()
+    if fusion is not None:
+        scored = np.flatnonzero(head & ~failed & ~unusable)
+        rank = _places(order, parent)
+        new[scored] = fuse(fusion, parent[scored], new[scored], rank[scored], earlier[scored], place[scored])
+        if not np.isfinite(new[scored]).all():
+            reason = f"stage {stage} cannot be fused: the stage before has no score; `kind: reciprocal-rank` needs none"
+        unusable |= head & ~failed & ~np.isfinite(new)
+        order = best_first()
     stage_of = np.where(head, stage, structs.field("stage").to_numpy())
     columns = {field.name: structs.field(field.name).take(order) for field in structs.type}
     columns["score"] = pa.array(new[order], pa.float32(), from_pandas=True)
@@ -75,7 +90,7 @@ def rerank(
         "candidates",
         lists(kept_size[kept], pa.StructArray.from_arrays(list(columns.values()), names=list(columns))),
     )
-    return ranked, _faults(table, origin, stage, failures, parent, unusable, doc_id, size, kept)
+    return ranked, _faults(table, origin, reason, failures, parent, unusable, doc_id, size, kept)
 
 
 def to_ranking(table: pa.Table, include_text: bool, extra: tuple[str, ...] = ()) -> pa.Table:
@@ -95,20 +110,32 @@ def to_ranking(table: pa.Table, include_text: bool, extra: tuple[str, ...] = ())
     return pa.table(content | {"ranking": lists(size, pa.StructArray.from_arrays(fields, names=names))})
 
 
+def _places(order: np.ndarray, parent: np.ndarray) -> np.ndarray:
+    """int64 of len(parent): each candidate's place among its query's in `order`, from 0; 0 where it is not there."""
+    places = np.zeros(len(parent), dtype=np.int64)
+    starts = np.flatnonzero(np.diff(parent[order], prepend=-1))
+    places[order] = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    return places
+
+
 def _score_by_query(
     pairs: list[tuple[str, str]], parent: np.ndarray, scorer: Scorer, work: Work
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Scores of all pairs at once; where that fails, query by query, so that only the culprit is lost."""
     try:
-        return scorer.score(pairs, work), {}
-    except Exception:  # any fault of a model on some input: found by narrowing down
+        return scorer.score(pairs, work, parent), {}
+    except Exception as whole:  # any fault of a model on some input: found by narrowing down
+        if is_device_lost(whole):
+            raise
         scores = np.full(len(pairs), np.nan, dtype=np.float32)
         failures: dict[int, str] = {}
         for query in np.unique(parent):
             own = np.flatnonzero(parent == query)
             try:
-                scores[own] = scorer.score([pairs[index] for index in own], work)
+                scores[own] = scorer.score([pairs[index] for index in own], work, parent[own])
             except Exception as error:
+                if is_device_lost(error):
+                    raise
                 failures[int(query)] = f"the model failed on this query: {type(error).__name__}: {error}"
         return scores, failures
 
@@ -116,7 +143,7 @@ def _score_by_query(
 def _faults(
     table: pa.Table,
     origin: Origin,
-    stage: int,
+    unusable_reason: str,
     failures: dict[int, str],
     parent: np.ndarray,
     unusable: np.ndarray,
@@ -132,7 +159,7 @@ def _faults(
         lines.append(place | {"doc_id": candidate, "candidates": candidates, "reason": reason})
 
     for at in np.flatnonzero(unusable):
-        fault(parent[at], doc_id[at].as_py(), 1, f"stage {stage} gave a score that is not a finite number")
+        fault(parent[at], doc_id[at].as_py(), 1, unusable_reason)
     for query, reason in failures.items():
         fault(query, None, int(size[query]), reason)
     for query in np.flatnonzero(~kept).tolist():

@@ -12,6 +12,8 @@ class Work:
         evaluations: rows the model was run on, duplicates removed.
         tokens: tokens of these rows, special tokens included.
         padded_tokens: the same rows as the model saw them, padding included.
+        cached: rows whose score came from the cache, not from the model.
+        saved_seconds: what computing these took when it was done.
         truncated: evaluated pairs that lost tokens to max_length.
         batches: forward passes.
         halvings: times that a batch was cut for want of memory.
@@ -20,6 +22,8 @@ class Work:
 
     pairs: int = 0
     evaluations: int = 0
+    cached: int = 0
+    saved_seconds: float = 0.0
     tokens: int = 0
     padded_tokens: int = 0
     truncated: int = 0

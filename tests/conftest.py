@@ -93,7 +93,10 @@ def write_cross_encoder(folder: Path, seed: int = 0, **config: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     pieces = BertWordPieceTokenizer(lowercase=True)
     pieces.train_from_iterator([" ".join(WORDS)] * 4, vocab_size=200, min_frequency=1, show_progress=False)
-    tokenizer = BertTokenizerFast(tokenizer_object=pieces._tokenizer, model_max_length=128)
+    vocab = pieces.get_vocab(with_added_tokens=True)
+    for piece in ["[unused0]", "[unused1]", *"!(),.?"]:  # as BERT's vocabulary has them, and not as special tokens
+        vocab.setdefault(piece, len(vocab))
+    tokenizer = BertTokenizerFast(vocab=vocab, model_max_length=128)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}

@@ -97,3 +97,24 @@ def test_the_unit_of_a_worker_that_died_is_done_by_another(tmp_path: Path) -> No
     said = [told["unit"] for told in stream(units(5), read, [Pool(die_once(tmp_path / "died"), 1)], commit)]
     assert (tmp_path / "died").exists()
     assert sorted(said) == [unit.name for unit in units(5)]
+
+
+def load_poisoned() -> Callable[[Unit, bytes], bytes]:
+    def step(unit: Unit, payload: bytes) -> bytes:
+        if unit.start == 3:
+            import os
+
+            os._exit(7)
+        return payload + b"|stage"
+
+    return step
+
+
+def test_a_unit_that_kills_every_worker_is_left_out_and_the_others_are_done() -> None:
+    said = {told["unit"]: told for told in stream(units(12), read, [Pool(load_poisoned, 2)], commit)}
+    assert sorted(said) == [unit.name for unit in units(12)]
+    for unit in units(12):
+        if unit.start == 3:
+            assert said[unit.name]["failure"] == "left out: 3 workers died while they scored it in stage 1"
+        elif unit.start not in {7}:
+            assert said[unit.name]["failure"] is None and said[unit.name]["stages"] == 1

@@ -1,14 +1,25 @@
 """Batches hold every pair once, stay within the budget, and shrink for good when memory runs out."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.batches import TokenBudget, score_in_batches
+from operators.batches import TokenBudget, run_in_batches
 from operators.packing import by_length, pack
 from operators.work import Work
+
+
+def scores_of(lengths: np.ndarray, forward: Callable[[np.ndarray], Any], budget: TokenBudget, work: Work) -> np.ndarray:
+    """Each row's score, put back in its place."""
+    scores = np.full(len(lengths), np.nan)
+    for batch, found in run_in_batches(lengths, forward, budget, work):
+        assert np.isnan(scores[batch]).all(), "a row was run twice"
+        scores[batch] = found
+    return scores
+
 
 LENGTHS = st.lists(st.integers(1, 60), max_size=80).map(lambda values: np.array(values, dtype=np.int64))
 
@@ -36,17 +47,17 @@ def test_scores_come_back_in_input_order_even_when_batches_are_halved(
         return lambda: batch.astype(np.float32)
 
     remembered, work = TokenBudget(budget), Work()
-    scores = score_in_batches(lengths, forward, remembered, work)
+    scores = scores_of(lengths, forward, remembered, work)
     np.testing.assert_array_equal(scores, np.arange(len(lengths)))
     assert work.tokens == lengths.sum()
     assert work.halvings == sum(size > memory for size in sizes)
     sizes.clear()
-    score_in_batches(lengths, forward, remembered, Work())
+    scores_of(lengths, forward, remembered, Work())
     assert all(size <= memory for size in sizes), "a later call tried the size that did not fit again"
 
 
 def test_padding_share_of_equal_lengths_is_zero() -> None:
     work = Work()
-    score_in_batches(np.full(64, 16), lambda batch: lambda: np.zeros(len(batch)), TokenBudget(256), work)
+    scores_of(np.full(64, 16), lambda batch: lambda: np.zeros(len(batch)), TokenBudget(256), work)
     assert work.padding_share == 0
     assert work.batches == 4

@@ -9,7 +9,8 @@ from conftest import WORDS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from operators.pair_layout import encode_pairs, layout_of
+from operators.pair_layout import pair_layout
+from operators.row_layout import encode_rows
 from operators.tokens import distinct, tokenise
 
 TEXT = st.lists(st.sampled_from([*WORDS, "naturalisation", "électro", "!", "cactuses"]), max_size=25).map(" ".join)
@@ -36,12 +37,10 @@ def test_rows_equal_the_tokenizers_own(tokenizers: list[Any], pairs: list[tuple[
     for tokenizer in tokenizers:
         queries, query_of = distinct([query for query, _ in pairs])
         documents, document_of = distinct([document for _, document in pairs])
-        encoded = encode_pairs(
-            layout_of(tokenizer),
-            tokenise(tokenizer, queries, max_length),
-            tokenise(tokenizer, documents, max_length),
-            query_of,
-            document_of,
+        encoded = encode_rows(
+            pair_layout(tokenizer),
+            [tokenise(tokenizer, queries, max_length), tokenise(tokenizer, documents, max_length)],
+            np.stack([query_of, document_of], axis=1),
             max_length,
         )
         ids, segments, mask = encoded.rows(np.arange(len(pairs)))

@@ -1,0 +1,194 @@
+"""A score cache as a whole: what it holds, whether it is sound, and its runs merged into few."""
+
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.errors import StorageError
+from cluster.score_cache import BadRunError, Run, columns, entries, open_run, prefixes, read_groups, write_run
+from cluster.storage import StoredFile, filesystem, join, list_files, read_bytes
+
+FILE_ROWS = 1 << 22  # entries of a merged run: some 150 MB, and a few times that in memory while merging
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """One scorer's part of a cache.
+
+    Attributes:
+        name: the fingerprint of `scorer`.
+        scorer: all that decides its scores; empty where the description is missing.
+        runs: those that can be read, by name.
+        bad: other files, with the reason.
+    """
+
+    uri: str
+    name: str
+    scorer: dict[str, Any]
+    runs: tuple[Run, ...]
+    bad: tuple[tuple[str, str], ...]
+
+    @property
+    def folder(self) -> str:
+        """Where its runs lie."""
+        return join(self.uri, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a compaction did to a namespace: runs and entries before and after."""
+
+    runs_before: int
+    runs_after: int
+    entries_before: int
+    entries_after: int
+
+
+def namespaces(uri: str) -> tuple[list[Namespace], list[str]]:
+    """All scorers of a cache by name, footers read; and files that belong to none.
+
+    Raises:
+        StorageError: there is nothing, or it cannot be listed.
+    """
+    below: dict[str, list[StoredFile]] = {}
+    strangers = []
+    files = list_files(uri, ("",))
+    root = _root(uri)
+    for file in files:
+        name, _, rest = _path(file.path)[len(root) :].lstrip("/").partition("/")
+        if not rest or "/" in rest:
+            strangers.append(file.path)
+        else:
+            below.setdefault(name, []).append(file)
+    return [_namespace(uri, name, found) for name, found in sorted(below.items())], strangers
+
+
+def check(namespace: Namespace) -> list[tuple[str, str]]:
+    """Read every entry: the files that are no sound run, each with the reason.
+
+    Memory does not grow with the cache: a bounded number of row groups is read at a time.
+    """
+    faults = list(namespace.bad)
+    for run in namespace.runs:
+        last = b""
+        try:
+            for query, document, score in read_groups(run, np.arange(len(run.firsts))):
+                keys = np.concatenate([query, document], axis=1).view("S32").ravel()
+                if not (keys[1:] > keys[:-1]).all() or not keys[0] > last:
+                    raise BadRunError("its entries are not sorted, or a key is there twice")
+                if not np.isfinite(score).all():
+                    raise BadRunError("a score is not a finite number")
+                last = keys[-1]
+        except BadRunError as error:
+            faults.append((run.file.path, str(error)))
+    return faults
+
+
+def merged(namespace: Namespace) -> Iterator[tuple[pa.Table, float]]:
+    """All entries in ranges of their query hash, ascending, each about FILE_ROWS; and the seconds they took.
+
+    A key may be there twice; the first is the one that a lookup finds.
+
+    Raises:
+        BadRunError: a run cannot be read to its end.
+    """
+    parts = max(math.ceil(sum(run.rows for run in namespace.runs) / FILE_ROWS), 1)
+    edges = [part * 2**64 // parts for part in range(parts + 1)]
+    for start, stop in itertools.pairwise(edges):
+        tables, seconds = [], 0.0
+        for run in namespace.runs:
+            low = max(int(np.searchsorted(run.firsts, np.uint64(start), side="left")) - 1, 0)
+            high = int(np.searchsorted(run.firsts, np.uint64(stop - 1), side="right"))
+            for query, document, score in read_groups(run, np.arange(low, high)):
+                own = prefixes(query)
+                inside = (own >= np.uint64(start)) & (own <= np.uint64(stop - 1))
+                tables.append(entries(query[inside], document[inside], score[inside]))
+                seconds += run.seconds * int(inside.sum()) / run.rows
+        if tables:
+            yield pa.concat_tables(tables), seconds
+
+
+def compact(namespace: Namespace) -> Merged:
+    """Merge a scorer's sound runs into few that do not overlap; readers and writers may go on meanwhile.
+
+    The old runs are removed only when all their entries stand in new ones. Files that are no run, or are damaged, are
+    left alone.
+
+    Raises:
+        BadRunError: a run went away while it was read: another compaction is at work; nothing is removed.
+        StorageError: a run cannot be written; nothing is removed.
+    """
+    damaged = {path for path, _ in check(namespace)}
+    namespace = replace(namespace, runs=tuple(run for run in namespace.runs if run.file.path not in damaged))
+    before = sum(run.rows for run in namespace.runs)
+    if _is_compact(namespace):
+        return Merged(len(namespace.runs), len(namespace.runs), before, before)
+    written = {write_run(namespace.folder, table, seconds) for table, seconds in merged(namespace)} - {None}
+    names = {str(uri).rpartition("/")[2] for uri in written}
+    system, _ = filesystem(namespace.uri)
+    for run in namespace.runs:
+        if run.file.path.rpartition("/")[2] not in names:
+            try:
+                system.rm_file(_path(run.file.path))
+            except FileNotFoundError:  # another compaction removed it
+                continue
+    after = _namespace(namespace.uri, namespace.name, list_files(namespace.folder, (".parquet",)))
+    kept = [run for run in after.runs if run.file.path.rpartition("/")[2] in names]
+    return Merged(len(namespace.runs), len(kept), before, sum(run.rows for run in kept))
+
+
+def _is_compact(namespace: Namespace) -> bool:
+    runs = sorted(namespace.runs, key=lambda run: int(run.firsts[0]))
+    apart = all(one.last < int(other.firsts[0]) for one, other in itertools.pairwise(runs))
+    return apart and len(runs) <= 2 * max(math.ceil(sum(run.rows for run in runs) / FILE_ROWS), 1)
+
+
+def _namespace(uri: str, name: str, files: list[StoredFile]) -> Namespace:
+    runs, bad = [], []
+    for file in files:
+        if file.path.endswith("/scorer.json"):
+            continue
+        try:
+            if not file.path.endswith(".parquet"):
+                raise BadRunError("not a cache file")
+            runs.append(open_run(file, name))
+        except BadRunError as error:
+            bad.append((file.path, str(error)))
+    return Namespace(uri, name, _scorer(uri, name), tuple(runs), tuple(bad))
+
+
+def _scorer(uri: str, name: str) -> dict[str, Any]:
+    try:
+        scorer = json.loads(read_bytes(join(uri, name, "scorer.json")) or b"{}")
+    except (ValueError, StorageError):
+        return {}
+    return scorer if isinstance(scorer, dict) else {}
+
+
+def _path(uri: str) -> str:
+    return str(filesystem(uri)[1])
+
+
+def _root(uri: str) -> str:
+    return _path(uri).rstrip("/")
+
+
+def hashes(table: pa.Table) -> pa.Table:
+    """Entries for people: query_hash and document_hash as 32 hexadecimal digits, score; each key once, sorted."""
+    query, document, score = columns(table)
+    keys = np.concatenate([query, document], axis=1)
+    _, first = np.unique(keys.view("S32").ravel(), return_index=True)
+    digits = [keys[row].tobytes().hex() for row in first]
+    return pa.table(
+        {
+            "query_hash": pa.array([key[:32] for key in digits], pa.string()),
+            "document_hash": pa.array([key[32:] for key in digits], pa.string()),
+            "score": pa.array(score[first], pa.float32()),
+        }
+    )

@@ -1,0 +1,164 @@
+"""Look after a score cache: what it holds, runs merged, files that are no good, scores as a table. Starts no Ray."""
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field, model_validator
+
+from cluster.cache_upkeep import Namespace, check, compact, hashes, merged, namespaces
+from cluster.score_cache import ScoreCache
+from cluster.storage import absolute, join, write_whole
+from cluster.units import read_rows
+from jobs.command import ExitCode
+from jobs.config import JobConfig
+from jobs.rerank_plan import Asked, default_unit_pairs, plan_units, read_input
+from operators.cached_evaluation import row_keys
+from operators.candidates import Columns, Origin, read_candidates
+from operators.errors import InputError
+
+
+class Config(JobConfig):
+    """Look after the folder that `rerank --cache` fills."""
+
+    positional: ClassVar[tuple[str, ...]] = ("action", "cache")
+
+    action: Literal["stats", "compact", "verify", "export"] = Field(description="what to do")
+    cache: str = Field(description="folder or URI")
+    scorer: str | None = Field(None, description="only this scorer: the beginning of its name in `stats`")
+    output: str | None = Field(None, description="export: folder or URI for the tables")
+    candidates: str | None = Field(None, description="export: candidate shards to join the scores to")
+    columns: Columns = Columns()
+    json_: bool = Field(False, alias="json", description="stats and verify: print JSON")
+
+    @model_validator(mode="after")
+    def _export_has_an_output(self) -> "Config":
+        if (self.action == "export") != (self.output is not None):
+            raise ValueError("`export` writes to --output, and nothing else does")
+        if self.candidates and self.action != "export":
+            raise ValueError("--candidates goes with `export`")
+        return self
+
+    def asked(self) -> Asked:
+        """The candidates to join to."""
+        return Asked(input=str(self.candidates), output=str(self.output), columns=self.columns)
+
+
+def run(config: Config) -> int:
+    """Do what is asked.
+
+    Raises:
+        ClusterError, InputError: there is no such cache or scorer, or its files cannot be read or written.
+    """
+    found, strangers = namespaces(absolute(config.cache))
+    chosen = [namespace for namespace in found if namespace.name.startswith(config.scorer or "")]
+    if config.scorer and not chosen:
+        raise InputError(f"{config.cache}: there is no scorer {config.scorer}; `ray-rerank cache stats` lists them")
+    if config.action == "stats":
+        return _stats(config, chosen)
+    if config.action == "verify":
+        return _verify(config, chosen, strangers)
+    if config.action == "compact":
+        for namespace in chosen:
+            done = compact(namespace)
+            print(
+                f"{namespace.name}: {done.runs_before} runs of {done.entries_before} entries are now "
+                f"{done.runs_after} of {done.entries_after}"
+            )
+            _print_bad(namespace)
+        return ExitCode.DONE
+    return _export(config, chosen)
+
+
+def _stats(config: Config, chosen: list[Namespace]) -> int:
+    told = [_facts(namespace) for namespace in chosen]
+    if config.json_:
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+        return ExitCode.DONE
+    for facts, namespace in zip(told, chosen, strict=True):
+        kind = ", ".join(str(namespace.scorer.get(name, "?")) for name in ("kind", "precision", "max_length"))
+        print(
+            f"{namespace.name}  {facts['entries']:>12,} entries  {facts['runs']:>6,} runs  "
+            f"{facts['bytes'] / 1e6:>10,.1f} MB  {facts['actor_seconds']:>10,.0f} s of actors' work  {kind}"
+        )
+        _print_bad(namespace)
+    if not told:
+        print("the cache is empty")
+    return ExitCode.DONE
+
+
+def _facts(namespace: Namespace) -> dict[str, Any]:
+    return {
+        "scorer": namespace.name,
+        "entries": sum(run.rows for run in namespace.runs),
+        "runs": len(namespace.runs),
+        "bytes": sum(run.file.size for run in namespace.runs),
+        "actor_seconds": round(sum(run.seconds for run in namespace.runs), 1),
+        "bad_files": [{"file": path, "reason": reason} for path, reason in namespace.bad],
+        "identity": namespace.scorer,
+    }
+
+
+def _verify(config: Config, chosen: list[Namespace], strangers: list[str]) -> int:
+    faults = [(path, "belongs to no scorer") for path in strangers]
+    for namespace in chosen:
+        faults += check(namespace)
+    runs = sum(len(namespace.runs) for namespace in chosen)
+    if config.json_:
+        print(json.dumps([{"file": path, "reason": reason} for path, reason in faults], indent=2))
+    else:
+        for path, reason in faults:
+            print(f"{path}: {reason}")
+        print(f"{runs} runs read, {len(faults)} files are no good" + (": remove them" if faults else ""))
+    return ExitCode.DONE_WITH_ERRORS if faults else ExitCode.DONE
+
+
+def _export(config: Config, chosen: list[Namespace]) -> int:
+    if len(chosen) != 1:
+        raise InputError(
+            f"{config.cache}: holds {len(chosen)} scorers that fit; choose one with --scorer: "
+            + ", ".join(namespace.name for namespace in chosen)
+        )
+    namespace = chosen[0]
+    tables = _joined(config, namespace) if config.candidates else (hashes(table) for table, _ in merged(namespace))
+    folder, rows = absolute(str(config.output)), 0
+    for number, table in enumerate(tables):
+        sink = io.BytesIO()
+        pq.write_table(table, sink, compression="zstd")
+        write_whole(join(folder, f"part-{number:05d}.parquet"), sink.getvalue())
+        rows += table.num_rows
+    print(f"{rows} scores of {namespace.name} written to {config.output}")
+    return ExitCode.DONE
+
+
+def _joined(config: Config, namespace: Namespace) -> Iterator[pa.Table]:
+    """query_id, doc_id and score of the candidates whose pair was scored, a unit at a time."""
+    if namespace.scorer.get("kind") == "duot5":
+        raise InputError("a pairwise scorer's entries are comparisons of two documents; export them without candidates")
+    reader = ScoreCache(namespace.uri, namespace.name)
+    given = read_input(config.asked())
+    for unit in plan_units(given, config.columns, default_unit_pairs(given.pairs)):
+        table = read_rows(unit, given.columns[unit.file])
+        whole, _ = read_candidates(table, config.columns, Origin(unit.file, unit.start), ())
+        parent = pc.list_parent_indices(whole["candidates"]).to_numpy()
+        structs = pc.list_flatten(whole["candidates"]).combine_chunks()
+        queries = pc.take(whole["query"], pa.array(parent)).to_pylist()
+        rows: list[tuple[str, ...]] = list(zip(queries, pc.struct_field(structs, "text").to_pylist(), strict=True))
+        score, _ = reader.lookup(*row_keys(rows))
+        there = pa.array(~np.isnan(score))
+        columns: dict[str, Any] = {
+            "query_id": pc.take(whole["query_id"], pa.array(parent)),
+            "doc_id": pc.struct_field(structs, "doc_id"),
+            "score": pa.array(score, pa.float32()),
+        }
+        yield pa.table(columns).filter(there)
+
+
+def _print_bad(namespace: Namespace) -> None:
+    for path, reason in namespace.bad:
+        print(f"  {path}: {reason}; left alone")

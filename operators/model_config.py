@@ -1,0 +1,35 @@
+"""What the config of every scorer says: which model, how exact, how much at a time."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from operators.device import Precision
+
+
+class ModelConfig(BaseModel):
+    """The fields that all scorer families share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: str = Field(description="a directory with safetensors, or a hub id")
+    revision: str | None = Field(None, description="the hub revision")
+    max_length: int | None = Field(None, ge=8, description="tokens the model reads at a time")
+    precision: Precision = Field("auto", description="fp32 is the reference; auto takes what the device is fast at")
+    batch_tokens: int | None = Field(None, ge=1, description="tokens a batch, padding included")
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides a score, and nothing else (not where the model lies, nor the batch size)."""
+        raise NotImplementedError
+
+    def evaluation_identity(self) -> dict[str, Any]:
+        """All that decides one evaluation of the model: a pair's score, or a comparison's in a pairwise scorer."""
+        return self.identity()
+
+    @field_validator("model")
+    @classmethod
+    def _directories_are_absolute(cls, model: str) -> str:
+        """A worker may run in another directory than the driver."""
+        folder = Path(model).expanduser()
+        return str(folder.absolute()) if folder.is_dir() else model

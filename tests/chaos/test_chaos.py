@@ -1,0 +1,243 @@
+"""Whatever is killed, filled up or torn: the rows of an undisturbed run, each once.
+
+The short form runs with the test suite; `make chaos` (CHAOS=long) is the long one. Seeds are fixed and printed with a
+failure as part of the test's name.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from books import Books, Rows
+from conftest import rows, write_candidates
+from failing_scorers import POISON
+
+from jobs.command import ExitCode
+from operators.cross_encoder import CrossEncoderConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+LONG = os.environ.get("CHAOS") == "long"
+UNITS = 24
+
+pytestmark = [pytest.mark.timeout(1200)]
+
+
+class Bench:
+    """One input, what must come out of it, and the job that is to be disturbed."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder, self.model = folder, model
+        self.expected: Rows = {}
+        scorer = CrossEncoderConfig(model=str(model), precision="fp32").load()
+        for number in range(4):
+            content = [row | {"query_id": f"{number}-{row['query_id']}"} for row in rows(UNITS // 2, 5, number)]
+            write_candidates(folder / "in" / f"{number}.parquet", content, row_group_size=2)
+            self._expect(scorer, content)
+
+    def _expect(self, scorer: Any, content: list[dict[str, Any]]) -> None:
+        for row in content:
+            scores = scorer.score([(row["query"], candidate["text"]) for candidate in row["candidates"]])
+            for candidate, score in zip(row["candidates"], scores, strict=True):
+                self.expected[row["query_id"], candidate["doc_id"]] = float(score)
+
+    def command(self, output: Path, *more: str, actors: int = 2, **failings: Any) -> list[str]:
+        scorer = {"kind": "failing", "model": str(self.model), "precision": "fp32", **failings}
+        stages = json.dumps([{"scorer": scorer, "actors": actors}])
+        job = ["rerank", "--input", str(self.folder / "in"), "--output", str(output), "--stages", stages]
+        return [sys.executable, str(HERE / "job.py"), *job, "--unit-pairs", "10", *more]
+
+    def start(self, arguments: list[str]) -> "subprocess.Popen[str]":
+        """A driver in a process group of its own, so that its Ray can die with it as on a lost machine."""
+        path = os.pathsep.join([str(HERE), str(ROOT)])
+        environment = os.environ | {"PYTHONPATH": path}
+        return subprocess.Popen(
+            arguments, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
+        )
+
+    def finish(self, arguments: list[str], code: int = ExitCode.DONE) -> str:
+        """Run to the end; what it wrote to stderr."""
+        process = self.start(arguments)
+        _, told = process.communicate(timeout=600)
+        assert process.returncode == code, told
+        assert "Traceback" not in told
+        return told
+
+
+@pytest.fixture(scope="module")
+def books(request: pytest.FixtureRequest) -> Iterator[Books]:
+    """Prints the table at the end."""
+    kept = Books()
+    yield kept
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    for line in ["", *kept.lines_of_text()]:
+        reporter.write_line(line)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, cross_encoder: Path) -> Bench:
+    return Bench(tmp_path_factory.mktemp("chaos"), cross_encoder)
+
+
+def markers(output: Path) -> int:
+    return len(list((output / "_run" / "done").glob("*.json")))
+
+
+def wait_for(output: Path, units: int, process: "subprocess.Popen[str]") -> None:
+    """Until so many units are done, or the process has ended."""
+    deadline = time.monotonic() + 300
+    while markers(output) < units and process.poll() is None:
+        assert time.monotonic() < deadline, f"{markers(output)} of {units} units are done after 300 s"
+        time.sleep(0.01)
+
+
+def workers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """The scoring actors of a driver's own Ray."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    return [one for one in below if "_Stage" in " ".join(one.cmdline()) or "_Stage" in one.name()]
+
+
+def kill_group(process: "subprocess.Popen[str]") -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    _, told = process.communicate()
+    assert process.returncode in {-signal.SIGKILL, ExitCode.DONE}, told
+
+
+@pytest.mark.parametrize("seed", range(20 if LONG else 1))
+def test_the_driver_killed_at_a_random_moment(bench: Bench, books: Books, tmp_path: Path, seed: int) -> None:
+    """Anywhere from the first import to the last commit, and once more while it goes on."""
+    draw = random.Random(seed)
+    output = tmp_path / "out"
+    for _ in range(2):
+        process = bench.start(bench.command(output, seconds=0.1))
+        wait_for(output, markers(output) + draw.randint(0, UNITS // 3), process)
+        time.sleep(draw.random() * (3 if LONG else 0.5))
+        kill_group(process)
+    bench.finish(bench.command(output))
+    books.enter("driver killed", bench.expected, output)
+
+
+@pytest.mark.parametrize("seed", range(5 if LONG else 1))
+def test_actors_killed_in_mid_unit(bench: Bench, books: Books, tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    output = tmp_path / "out"
+    process = bench.start(bench.command(output, seconds=0.3))
+    for number in (2, 8, 14):
+        wait_for(output, number, process)
+        found = workers(process)
+        assert found or process.poll() is not None, "no actor was found to kill"
+        if found:
+            draw.choice(found).kill()
+    _, told = process.communicate(timeout=600)
+    assert process.returncode == ExitCode.DONE, told
+    books.enter("actor killed", bench.expected, output)
+
+
+def test_the_worker_process_exits_in_model_code(bench: Bench, books: Books, tmp_path: Path) -> None:
+    flag = tmp_path / "exited"
+    bench.finish(bench.command(tmp_path / "out", exits_once=str(flag)))
+    assert flag.exists()
+    books.enter("worker exits in model code", bench.expected, tmp_path / "out")
+
+
+def test_a_poison_unit_is_left_out_and_the_others_are_done(
+    bench: Bench, books: Books, tmp_path: Path, cross_encoder: Path
+) -> None:
+    content = rows(10, 5, seed=5)
+    content[4]["candidates"][2]["text"] += f" {POISON}"
+    poisoned = Bench(tmp_path, cross_encoder)
+    poisoned.expected.clear()
+    for path in (tmp_path / "in").glob("*.parquet"):
+        path.unlink()
+    write_candidates(tmp_path / "in" / "a.parquet", content, row_group_size=2)
+    poisoned._expect(CrossEncoderConfig(model=str(cross_encoder), precision="fp32").load(), content)
+    output = tmp_path / "out"
+    poisoned.finish(poisoned.command(output, poison=True), code=ExitCode.DONE_WITH_ERRORS)
+    (failure,) = [json.loads(path.read_text()) for path in (output / "_run" / "failed").glob("*.json")]
+    assert "3 workers died" in failure["reason"]
+    assert failure["start"] <= 4 < failure["stop"]
+    books.enter("poison unit", poisoned.expected, output, left_out=(failure["stop"] - failure["start"]) * 5)
+    poisoned.finish(poisoned.command(output))  # the cause is mended: the same command does what was left
+    books.enter("poison unit, mended", poisoned.expected, output)
+
+
+def test_batches_that_do_not_fit_are_halved_and_stay_so(bench: Bench, books: Books, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    bench.finish(bench.command(output, actors=1, memory=150))
+    books.enter("out of memory above 150 tokens", bench.expected, output)
+    (work,) = json.loads((output / "_run" / "report.json").read_text())["stages"]
+    assert 0 < work["halvings"] < 10, "the size that fits was not remembered"
+
+
+def test_a_truncated_part_and_a_torn_marker_are_done_again(bench: Bench, books: Books, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    bench.finish(bench.command(output))
+    parts = sorted(output.glob("part-*.parquet"))
+    parts[0].write_bytes(parts[0].read_bytes()[:-30])
+    parts[1].unlink()
+    marker = sorted((output / "_run" / "done").glob("*.json"))[5]
+    marker.write_text(marker.read_text()[:25])
+    (output / "_run" / "done" / ".something.tmp").write_text("half")
+    bench.finish(bench.command(output))
+    books.enter("truncated output, torn marker", bench.expected, output)
+
+
+def test_two_drivers_on_one_output(bench: Bench, books: Books, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    both = [bench.start(bench.command(output, seconds=0.05, actors=1)) for _ in range(2)]
+    for process in both:
+        _, told = process.communicate(timeout=600)
+        assert process.returncode in {ExitCode.DONE, ExitCode.REFUSED} and "Traceback" not in told, told
+    books.enter("two drivers on one output", bench.expected, output)
+
+
+def test_the_disk_full_at_commit(bench: Bench, books: Books, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        process = bench.start(bench.command(disk / "out"))
+        _, told = process.communicate(timeout=600)
+        assert process.returncode not in {ExitCode.DONE, ExitCode.FAILED} and "Traceback" not in told
+        assert "No space left" in told or "No space left" in str(
+            [path.read_text() for path in (disk / "out" / "_run" / "failed").glob("*.json")]
+        )
+        done = markers(disk / "out")
+        assert 0 < done < UNITS
+        subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+        bench.finish(bench.command(disk / "out"))
+        books.enter("disk full at commit", bench.expected, disk / "out")
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.skipif(not LONG, reason="several nodes on one machine: `make chaos`")
+def test_a_node_removed_and_another_added(bench: Bench, books: Books, tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    output = tmp_path / "out"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        lost = cluster.add_node(num_cpus=1)
+        process = bench.start(bench.command(output, "--address", cluster.address, seconds=0.3))
+        wait_for(output, 4, process)
+        cluster.remove_node(lost, allow_graceful=False)
+        time.sleep(2)
+        cluster.add_node(num_cpus=1)
+        _, told = process.communicate(timeout=900)
+        assert process.returncode == ExitCode.DONE, told
+        books.enter("a node removed, another added", bench.expected, output)
+    finally:
+        cluster.shutdown()

@@ -70,7 +70,7 @@ def stream(
     data = ray.data.from_arrow([table.slice(index, 1) for index in range(len(units))])
     io = ray.data.TaskPoolStrategy(size=min(_IO_TASKS, len(units)))
     data = data.map_batches(_Reading(read), compute=io, num_cpus=0, **_ONE_UNIT)
-    starts = ray.remote(num_cpus=0, max_restarts=-1)(_Starts).remote()
+    starts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Starts).remote()
     for number, pool in enumerate(pools, start=1):
         data = data.map_batches(
             _Stage,
@@ -108,7 +108,10 @@ class _Reading:
 
 
 class _Starts:
-    """An actor that outlives the workers and counts how often each unit was begun and not ended."""
+    """An actor that outlives the workers and counts how often each unit was begun and not ended.
+
+    Where its node is lost it starts anew elsewhere and counts from nothing; calls wait for it meanwhile.
+    """
 
     def __init__(self) -> None:
         self._begun: Counter[tuple[int, str]] = Counter()

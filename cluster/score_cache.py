@@ -25,9 +25,10 @@ from cluster.storage import StoredFile, fingerprint, join, list_files, open_read
 FORMAT = "1"
 SCHEMA = pa.schema([("query", pa.binary(16)), ("document", pa.binary(16)), ("score", pa.float32())])
 
-GROUP_ROWS = 4096  # rows of a row group: what one query costs to look up
+GROUP_ROWS = 2048  # rows of a row group: what one query costs to look up
 _GROUPS_AT_A_TIME = 256  # row groups in memory during a lookup
 _OPENERS = 8  # runs opened at a time
+_KEPT_GROUPS = 1 << 15  # row groups whose footers a worker keeps decoded: some 30 MB
 
 Keys = np.ndarray
 """uint8 of (n, 16)."""
@@ -47,6 +48,7 @@ class Run:
         last: the first eight bytes of the last query.
         rows: entries.
         seconds: what computing them took, in actor-seconds.
+        footer: decoded, where it is worth its memory.
     """
 
     file: StoredFile
@@ -54,6 +56,7 @@ class Run:
     last: int
     rows: int
     seconds: float
+    footer: pq.FileMetaData | None = None
 
 
 def prefixes(keys: Keys) -> np.ndarray:
@@ -124,7 +127,7 @@ def write_run(folder: str, table: pa.Table, seconds: float) -> str | None:
     return uri
 
 
-def open_run(file: StoredFile, namespace: str) -> Run:
+def open_run(file: StoredFile, namespace: str, keep_footer: bool = False) -> Run:
     """Read a run's footer.
 
     Raises:
@@ -152,7 +155,7 @@ def open_run(file: StoredFile, namespace: str) -> Run:
         seconds = float(told.get(b"seconds", b"0"))
     except ValueError:
         seconds = 0.0
-    return Run(file, firsts, last, metadata.num_rows, seconds)
+    return Run(file, firsts, last, metadata.num_rows, seconds, metadata if keep_footer else None)
 
 
 def read_groups(run: Run, groups: np.ndarray) -> Iterator[tuple[Keys, Keys, np.ndarray]]:
@@ -164,7 +167,7 @@ def read_groups(run: Run, groups: np.ndarray) -> Iterator[tuple[Keys, Keys, np.n
     try:
         with (
             open_read(run.file.path) as source,
-            pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True) as parquet,
+            pq.ParquetFile(source, metadata=run.footer, page_checksum_verification=True, pre_buffer=True) as parquet,
         ):
             for start in range(0, len(groups), _GROUPS_AT_A_TIME):
                 chosen = groups[start : start + _GROUPS_AT_A_TIME].tolist()
@@ -191,6 +194,12 @@ class ScoreCache:
         self.folder = join(uri, namespace)
         self.notes: list[str] = []
         self._runs: dict[StoredFile, Run | None] = {}
+        self._kept_groups = 0
+
+    @classmethod
+    def of(cls, uri: str, identity: dict[str, Any]) -> "ScoreCache":
+        """The part of a cache that belongs to a scorer, there or not; nothing is read or written yet."""
+        return cls(uri, fingerprint(_described(identity)))
 
     @classmethod
     def open(cls, uri: str, identity: dict[str, Any]) -> "ScoreCache":
@@ -203,8 +212,8 @@ class ScoreCache:
         Raises:
             StorageError: the cache cannot be read or written.
         """
-        described = json.dumps(identity, indent=2, sort_keys=True).encode()
-        cache = cls(uri, fingerprint(described))
+        described = _described(identity)
+        cache = cls.of(uri, identity)
         place = join(cache.folder, "scorer.json")
         if read_bytes(place) != described:
             write_whole(place, described)
@@ -258,6 +267,7 @@ class ScoreCache:
         """All runs that are there now, by name; the footers of those that are new are read."""
         files = self._files()
         self._runs = {file: self._runs[file] for file in files if file in self._runs}
+        self._kept_groups = sum(len(run.firsts) for run in self._runs.values() if run and run.footer)
         new = [file for file in files if file not in self._runs]
         with ThreadPoolExecutor(_OPENERS) as openers:
             for file, opened in zip(new, openers.map(self._open, new), strict=True):
@@ -272,7 +282,9 @@ class ScoreCache:
 
     def _open(self, file: StoredFile) -> Run | None:
         try:
-            return open_run(file, self.namespace)
+            run = open_run(file, self.namespace, self._kept_groups < _KEPT_GROUPS)
+            self._kept_groups += len(run.firsts) if run.footer else 0
+            return run
         except BadRunError as error:
             if file in self._files():  # else it has been merged into another
                 self._note(f"{file.path}: {error}; left alone")
@@ -281,6 +293,10 @@ class ScoreCache:
     def _note(self, line: str) -> None:
         if line not in self.notes:
             self.notes.append(line)
+
+
+def _described(identity: dict[str, Any]) -> bytes:
+    return json.dumps(identity, indent=2, sort_keys=True).encode()
 
 
 def groups_of(run: Run, wanted: np.ndarray) -> np.ndarray:

@@ -11,9 +11,10 @@ import io
 import os
 import posixpath
 import re
+import tempfile
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -183,11 +184,32 @@ def write_whole(uri: str, data: bytes) -> None:
         StorageError: it cannot be written.
     """
     system, path = filesystem(uri)
+    if not _is_local(system):
+        system.pipe_file(path, data, **_upload_limit(system, len(data)))
+        return
+    with writing_whole(uri) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing_whole(uri: str) -> Iterator[IO[bytes]]:
+    """As `write_whole`, for what is too large for memory: what the with-block writes is put in place at its end.
+
+    Elsewhere than on a local disk it passes through a temporary file here.
+
+    Raises:
+        StorageError: it cannot be written; nothing is left where it was to stand.
+    """
+    system, path = filesystem(uri)
     try:
         if _is_local(system):
-            _write_local(Path(path), data)
+            with _placing(Path(path)) as file:
+                yield file
         else:
-            system.pipe_file(path, data, **_upload_limit(system, len(data)))
+            with tempfile.NamedTemporaryFile() as file:
+                yield file
+                file.flush()
+                system.put_file(file.name, path)
     except OSError as error:
         raise StorageError(f"{_shown(uri)}: cannot be written: {_reason(error)}") from None
 
@@ -265,6 +287,7 @@ class _Patient:
 
 _FAILED = dict.fromkeys(("ls", "find", "glob", "isdir"), "cannot be listed") | {
     "pipe_file": "cannot be written",
+    "put_file": "cannot be written",
     "rm_file": "cannot be removed",
 }
 
@@ -381,12 +404,13 @@ def _is_local(system: Any) -> bool:
     return "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,))
 
 
-def _write_local(path: Path, data: bytes) -> None:
+@contextmanager
+def _placing(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

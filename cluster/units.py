@@ -119,7 +119,7 @@ def plan_by_group(shards: list[ParquetShard], column: str, starts: GroupStarts, 
     ranges: list[tuple[ParquetShard, int, int, int]] = []
     last: object = None
     for shard in shards:
-        values = _whole_column(shard, column)
+        values = whole_column(shard, column)
         if len(values) == 0:
             continue
         if not pa.types.is_integer(values.type):  # bytes: an id need not be valid UTF-8 to be told from the next
@@ -234,7 +234,12 @@ def _check_footer(metadata: pq.FileMetaData, item_column: str | None) -> None:
             )
 
 
-def _whole_column(shard: ParquetShard, column: str) -> pa.Array:
+def whole_column(shard: ParquetShard, column: str) -> pa.Array:
+    """All values of a top-level column.
+
+    Raises:
+        StorageError: it is damaged.
+    """
     try:
         with open_read(shard.stored.path) as handle:
             [(parquet, _)] = _open_columns(handle, [column])

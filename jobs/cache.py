@@ -7,19 +7,18 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from cluster.cache_upkeep import Namespace, check, compact, hashes, merged, namespaces
 from cluster.score_cache import ScoreCache
 from cluster.storage import absolute, join, write_whole
-from cluster.units import read_rows
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.rerank_plan import Asked, default_unit_pairs, plan_units, read_input
+from jobs.unit_pairs import text_pairs, unit_pairs
 from operators.cached_evaluation import row_keys
-from operators.candidates import Columns, Origin, read_candidates
+from operators.candidates import Columns
 from operators.errors import InputError
 
 
@@ -143,20 +142,10 @@ def _joined(config: Config, namespace: Namespace) -> Iterator[pa.Table]:
     reader = ScoreCache(namespace.uri, namespace.name)
     given = read_input(config.asked())
     for unit in plan_units(given, config.columns, default_unit_pairs(given.pairs)):
-        table = read_rows(unit, given.columns[unit.file])
-        whole, _ = read_candidates(table, config.columns, Origin(unit.file, unit.start), ())
-        parent = pc.list_parent_indices(whole["candidates"]).to_numpy()
-        structs = pc.list_flatten(whole["candidates"]).combine_chunks()
-        queries = pc.take(whole["query"], pa.array(parent)).to_pylist()
-        rows: list[tuple[str, ...]] = list(zip(queries, pc.struct_field(structs, "text").to_pylist(), strict=True))
-        score, _ = reader.lookup(*row_keys(rows))
-        there = pa.array(~np.isnan(score))
-        columns: dict[str, Any] = {
-            "query_id": pc.take(whole["query_id"], pa.array(parent)),
-            "doc_id": pc.struct_field(structs, "doc_id"),
-            "score": pa.array(score, pa.float32()),
-        }
-        yield pa.table(columns).filter(there)
+        pairs = unit_pairs(unit, given, config.columns)
+        score, _ = reader.lookup(*row_keys(text_pairs(pairs)))
+        joined = pairs.select(["query_id", "doc_id"]).append_column("score", pa.array(score, pa.float32()))
+        yield joined.filter(pa.array(~np.isnan(score)))
 
 
 def _print_bad(namespace: Namespace) -> None:

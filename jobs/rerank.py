@@ -13,6 +13,7 @@ from cluster.pipeline import Pool, stream
 from cluster.session import session
 from cluster.storage import absolute, check_writable, write_whole
 from cluster.units import Unit
+from jobs.cache_forecast import forecast
 from jobs.command import ExitCode
 from jobs.config import JobConfig, Section
 from jobs.progress import progress
@@ -201,5 +202,6 @@ def print_plan(config: Config, given: Input, units: list[Unit], left: list[Unit]
             f"{size.actors} actors of {size.cpus:g} CPU, {size.gpus:g} GPU"
         )
     if config.cache:
-        print(f"cache      {config.cache}")
+        pairwise = config.stages[0].scorer.kind == "duot5"
+        print(f"cache      {config.cache}" + ("" if pairwise else f": {forecast(config, given, left)}"))
     print(f"output     {config.output}")

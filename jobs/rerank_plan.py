@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from cluster.errors import ClusterError
-from cluster.storage import absolute, list_files
-from cluster.units import ParquetShard, Unit, plan_by_group, plan_by_rows, read_footers
+from cluster.errors import ClusterError, StorageError
+from cluster.storage import UnavailableError, absolute, list_files
+from cluster.units import ParquetShard, Unit, plan_by_group, plan_by_rows, read_footers, whole_column
 from jobs.prepared_folder import is_unfinished
 from operators.candidates import Columns, Shape, needed_columns, query_starts, shape_of
 from operators.errors import InputError
@@ -114,7 +114,12 @@ def read_input(config: Asked | Config) -> Input:
         path = shard.stored.path
         try:
             shapes[path] = shape_of(shard.schema, config.columns, config.pass_through, path)
-        except InputError as error:
+            if config.skip_bad_files and shapes[path] == "flat":
+                whole_column(shard, config.columns.query_id)  # the plan is made of it
+        except UnavailableError:
+            raise
+        except (InputError, StorageError) as error:
+            shapes.pop(path, None)
             bad.append(str(error))
             continue
         columns[path] = needed_columns(shapes[path], config.columns, config.pass_through, shard.schema)

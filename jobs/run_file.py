@@ -5,20 +5,19 @@ import io
 import pyarrow.parquet as pq
 
 from cluster.output import Output, done_markers
-from cluster.storage import filesystem, open_read
+from cluster.storage import open_read, writing_whole
 from cluster.units import load_plan
 from operators.run_export import run_lines
 
 
 def write_run_file(output: Output, target: str) -> None:
-    """Write the done units of an output, in input order.
+    """Write the done units of an output, in input order; the file is whole or absent.
 
     Raises:
-        OSError: the file cannot be written.
+        StorageError: a part cannot be read, or the file cannot be written.
     """
     done = done_markers(output)
-    system, path = filesystem(target)
-    with system.open(path, "wb") as sink:
+    with writing_whole(target) as sink:
         for unit in load_plan(output.run("plan.parquet")):
             if unit.name in done:
                 with open_read(output.part(unit)) as part:

@@ -7,6 +7,7 @@ failure as part of the test's name.
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,10 +116,10 @@ def kill_group(process: "subprocess.Popen[str]") -> None:
 
 @pytest.mark.parametrize("seed", range(20 if LONG else 1))
 def test_the_driver_killed_at_a_random_moment(bench: Bench, books: Books, tmp_path: Path, seed: int) -> None:
-    """Anywhere from the first import to the last commit, and once more while it goes on."""
+    """Anywhere from the first import to the last commit; in the long form once more while it goes on."""
     draw = random.Random(seed)
     output = tmp_path / "out"
-    for _ in range(2):
+    for _ in range(2 if LONG else 1):
         process = bench.start(bench.command(output, seconds=0.1))
         wait_for(output, markers(output) + draw.randint(0, UNITS // 3), process)
         time.sleep(draw.random() * (3 if LONG else 0.5))
@@ -143,11 +144,17 @@ def test_actors_killed_in_mid_unit(bench: Bench, books: Books, tmp_path: Path, s
     books.enter("actor killed", bench.expected, output)
 
 
-def test_the_worker_process_exits_in_model_code(bench: Bench, books: Books, tmp_path: Path) -> None:
-    flag = tmp_path / "exited"
-    bench.finish(bench.command(tmp_path / "out", exits_once=str(flag)))
-    assert flag.exists()
-    books.enter("worker exits in model code", bench.expected, tmp_path / "out")
+@pytest.fixture(scope="module")
+def finished(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a job whose worker exited once."""
+    folder = tmp_path_factory.mktemp("finished")
+    bench.finish(bench.command(folder / "out", exits_once=str(folder / "exited")))
+    assert (folder / "exited").exists()
+    return folder / "out"
+
+
+def test_the_worker_process_exits_in_model_code(bench: Bench, books: Books, finished: Path) -> None:
+    books.enter("worker exits in model code", bench.expected, finished)
 
 
 def test_a_poison_unit_is_left_out_and_the_others_are_done(
@@ -179,9 +186,10 @@ def test_batches_that_do_not_fit_are_halved_and_stay_so(bench: Bench, books: Boo
     assert 0 < work["halvings"] < 10, "the size that fits was not remembered"
 
 
-def test_a_truncated_part_and_a_torn_marker_are_done_again(bench: Bench, books: Books, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    bench.finish(bench.command(output))
+def test_a_truncated_part_and_a_torn_marker_are_done_again(
+    bench: Bench, books: Books, finished: Path, tmp_path: Path
+) -> None:
+    output = Path(shutil.copytree(finished, tmp_path / "out"))
     parts = sorted(output.glob("part-*.parquet"))
     parts[0].write_bytes(parts[0].read_bytes()[:-30])
     parts[1].unlink()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import StorageError
-from cluster.storage import check_writable, list_files, open_read, read_bytes, write_whole
+from cluster.storage import check_writable, list_files, open_read, read_bytes, write_whole, writing_whole
 
 
 def test_a_write_replaces_the_whole_file_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -21,6 +21,25 @@ def test_a_write_to_an_object_store_is_one_put(tmp_path: Path) -> None:
     assert read_bytes("memory://bucket/a/file.bin") == b"content"
     assert [file.path for file in list_files("memory://bucket/a", (".bin",))] == ["memory:///bucket/a/file.bin"]
     assert open_read("memory://bucket/a/file.bin").read() == b"content"
+
+
+@pytest.mark.parametrize("root", ["memory://bucket/streamed", "LOCAL"])
+def test_a_streamed_write_is_whole_or_absent(tmp_path: Path, root: str) -> None:
+    target = (root if "://" in root else str(tmp_path)) + "/run.trec"
+
+    def write(fails: bool) -> None:
+        with writing_whole(target) as file:
+            file.write(b"half")
+            if fails:
+                raise KeyboardInterrupt
+            file.write(b" and half")
+
+    with pytest.raises(KeyboardInterrupt):
+        write(fails=True)
+    assert read_bytes(target) is None
+    write(fails=False)
+    assert read_bytes(target) == b"half and half"
+    assert not [path for path in tmp_path.iterdir() if path.name != "run.trec"]
 
 
 def test_listings_are_sorted_and_leave_out_hidden_names_and_folders(tmp_path: Path) -> None:

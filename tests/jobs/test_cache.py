@@ -45,6 +45,10 @@ def test_warm_and_half_warm_runs_give_the_rows_of_a_cold_one(
     write_candidates(tmp_path / "in" / "a.parquet", rows(20, 8))
     cold, work = scored(tmp_path, "cold", [stage(cross_encoder)])
     assert work[0]["cached"] == 0 and work[0]["evaluations"] == 160
+    plan = ["rerank", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "warm"), "--model"]
+    plan += [str(cross_encoder), "--cache", str(tmp_path / "cache"), "--dry-run"]
+    assert execute(plan) == ExitCode.DONE
+    assert "100% fp32 of 160 pairs of stage 1" in capsys.readouterr().out
     warm, work = scored(tmp_path, "warm", [stage(cross_encoder)])
     assert warm == cold, "not the same bits"
     assert (work[0]["cached"], work[0]["evaluations"]) == (160, 0)

@@ -275,6 +275,23 @@ def test_bad_files_can_be_left_out_and_are_told(
     assert "cut.parquet" in capfd.readouterr().out
 
 
+def test_a_file_of_flat_rows_whose_query_ids_are_damaged_can_be_left_out(
+    tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("good", "torn"):
+        pairs = {"query_id": [name, name], "query": ["a b", "a b"], "doc_id": ["1", "2"], "text": ["a", "b"]}
+        pq.write_table(pa.table(pairs), tmp_path / "in" / f"{name}.parquet")
+    torn = tmp_path / "in" / "torn.parquet"
+    torn.write_bytes(b"PAR1" + b"\xff" * 30 + torn.read_bytes()[34:])
+    path = str(job(tmp_path, cross_encoder))
+    assert execute(["rerank", path]) == ExitCode.REFUSED
+    assert "torn.parquet: column 'query_id' cannot be read" in capfd.readouterr().err
+    assert execute(["rerank", path, "--skip-bad-files"]) == ExitCode.DONE_WITH_ERRORS
+    assert list(ranking(tmp_path / "out")) == ["good"]
+    assert "torn.parquet" in capfd.readouterr().out
+
+
 def test_a_unit_with_damaged_pages_fails_alone_and_the_next_run_tries_it_again(
     tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

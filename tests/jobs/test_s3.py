@@ -19,11 +19,10 @@ from cluster import storage
 from jobs.command import ExitCode, execute
 
 ROOT = Path(__file__).resolve().parents[2]
-IMPATIENT = json.dumps({"config_kwargs": {"connect_timeout": 5, "read_timeout": 5}})  # as a user sets it for fsspec
+IMPATIENT = json.dumps({"config_kwargs": {"connect_timeout": 2, "read_timeout": 2}})  # as a user sets it for fsspec
 UNITS = 8
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.timeout(1200),
     pytest.mark.skipif(s3.missing() is not None, reason=s3.missing() or ""),
 ]
@@ -107,7 +106,7 @@ def test_an_outage_ends_the_job_with_one_clear_line_and_the_same_command_goes_on
     store: s3.Store, cross_encoder: Path, expected: list[dict[str, Any]]
 ) -> None:
     command = [*rerank(cross_encoder, "s3://bucket/in", "s3://bucket/faulty"), *with_cache("faulty-cache")]
-    faults = s3.Faults(share=0.1, stall=7, seed=1, outage_after=60)
+    faults = s3.Faults(share=0.1, stall=3, seed=1, outage_after=60)
     with s3.faulty(store, faults) as endpoint:
         ran = job(store.environment(endpoint, FSSPEC_S3=IMPATIENT), *command)
     assert ran.returncode == ExitCode.REFUSED, faults.seen
@@ -115,7 +114,7 @@ def test_an_outage_ends_the_job_with_one_clear_line_and_the_same_command_goes_on
     done = {path.name for path in (store.folder / "bucket" / "faulty" / "_run" / "done").glob("*.json")}
     assert len(done) < UNITS
 
-    faults = s3.Faults(share=0.1, stall=7, seed=2)
+    faults = s3.Faults(share=0.1, stall=3, seed=2)
     with s3.faulty(store, faults) as endpoint:
         ran = job(store.environment(endpoint, FSSPEC_S3=IMPATIENT), *command)
     assert faults.seen.total() - faults.seen["none"] >= 5, faults.seen

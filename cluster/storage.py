@@ -278,16 +278,17 @@ class _Patient:
     def _try(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return _again()(call, *args, **kwargs)
-        except FileNotFoundError:
-            raise
         except Exception as error:
+            if isinstance(error, FileNotFoundError) and name not in _WRITES:
+                raise
             kind = UnavailableError if _may_pass(error) and not _is_local(self._system) else StorageError
             raise kind(f"{_shown(self._uri)}: {_FAILED.get(name, 'cannot be read')}: {_reason(error)}") from None
 
 
-_FAILED = dict.fromkeys(("ls", "find", "glob", "isdir"), "cannot be listed") | {
-    "pipe_file": "cannot be written",
-    "put_file": "cannot be written",
+_WRITES = ("pipe_file", "put_file")  # to them a missing bucket is a fault; to the others, an answer
+_FAILED = {
+    **dict.fromkeys(("ls", "find", "glob", "isdir"), "cannot be listed"),
+    **dict.fromkeys(_WRITES, "cannot be written"),
     "rm_file": "cannot be removed",
 }
 

@@ -190,7 +190,8 @@ class TestIdentity:
     """What is in a scorer's namespace: one change at a time."""
 
     @pytest.fixture(scope="class")
-    def t5(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    @classmethod
+    def t5(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return write_t5(tmp_path_factory.mktemp("t5") / "model")
 
     def identity(self, model: Path, **fields: Any) -> dict[str, Any]:

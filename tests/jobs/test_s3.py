@@ -102,26 +102,40 @@ def parts(store: s3.Store, output: str) -> dict[str, Any]:
     return dict(store.filesystem().glob(f"bucket/{output}/part-*.parquet", detail=True))
 
 
+def test_a_job_through_faults_that_pass_writes_the_same_rows(
+    store: s3.Store, cross_encoder: Path, expected: list[dict[str, Any]]
+) -> None:
+    through_faults(store, cross_encoder, "faulty")
+    assert on_s3(store, "faulty") == expected
+
+
+@pytest.mark.slow
 def test_an_outage_ends_the_job_with_one_clear_line_and_the_same_command_goes_on_through_faults_to_the_same_rows(
     store: s3.Store, cross_encoder: Path, expected: list[dict[str, Any]]
 ) -> None:
-    command = [*rerank(cross_encoder, "s3://bucket/in", "s3://bucket/faulty"), *with_cache("faulty-cache")]
+    command = [*rerank(cross_encoder, "s3://bucket/in", "s3://bucket/outage"), *with_cache("outage-cache")]
     faults = s3.Faults(share=0.1, stall=3, seed=1, outage_after=60)
     with s3.faulty(store, faults) as endpoint:
         ran = job(store.environment(endpoint, FSSPEC_S3=IMPATIENT), *command)
     assert ran.returncode == ExitCode.REFUSED, faults.seen
-    assert "s3://bucket/faulty" in ran.stderr.strip().splitlines()[-1]
-    done = {path.name for path in (store.folder / "bucket" / "faulty" / "_run" / "done").glob("*.json")}
+    assert "s3://bucket/outage" in ran.stderr.strip().splitlines()[-1]
+    done = {path.name for path in (store.folder / "bucket" / "outage" / "_run" / "done").glob("*.json")}
     assert len(done) < UNITS
 
+    before = f" ({len(done)} of them before)" if done else ""
+    assert f"{UNITS} of {UNITS} units done{before}, 0 left" in through_faults(store, cross_encoder, "outage")
+    assert on_s3(store, "outage") == expected
+
+
+def through_faults(store: s3.Store, model: Path, output: str) -> str:
+    """What the job prints that ends with every unit done, a tenth of its requests having failed."""
     faults = s3.Faults(share=0.1, stall=3, seed=2)
     with s3.faulty(store, faults) as endpoint:
+        command = [*rerank(model, "s3://bucket/in", f"s3://bucket/{output}"), *with_cache(f"{output}-cache")]
         ran = job(store.environment(endpoint, FSSPEC_S3=IMPATIENT), *command)
     assert faults.seen.total() - faults.seen["none"] >= 5, faults.seen
     assert ran.returncode == ExitCode.DONE
-    before = f" ({len(done)} of them before)" if done else ""
-    assert f"{UNITS} of {UNITS} units done{before}, 0 left" in ran.stdout
-    assert on_s3(store, "faulty") == expected
+    return ran.stdout
 
 
 def test_every_storage_function_is_patient_with_faults_that_pass(

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,15 @@ def wait_for(output: Path, units: int, process: "subprocess.Popen[str]") -> None
 
 
 def workers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
-    """The scoring actors of a driver's own Ray."""
-    below = psutil.Process(process.pid).children(recursive=True)
-    return [one for one in below if "_Stage" in " ".join(one.cmdline()) or "_Stage" in one.name()]
+    """The scoring actors of a driver's own Ray; right after a kill, as soon as one is there again."""
+    found: list[psutil.Process] = []
+    deadline = time.monotonic() + 120
+    while not found and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+        with suppress(psutil.NoSuchProcess):
+            below = psutil.Process(process.pid).children(recursive=True)
+            found = [one for one in below if "_Stage" in " ".join(one.cmdline()) or "_Stage" in one.name()]
+    return found
 
 
 def kill_group(process: "subprocess.Popen[str]") -> None:
@@ -138,7 +145,8 @@ def test_actors_killed_in_mid_unit(bench: Bench, books: Books, tmp_path: Path, s
         found = workers(process)
         assert found or process.poll() is not None, "no actor was found to kill"
         if found:
-            draw.choice(found).kill()
+            with suppress(psutil.NoSuchProcess):
+                draw.choice(found).kill()
     _, told = process.communicate(timeout=600)
     assert process.returncode == ExitCode.DONE, told
     books.enter("actor killed", bench.expected, output)

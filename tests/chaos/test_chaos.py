@@ -80,9 +80,10 @@ def books(request: pytest.FixtureRequest) -> Iterator[Books]:
     """Prints the table at the end."""
     kept = Books()
     yield kept
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    for line in ["", *kept.lines_of_text()]:
-        reporter.write_line(line)
+    plugins = request.config.pluginmanager
+    with plugins.get_plugin("capturemanager").global_and_fixture_disabled():
+        for line in ["", *kept.lines_of_text()]:
+            plugins.get_plugin("terminalreporter").write_line(line)
 
 
 @pytest.fixture(scope="module")

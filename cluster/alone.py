@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from cluster.errors import WorkerDeathError
+from cluster.errors import ClusterError, WorkerDeathError
 
 Result = TypeVar("Result")
 
@@ -12,7 +12,7 @@ def run_alone(work: Callable[[], Result], cpus: float, gpus: float, node: str | 
     """Call something on a worker that holds these CPUs and GPUs, and wait for it.
 
     Args:
-        work: can be pickled; what it raises becomes a WorkerDeathError, so it should return its own faults.
+        work: can be pickled.
         node: where; None lets Ray choose.
 
     Returns:
@@ -20,6 +20,7 @@ def run_alone(work: Callable[[], Result], cpus: float, gpus: float, node: str | 
 
     Raises:
         WorkerDeathError: the process died, or its node is gone.
+        ClusterError: `work` raised something, or cannot be pickled there and back.
     """
     import ray
     import ray.exceptions
@@ -30,10 +31,17 @@ def run_alone(work: Callable[[], Result], cpus: float, gpus: float, node: str | 
         options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
     try:
         result, at = ray.get(ray.remote(**options)(_call).remote(work))
+    except ray.exceptions.RayTaskError as error:
+        raise ClusterError(f"it failed in its worker: {_lines(error)[-1]}") from None
     except ray.exceptions.RayError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise WorkerDeathError(f"its worker died: {lines[0] if lines else type(error).__name__}") from None
+        raise WorkerDeathError(f"its worker died: {_lines(error)[0]}") from None
     return result, at
+
+
+def _lines(error: BaseException) -> list[str]:
+    """Ray's errors begin with what happened to the worker; that of a task ends with what the task raised."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return list(filter(None, lines)) or [type(error).__name__]
 
 
 def _call(work: Callable[[], Result]) -> tuple[Result, str]:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from cluster.session import session
@@ -13,22 +11,16 @@ from jobs.command import ExitCode
 from jobs.compare_entries import FIRST_STAGE, Entry, entries_of_models
 from jobs.compare_picture import draw
 from jobs.compare_quality import FirstStage, Ranked, rank, read_first_stage
+from jobs.compare_result import Tried, comparison, ranking_of
 from jobs.compare_table import print_comparison
-from jobs.compare_timing import Timed, threads_of, time_pipelines
+from jobs.compare_timing import time_pipelines
 from jobs.config import JobConfig
 from jobs.ranked_files import counted_queries, qrels_at
 from jobs.rerank_plan import Asked, Input, default_unit_pairs, plan_units, read_input
 from operators.candidates import Columns
-from operators.errors import RerankError
-from operators.judgements import Qrels, highest_grade
-from operators.measures import NamedMeasure, evaluate, parse_measures
-from operators.model_size import model_size
-from operators.pareto import pareto_front
-from operators.runs import Run
-from operators.scorer_comparison import Comparison, Scored, Size, Timing
-from operators.scorer_figures import cost, figures
-
-PICTURED = "nDCG@10"
+from operators.errors import InputError, RerankError
+from operators.measures import parse_measures
+from operators.scorer_comparison import Comparison
 
 
 class Config(JobConfig):
@@ -67,7 +59,7 @@ class Config(JobConfig):
         if values.get("scorers"):
             raise ValueError("give `models` or `scorers`, not both")
         split = models.split(",") if isinstance(models, str) else list(models)
-        return values | {"scorers": entries_of_models([str(model).strip() for model in split])}
+        return values | {"scorers": entries_of_models([name for model in split if (name := str(model).strip())])}
 
     @model_validator(mode="after")
     def _names_tell_apart(self) -> "Config":
@@ -85,34 +77,19 @@ def run(config: Config) -> int:
     """Rank, measure, time, print, and write comparison.json and the picture.
 
     Raises:
-        RerankError, ClusterError: something is wrong with what all scorers share.
+        RerankError, ClusterError: something is wrong with what all scorers share, or no scorer can be used.
     """
     measures = parse_measures(config.measures)
     qrels = qrels_at(config.qrels)
     given = read_input(Asked(config.candidates, config.output, config.columns))
     for uri in filter(None, (config.output, config.cache)):
         check_writable(absolute(uri))
+    tried = {entry.name: Tried(entry, entry.pipeline(config.cpus, config.gpus)) for entry in config.scorers}
+    _find_unusable(tried)
     first = _first_stage(config, given)
     counted = counted_queries(qrels, first.run, config.only_ranked, config.candidates, config.qrels)
-    pipelines = {entry.name: entry.pipeline(config.cpus, config.gpus) for entry in config.scorers}
-    ranked = {name: Ranked(None, error) for name, error in _unusable(pipelines).items()}
-    for name, one in ranked.items():
-        print(f"{name} cannot be used, the others go on: {one.error}")
-    usable = {name: stages for name, stages in pipelines.items() if name not in ranked}
-    timed: dict[str, Timed] = {}
-    hardware: tuple[str, ...] = ()
-    if usable:
-        with session(config.address, cpus=max(rerank.local_cpus(stages) for stages in usable.values())) as cluster:
-            for name, stages in usable.items():
-                print(f"\n{name}")
-                ranked[name] = rank(_rerank_config(config, name, stages))
-                if ranked[name].error:
-                    print(f"{name} failed, the others go on: {ranked[name].error}")
-            working = {name: stages for name, stages in usable.items() if ranked[name].run is not None}
-            if config.timing and working:
-                print(f"\ntiming {', '.join(working)}: {first.sample.num_rows} queries, {config.rounds} rounds")
-                timed, hardware = time_pipelines(working, first.sample, config.rounds, cluster.get("GPU", 0))
-    found = _comparison(config, measures, counted, first, pipelines, ranked, timed, hardware)
+    hardware = _rank_and_time(config, tried, first)
+    found = comparison(config, measures, counted, first, tried, hardware)
     write_whole(join(absolute(config.output), "comparison.json"), (found.model_dump_json(indent=2) + "\n").encode())
     print_comparison(found)
     print(f"\nwritten: {join(config.output, 'comparison.json')}{_picture(config, found)}")
@@ -120,147 +97,61 @@ def run(config: Config) -> int:
     return ExitCode.DONE if whole else ExitCode.DONE_WITH_ERRORS
 
 
+def _find_unusable(tried: dict[str, Tried]) -> None:
+    """Note what can be known to be wrong with a scorer before any work starts.
+
+    Raises:
+        InputError: something is wrong with every one.
+    """
+    wrong = []
+    for name, one in tried.items():
+        try:
+            for stage in one.stages:
+                stage.identity()
+        except RerankError as error:
+            one.ranked = Ranked(None, str(error))
+            wrong.append(f"{name}: {error}")
+    if len(wrong) == len(tried):
+        raise InputError("no scorer can be used:\n  " + "\n  ".join(wrong))
+    for line in wrong:
+        print(f"cannot be used, the others go on: {line}")
+
+
 def _first_stage(config: Config, given: Input) -> FirstStage:
     units = plan_units(given, config.columns, default_unit_pairs(given.pairs))
     return read_first_stage(given, units, config.columns, config.timing_queries, config.timing_depth, config.seed)
 
 
-def _unusable(pipelines: dict[str, tuple[rerank.Stage, ...]]) -> dict[str, str]:
-    """What can be known to be wrong with a scorer before any work starts."""
-    wrong = {}
-    for name, stages in pipelines.items():
-        try:
-            for stage in stages:
-                stage.identity()
-        except RerankError as error:
-            wrong[name] = str(error)
-    return wrong
+def _rank_and_time(config: Config, tried: dict[str, Tried], first: FirstStage) -> tuple[str, ...]:
+    """Fill in what became of each scorer; gives the hardware of the timing."""
+    usable = [one for one in tried.values() if one.ranked is None]
+    with session(config.address, cpus=max(rerank.local_cpus(one.stages) for one in usable)) as cluster:
+        for one in usable:
+            print(f"\n{one.entry.name}")
+            one.ranked = rank(_rerank_config(config, one))
+            if one.ranked.error:
+                print(f"{one.entry.name} failed, the others go on: {one.ranked.error}")
+        working = [one for one in usable if one.ranked and one.ranked.run is not None]
+        if not config.timing or not working:
+            return ()
+        names = ", ".join(one.entry.name for one in working)
+        print(f"\ntiming {names}: {first.sample.num_rows} queries, {config.rounds} rounds")
+        pipelines = {one.entry.name: one.stages for one in working}
+        timed, hardware = time_pipelines(pipelines, first.sample, config.rounds, cluster.get("GPU", 0))
+    for name, own in timed.items():
+        tried[name].timed = own
+    return hardware
 
 
-def _rerank_config(config: Config, name: str, stages: tuple[rerank.Stage, ...]) -> rerank.Config:
+def _rerank_config(config: Config, one: Tried) -> rerank.Config:
     return rerank.Config(
         input=config.candidates,
-        output=_ranking(config, name),
-        stages=stages,
+        output=ranking_of(config, one.entry),
+        stages=one.stages,
         cache=config.cache,
         columns=config.columns,
         address=config.address,
     )
-
-
-def _ranking(config: Config, name: str) -> str:
-    return join(absolute(config.output), "rankings", name)
-
-
-def _comparison(
-    config: Config,
-    measures: tuple[NamedMeasure, ...],
-    counted: Qrels,
-    first: FirstStage,
-    pipelines: dict[str, tuple[rerank.Stage, ...]],
-    ranked: dict[str, Ranked],
-    timed: dict[str, Timed],
-    hardware: tuple[str, ...],
-) -> Comparison:
-    runs: dict[str, Run] = {FIRST_STAGE: first.run}
-    runs |= {name: one.run for name, one in ranked.items() if one.run is not None}
-    measured = {name: evaluate(own, counted, measures) for name, own in runs.items()}
-    baseline = config.baseline or config.scorers[0].name
-    quality = figures(measures, measured, baseline, config.seed)
-    sizes = pc.list_value_length(first.sample["candidates"]).to_numpy()
-    base = timed.get(baseline)
-    rows = [Scored(name=FIRST_STAGE, kind=FIRST_STAGE, stages=(), ranking=None, quality=quality[FIRST_STAGE])]
-    for entry in config.scorers:
-        stages, one, own = pipelines[entry.name], ranked[entry.name], timed.get(entry.name, Timed())
-        rows.append(
-            Scored(
-                name=entry.name,
-                kind=entry.kind,
-                stages=tuple(stage.model_dump(mode="json", include={"scorer", "keep", "fusion"}) for stage in stages),
-                ranking=_ranking(config, entry.name) if one.run is not None else None,
-                error=one.error,
-                notes=one.notes + ((f"not timed: {own.error}",) if own.error else ()),
-                quality=quality.get(entry.name, {}),
-                size=_size(stages) if one.run is not None else None,
-                cost=cost(
-                    own.rounds,
-                    base.rounds if base and base.error is None else None,
-                    int(sizes.sum()),
-                    config.price_per_hour,
-                    own.precision,
-                    threads_of(stages),
-                )
-                if own.rounds and own.error is None
-                else None,
-            )
-        )
-    pictured = _pictured(measures) if any(one.cost for one in rows) else None
-    front = _front(rows, pictured) if pictured else set()
-    return Comparison(
-        candidates=config.candidates,
-        qrels=config.qrels,
-        queries=len(counted),
-        measures=tuple(named.name for named in measures),
-        front_measure=pictured,
-        baseline=baseline,
-        seed=config.seed,
-        timing=Timing(
-            queries=first.sample.num_rows,
-            documents=int(np.median(sizes)),
-            pairs=int(sizes.sum()),
-            rounds=config.rounds,
-            hardware=hardware,
-            price_per_hour=config.price_per_hour,
-        )
-        if timed
-        else None,
-        notes=_notes(config, measures, counted, first.run, runs, baseline, len(hardware)),
-        scorers=tuple(one.model_copy(update={"on_front": one.name in front}) for one in rows),
-    )
-
-
-def _pictured(measures: tuple[NamedMeasure, ...]) -> str:
-    names = [named.name for named in measures]
-    return PICTURED if PICTURED in names else names[0]
-
-
-def _front(rows: list[Scored], measure: str) -> set[str]:
-    """The first stage costs nothing more: a scorer that is worse than it is on no front."""
-    known = [one for one in rows if one.quality and (one.cost or not one.stages)]
-    latencies = [one.cost.latency_ms if one.cost else 0.0 for one in known]
-    return {known[at].name for at in pareto_front(latencies, [one.quality[measure].value for one in known])}
-
-
-def _size(stages: tuple[rerank.Stage, ...]) -> Size:
-    """Of all models of a pipeline, each counted once."""
-    models = {(stage.scorer.model, getattr(stage.scorer, "revision", None)) for stage in stages}
-    sizes = [model_size(*model) for model in models]
-    return Size(
-        megabytes=sum(size.bytes for size in sizes) / 1e6,
-        million_parameters=sum(size.parameters for size in sizes) / 1e6,
-    )
-
-
-def _notes(
-    config: Config,
-    measures: tuple[NamedMeasure, ...],
-    counted: Qrels,
-    first: Run,
-    runs: dict[str, Run],
-    baseline: str,
-    machines: int,
-) -> tuple[str, ...]:
-    notes = []
-    if missing := sum(query_id not in first for query_id in counted):
-        notes.append(f"{missing} of {len(counted)} judged queries have no candidates and count as 0; --only-ranked")
-    if baseline not in runs:
-        notes.append(f"the baseline {baseline} failed: there is nothing to compare with")
-    binary = [one.name for one in measures if "RR" in str(one.measure) and "rel=" not in str(one.measure)]
-    if binary and highest_grade(counted) > 1:
-        notes.append(f"grades go beyond 1, and {binary[0]} takes grade 1 as relevant; RR(rel=2)@10 asks for 2")
-    if machines > 1:
-        notes.append("the rounds ran on different hardware: their times do not compare")
-    return tuple(notes)
 
 
 def _picture(config: Config, found: Comparison) -> str:

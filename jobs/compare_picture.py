@@ -29,7 +29,7 @@ def draw(found: Comparison, measure: str) -> dict[str, bytes] | None:
         from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-        from matplotlib.ticker import FuncFormatter, NullFormatter
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
     except ImportError:
         return None
     points = [one for one in found.scorers if one.cost and one.size and measure in one.quality]
@@ -38,9 +38,9 @@ def draw(found: Comparison, measure: str) -> dict[str, bytes] | None:
     axes = figure.add_subplot()
     axes.set_xscale("log")
     _scale(axes, [_latency(one) for one in points])
-    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
-    close = _few_decades([_latency(one) for one in points])
-    axes.xaxis.set_minor_formatter(FuncFormatter(_plain) if close else NullFormatter())
+    axes.xaxis.set_major_locator(LogLocator(subs=_ticks([_latency(one) for one in points])))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(f"ms to re-rank {found.timing.documents if found.timing else 0} candidates of one query")
     axes.set_ylabel(f"{measure}, 95 % interval")
     axes.grid(alpha=0.25, linewidth=0.6)
@@ -50,9 +50,10 @@ def draw(found: Comparison, measure: str) -> dict[str, bytes] | None:
         axes.axhline(first, color=_FRONT, linewidth=1, linestyle=":", label="first stage")
     front = sorted((one for one in points if one.on_front), key=_latency)
     if front:
+        dashed: dict[str, Any] = {"color": _FRONT, "linewidth": 1.2, "linestyle": "--"}
         values = [one.quality[measure].value for one in front]
-        axes.step([_latency(one) for one in front], values, where="post", color=_FRONT, linewidth=1.2, linestyle="--")
-        axes.plot([], [], color=_FRONT, linewidth=1.2, linestyle="--", label="Pareto front (names in bold)")
+        axes.step([_latency(one) for one in front], values, where="post", zorder=1, **dashed)
+        axes.plot([], [], label="Pareto front (names in bold)", **dashed)
     largest = max((one.size.megabytes for one in points if one.size), default=1.0)
     for one in points:
         _point(axes, one, measure, largest)
@@ -88,12 +89,10 @@ def _scale(axes: Any, latencies: Sequence[float]) -> None:
         axes.set_xlim(min(latencies) / 1.8, max(latencies) * 1.8)
 
 
-def _few_decades(latencies: Sequence[float]) -> bool:
-    return bool(latencies) and max(latencies) / min(latencies) < 8
-
-
-def _plain(value: float, _: Any) -> str:
-    return f"{value:g}"
+def _ticks(latencies: Sequence[float]) -> tuple[float, ...]:
+    """Which multiples of the powers of ten are written at the axis: more where the range is short."""
+    wide = bool(latencies) and max(latencies) / min(latencies) > 8
+    return (1, 2, 5) if wide else (1, 1.5, 2, 3, 4, 5, 6, 8)
 
 
 def _area(one: Scored, largest: float) -> float:
@@ -113,49 +112,54 @@ def _point(axes: Any, one: Scored, measure: str, largest: float) -> None:
 
 
 def _name(axes: Any, points: Sequence[Scored], measure: str) -> None:
-    """Put each name on the side of its point where it covers least of what stands there already."""
+    """Put each name, on a thin line to its point, where it covers least of what stands there already, and near."""
     from matplotlib.transforms import Bbox
 
     renderer = axes.figure.canvas.get_renderer()
-    taken = [axes.get_legend().get_window_extent(renderer)]
-    at = {one.name: axes.transData.transform((_latency(one), one.quality[measure].value)) for one in points}
-    taken += [Bbox.from_bounds(x - 14, y - 14, 28, 28) for x, y in at.values()]
     frame = axes.get_window_extent(renderer)
+    dot = axes.figure.dpi / 72  # pixels of a point
+    taken = [axes.get_legend().get_window_extent(renderer)]
+    for one in points:
+        middle = one.quality[measure].value
+        heights = (middle, *(one.quality[measure].interval or (middle, middle)))
+        (x, at), (_, low), (_, high) = axes.transData.transform([(_latency(one), height) for height in heights])
+        taken += [Bbox([[x - 14, at - 14], [x + 14, at + 14]]), Bbox([[x - 2, low], [x + 2, high]])]
     for one in sorted(points, key=lambda point: -point.quality[measure].value):
-        best = None
-        for side, up, align in _PLACES:
-            megabytes = f"{one.size.megabytes:.0f} MB" if one.size else ""
-            text = axes.annotate(
-                f"{one.name}, {megabytes}",
-                (_latency(one), one.quality[measure].value),
-                xytext=(side, up),
-                textcoords="offset points",
-                ha=align,
-                va="center",
-                fontsize=9,
-                fontweight="bold" if one.on_front else "normal",
-            )
-            box = text.get_window_extent(renderer)
-            covered = sum(_overlap(box, other) for other in taken) + box.width * box.height - _overlap(box, frame)
-            if best is None or covered < best[0]:
-                if best:
-                    best[1].remove()
-                best = (covered, text, box)
-            else:
-                text.remove()
-        if best:
-            taken.append(best[2])
+        mark = (_latency(one), one.quality[measure].value)
+        name = f"{one.name}, {one.size.megabytes:.0f} MB" if one.size else one.name
+        look = {"fontsize": 8, "fontweight": "bold" if one.on_front else "normal", "color": _look(one.kind)[0]}
+        measured = axes.text(*mark, name, **look)
+        width, height = measured.get_window_extent(renderer).size
+        measured.remove()
+        boxes = []
+        for side, up in _PLACES:
+            x, y = axes.transData.transform(mark)
+            x, y = x + side * dot, y + up * dot
+            boxes.append(Bbox.from_bounds(x if side > 0 else x - width, y - height / 2, width, height))
+        covered = [
+            sum(_overlap(box, other) for other in taken)
+            + 5 * (width * height - _overlap(box, frame))
+            + abs(up) * height / 4
+            for box, (_, up) in zip(boxes, _PLACES, strict=True)
+        ]
+        best = covered.index(min(covered))
+        taken.append(boxes[best])
+        text = axes.annotate(
+            name,
+            mark,
+            xytext=_PLACES[best],
+            textcoords="offset points",
+            ha="left" if _PLACES[best][0] > 0 else "right",
+            va="center",
+            bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5},
+            arrowprops={"arrowstyle": "-", "color": look["color"], "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3},
+            **look,
+        )
+        text.set_in_layout(False)
 
 
-_PLACES = (
-    (14, 8, "left"),
-    (-14, 8, "right"),
-    (14, -8, "left"),
-    (-14, -8, "right"),
-    (14, 22, "left"),
-    (-14, -22, "right"),
-)
-"""Where a name may stand: points to the side of the mark and above it, and which end of it is there."""
+_PLACES = [(side, up) for up in (10, -10, 20, -20, 32, -32, 46, -46, 62, -62, 80, -80) for side in (14, -14)]
+"""Where a name may stand: points to the side of the middle of its mark, and above it; the best first."""
 
 
 def _overlap(one: Any, other: Any) -> float:

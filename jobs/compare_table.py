@@ -90,7 +90,7 @@ def _quality(found: Comparison, measure: str) -> tuple[list[str], list[list[str]
 def _cost(found: Comparison) -> tuple[list[str], list[list[str]]]:
     header = ["cost", "ms median", "ms 95th", "latency ratio", "pairs/s", "times as fast", "lowest to highest"]
     header += ["precision", "threads", "M parameters"]
-    return header, [_cost_row(one, one.cost) for one in found.scorers if one.stages]
+    return header, [_cost_row(one, one.cost) for one in found.scorers if one.size]
 
 
 def _cost_row(one: Scored, cost: Cost | None) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cluster.alone import run_alone
-from cluster.errors import WorkerDeathError
+from cluster.errors import ClusterError
 from operators.errors import RerankError
 from operators.hardware import this_hardware
 from operators.timing import LoadedStage, Took, time_stages
@@ -94,7 +94,7 @@ def time_pipelines(
             gpus = max(min(1.0, gpus_here) if stage.gpus is None else stage.gpus for stage in stages)
             try:
                 said, node = run_alone(TimeRound(stages, sample), cpus, gpus, node)
-            except WorkerDeathError as error:
+            except ClusterError as error:
                 said = str(error)
             if isinstance(said, str):
                 own.error = said

@@ -16,7 +16,7 @@ from jobs.rerank_plan import Input
 from jobs.rerank_steps import ReadUnit
 from jobs.run_state import run_state
 from operators.candidates import Columns
-from operators.errors import RerankError
+from operators.errors import InputError, RerankError
 from operators.parcel import Parcel
 from operators.runs import RankedList, Run
 
@@ -57,6 +57,10 @@ def read_first_stage(
     Args:
         queries: how many to draw, each as likely as any other.
         depth: how many candidates of each to keep.
+
+    Raises:
+        StorageError: a file cannot be read.
+        InputError: there is no query that can be ranked.
     """
     read = ReadUnit(columns, (), given.columns)
     draw = np.random.default_rng(seed)
@@ -66,8 +70,10 @@ def read_first_stage(
     for unit in units:
         table = Parcel.unpack(read(unit)).candidates
         ids = pc.list_flatten(table["candidates"]).combine_chunks().field("doc_id").to_pylist()
-        ends = np.cumsum(pc.list_value_length(table["candidates"]).to_numpy()).tolist()
-        for query_id, start, stop in zip(table["query_id"].to_pylist(), [0, *ends[:-1]], ends, strict=True):
+        size = pc.list_value_length(table["candidates"]).to_numpy()
+        ends = np.cumsum(size)
+        places = zip((ends - size).tolist(), ends.tolist(), strict=True)
+        for query_id, (start, stop) in zip(table["query_id"].to_pylist(), places, strict=True):
             nothing = np.full(stop - start, np.nan)
             run[query_id] = RankedList(ids[start:stop], nothing, np.zeros(stop - start, dtype=np.int64))
         table = table.set_column(
@@ -77,7 +83,9 @@ def read_first_stage(
         sample = table if sample is None else pa.concat_tables([sample, table])
         kept = np.sort(np.argsort(keys, kind="stable")[:queries])
         keys, sample = keys[kept], sample.take(kept)
-    return FirstStage(run, sample if sample is not None else pa.table({}))
+    if sample is None or not run:
+        raise InputError("the candidates hold no query that can be ranked; `ray-rerank rerank` lists what is wrong")
+    return FirstStage(run, sample)
 
 
 def rank(config: rerank.Config) -> Ranked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -152,10 +153,12 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if missing := sum(query_id not in runs[FIRST_STAGE] for query_id in counted):
-        notes.append(f"{missing} of {len(counted)} judged queries have no candidates and count as 0; --only-ranked")
+        notes.append(
+            f"{missing} of {len(counted)} judged queries lack candidates and count as 0; --only-ranked leaves them out"
+        )
     if baseline not in runs:
         notes.append(f"the baseline {baseline} failed: there is nothing to compare with")
-    binary = [one.name for one in measures if "RR" in str(one.measure) and "rel=" not in str(one.measure)]
+    binary = [one.name for one in measures if re.match(r"RR(@|$)", str(one.measure))]
     if binary and highest_grade(counted) > 1:
         notes.append(f"grades go beyond 1, and {binary[0]} takes grade 1 as relevant; RR(rel=2)@10 asks for 2")
     if machines > 1:

@@ -107,7 +107,7 @@ def test_rows_that_a_scorer_leaves_out_are_said_in_its_row(tmp_path: Path, cross
         tmp_path, tmp_path / "out", only, "--no-timing", "--baseline", FIRST_STAGE, code=ExitCode.DONE_WITH_ERRORS
     )
     assert found["scorers"][1]["notes"] == ["1 lines in its error tables, most of all: the text is empty"]
-    assert "1 of 2 judged queries have no candidates and count as 0" in capsys.readouterr().out
+    assert "1 of 2 judged queries lack candidates and count as 0" in capsys.readouterr().out
     assert found["queries"] == 2 and found["baseline"] == FIRST_STAGE
 
 
@@ -115,6 +115,16 @@ def test_nothing_is_started_where_no_scorer_can_be_used(folder: Path, tmp_path: 
     gone = [{"name": name, "scorer": scorer(folder / name)} for name in ("a", "b")]
     assert compare(folder, tmp_path / "out", gone, code=ExitCode.REFUSED) is None
     assert "no scorer can be used:\n  a: " in capsys.readouterr().err
+
+
+def test_candidates_without_a_query_that_can_be_ranked_are_refused(
+    tmp_path: Path, cross_encoder: Path, capsys: Any
+) -> None:
+    write_candidates(tmp_path / "in" / "a.parquet", [row | {"query": " "} for row in rows(2, 2)])
+    (tmp_path / "qrels.txt").write_text("q0 0 d0-0 1\n")
+    only = [{"name": "only", "scorer": scorer(cross_encoder)}]
+    assert compare(tmp_path, tmp_path / "out", only, code=ExitCode.REFUSED) is None
+    assert "no query that can be ranked" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

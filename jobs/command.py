@@ -23,6 +23,7 @@ JOBS = {
     "prepare": "turn runs, BEIR folders, TSV or a bare corpus into candidate shards",
     "rerank": "re-rank candidate shards with one or more scorers",
     "evaluate": "measure a ranking or a run against judgements",
+    "compare": "quality, speed and size of several scorers on one candidate set",
     "cache": "look after a score cache: stats, compact, verify, export",
     "models": "the scorers to choose from, with size and published quality",
     "inspect": "say what an output folder holds: done, left, errors",

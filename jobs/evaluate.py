@@ -1,27 +1,22 @@
 """`ray-rerank evaluate`: measure a ranking or a run against judgements, beside its first stage."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from cluster import storage
 from jobs.command import ExitCode
 from jobs.config import JobConfig
+from jobs.ranked_files import counted_queries, qrels_at, rankings_at
 from operators.bootstrap import RESAMPLES, paired_interval
-from operators.errors import InputError
-from operators.faults import Refuse
-from operators.judgements import Qrels, read_qrels
+from operators.judgements import Qrels
 from operators.measures import Measured, NamedMeasure, default_measures, evaluate, parse_measures
-from operators.rankings import Rankings, ranking_column, read_rankings
-from operators.runs import Run, read_run
+from operators.rankings import Rankings
+from operators.runs import Run
 
 SHOWN = 5  # largest gains and losses
-_BATCH = 1024
 
 
 class Config(JobConfig):
@@ -45,11 +40,11 @@ class Config(JobConfig):
 def run(config: Config) -> int:
     """Read, measure, print, and write what was asked for."""
     asked = None if config.measures is None else parse_measures(config.measures)
-    qrels = _qrels(config.qrels)
+    qrels = qrels_at(config.qrels)
     measures = asked or parse_measures(default_measures(qrels))
-    rankings = _rankings(config.ranking)
-    first_stage = rankings.first_stage if config.first_stage is None else _rankings(config.first_stage).run
-    counted = _counted(qrels, rankings.run, config.only_ranked, config)
+    rankings = rankings_at(config.ranking)
+    first_stage = rankings.first_stage if config.first_stage is None else rankings_at(config.first_stage).run
+    counted = counted_queries(qrels, rankings.run, config.only_ranked, config.ranking, config.qrels)
     after = evaluate(rankings.run, counted, measures)
     before = evaluate(first_stage, counted, measures) if first_stage else None
     metrics = summarise(measures, before, after, config.seed)
@@ -92,46 +87,6 @@ def per_query_table(measures: tuple[NamedMeasure, ...], before: Measured | None,
                 own = before.values[row, column]
                 lines.append(f"{query_id}\t{named.name}\t{own:.6f}\t{value:.6f}\t{value - own:.6f}")
     return "\n".join(lines) + "\n"
-
-
-def _qrels(path: str) -> Qrels:
-    with storage.open_read(path) as stream:
-        return read_qrels(stream, path)
-
-
-def _rankings(path: str) -> Rankings:
-    system, root = storage.filesystem(path)
-    if any(sign in root for sign in "*?[") or system.isdir(root) or root.endswith(".parquet"):
-        files = storage.list_files(path, (".parquet",))
-        if not files:
-            raise InputError(f"{path}: holds no Parquet file; give the output folder of rerank, or a TREC run")
-        return read_rankings(_tables([file.path for file in files]))
-    with storage.open_read(path) as stream:
-        found, _ = read_run(stream, path, Refuse())
-    return Rankings(run=found)
-
-
-def _tables(paths: list[str]) -> Iterator[tuple[str, pa.Table]]:
-    for path in paths:
-        with storage.open_read(path) as stream:
-            try:
-                file = pq.ParquetFile(stream)
-                columns = ["query_id", ranking_column(file.schema_arrow, path)]
-                for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
-                    yield path, pa.Table.from_batches([batch])
-            except (pa.ArrowException, OSError) as error:
-                raise InputError(f"{path}: cannot be read as Parquet: {error}") from None
-
-
-def _counted(qrels: Qrels, ranked: Run, only_ranked: bool, config: Config) -> Qrels:
-    """The queries that count. Nothing in common is a mistake, not a mean of 0."""
-    common = {query_id: grades for query_id, grades in qrels.items() if query_id in ranked}
-    if not common:
-        raise InputError(
-            f"none of the {len(ranked)} queries of {config.ranking} (first {next(iter(ranked))!r}) is judged "
-            f"in {config.qrels} (first {next(iter(qrels))!r})"
-        )
-    return common if only_ranked else qrels
 
 
 def _notes(config: Config, qrels: Qrels, rankings: Rankings, first_stage: Run) -> list[str]:

@@ -132,7 +132,7 @@ def run(config: Config) -> int:
     done = done_markers(output)
     left = [unit for unit in units if unit.name not in done]
     if config.dry_run or left:
-        with session(config.address, cpus=_local_cpus(config)) as cluster:
+        with session(config.address, cpus=local_cpus(config.stages)) as cluster:
             sizes = pool_sizes(config.stages, Resources.of(cluster), len(left))
             if config.dry_run:
                 print_plan(config, given, units, left, sizes)
@@ -180,9 +180,9 @@ def _report(config: Config, output: Output, given: Input, skipped: int, started:
     return ExitCode.DONE if clean else ExitCode.DONE_WITH_ERRORS
 
 
-def _local_cpus(config: Config) -> int | None:
+def local_cpus(stages: tuple[Stage, ...]) -> int:
     """Room for every stage's pool on a small machine too: stages take turns by the data they wait for."""
-    asked = sum(stage.cpus * (stage.actors or 1) for stage in config.stages)
+    asked = sum(stage.cpus * (stage.actors or 1) for stage in stages)
     return max(os.cpu_count() or 1, math.ceil(asked))
 
 

@@ -1,0 +1,50 @@
+"""One call in a worker process, with nothing of ours beside it: for what is to be timed."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from cluster.errors import ClusterError, WorkerDeathError
+
+Result = TypeVar("Result")
+
+
+def run_alone(work: Callable[[], Result], cpus: float, gpus: float, node: str | None = None) -> tuple[Result, str]:
+    """Call something on a worker that holds these CPUs and GPUs, and wait for it.
+
+    Args:
+        work: can be pickled.
+        node: where; None lets Ray choose.
+
+    Returns:
+        What `work` returned, and the node that it ran on.
+
+    Raises:
+        WorkerDeathError: the process died, or its node is gone.
+        ClusterError: `work` raised something, or cannot be pickled there and back.
+    """
+    import ray
+    import ray.exceptions
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0}
+    if node is not None:
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
+    try:
+        result, at = ray.get(ray.remote(**options)(_call).remote(work))
+    except ray.exceptions.RayTaskError as error:
+        raise ClusterError(f"it failed in its worker: {_lines(error)[-1]}") from None
+    except ray.exceptions.RayError as error:
+        raise WorkerDeathError(f"its worker died: {_lines(error)[0]}") from None
+    return result, at
+
+
+def _lines(error: BaseException) -> list[str]:
+    """Ray's errors begin with what happened to the worker; that of a task ends with what the task raised."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return list(filter(None, lines)) or [type(error).__name__]
+
+
+def _call(work: Callable[[], Result]) -> tuple[Result, str]:
+    import ray
+
+    return work(), ray.get_runtime_context().get_node_id()

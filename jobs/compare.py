@@ -1,0 +1,166 @@
+"""`ray-rerank compare`: quality, speed and size of several scorers on one candidate set, side by side."""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from cluster.session import session
+from cluster.storage import absolute, check_writable, join, write_whole
+from jobs import rerank
+from jobs.command import ExitCode
+from jobs.compare_entries import FIRST_STAGE, Entry, entries_of_models
+from jobs.compare_picture import draw
+from jobs.compare_quality import FirstStage, Ranked, rank, read_first_stage
+from jobs.compare_result import Tried, comparison, ranking_of
+from jobs.compare_table import print_comparison
+from jobs.compare_timing import time_pipelines
+from jobs.config import JobConfig
+from jobs.ranked_files import counted_queries, qrels_at
+from jobs.rerank_plan import Asked, Input, default_unit_pairs, plan_units, read_input
+from operators.candidates import Columns
+from operators.errors import InputError, RerankError
+from operators.measures import parse_measures
+from operators.scorer_comparison import Comparison
+
+
+class Config(JobConfig):
+    """Rank one candidate set with several scorers; say how good, how fast and how large each is."""
+
+    candidates: str = Field(description="Parquet candidates: a file, a folder, a glob or a URI")
+    qrels: str = Field(description="judgements: TREC (query_id 0 doc_id grade) or BEIR TSV; plain or .gz")
+    output: str = Field(description="folder or URI for rankings, comparison.json and the picture; goes on where it was")
+    scorers: tuple[Entry, ...] = Field(
+        (), description="[{name, scorer: {kind, model, ...}}] or [{name, stages: [...]}]"
+    )
+    models: tuple[str, ...] = Field((), description="short for cross-encoders: a,b,c; named by the ends of their paths")
+    baseline: str | None = Field(
+        None, description=f"whom to compare with, or `{FIRST_STAGE}`; default: the first scorer"
+    )
+    measures: str = Field("MRR@10 nDCG@10", description="ir-measures names")
+    only_ranked: bool = Field(False, description="leave out judged queries without candidates, else they are 0")
+    cache: str | None = Field(None, description="score cache for the rankings; never used for timing")
+    columns: Columns = Columns()
+    cpus: float = Field(1, gt=0, description="CPUs, and so torch threads, of an actor; a stage can say otherwise")
+    gpus: float | None = Field(None, ge=0, description="GPUs of an actor; default: 1 where the cluster has GPUs")
+    timing: bool = Field(True, description="measure latency and pairs/s too; --no-timing leaves it out")
+    timing_queries: int = Field(10, ge=1, description="queries of the timing sample")
+    timing_depth: int = Field(100, ge=1, description="best first-stage candidates of each of them")
+    rounds: int = Field(3, ge=1, description="times that each scorer goes over the sample, in turn with the others")
+    price_per_hour: float | None = Field(None, gt=0, description="of what one actor runs on; gives the cost of pairs")
+    seed: int = Field(0, ge=0, description="of the sample, the bootstrap and the randomisation test")
+    address: str | None = Field(None, description="Ray cluster to run on; default: Ray is started on this machine")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _models_are_scorers(cls, values: Any) -> Any:
+        models = values.get("models") if isinstance(values, dict) else None
+        if not models:
+            return values
+        if values.get("scorers"):
+            raise ValueError("give `models` or `scorers`, not both")
+        split = models.split(",") if isinstance(models, str) else list(models)
+        return values | {"scorers": entries_of_models([name for model in split if (name := str(model).strip())])}
+
+    @model_validator(mode="after")
+    def _names_tell_apart(self) -> "Config":
+        if not self.scorers:
+            raise ValueError("there is nothing to compare: give `scorers` or `models`")
+        names = [entry.name for entry in self.scorers]
+        if twice := sorted({name for name in names if [other.lower() for other in names].count(name.lower()) > 1}):
+            raise ValueError(f"scorers: {', '.join(twice)}: each needs a name of its own, not only by its case")
+        if self.baseline is not None and self.baseline not in [FIRST_STAGE, *names]:
+            raise ValueError(f"baseline: {self.baseline!r} is none of {', '.join([FIRST_STAGE, *names])}")
+        return self
+
+
+def run(config: Config) -> int:
+    """Rank, measure, time, print, and write comparison.json and the picture.
+
+    Raises:
+        RerankError, ClusterError: something is wrong with what all scorers share, or no scorer can be used.
+    """
+    measures = parse_measures(config.measures)
+    qrels = qrels_at(config.qrels)
+    given = read_input(Asked(config.candidates, config.output, config.columns))
+    for uri in filter(None, (config.output, config.cache)):
+        check_writable(absolute(uri))
+    tried = {entry.name: Tried(entry, entry.pipeline(config.cpus, config.gpus)) for entry in config.scorers}
+    _find_unusable(tried)
+    first = _first_stage(config, given)
+    counted = counted_queries(qrels, first.run, config.only_ranked, config.candidates, config.qrels)
+    hardware = _rank_and_time(config, tried, first)
+    found = comparison(config, measures, counted, first, tried, hardware)
+    write_whole(join(absolute(config.output), "comparison.json"), (found.model_dump_json(indent=2) + "\n").encode())
+    print_comparison(found)
+    print(f"\nwritten: {join(config.output, 'comparison.json')}{_picture(config, found)}")
+    whole = all(one.error is None and not one.notes for one in found.scorers)
+    return ExitCode.DONE if whole else ExitCode.DONE_WITH_ERRORS
+
+
+def _find_unusable(tried: dict[str, Tried]) -> None:
+    """Note what can be known to be wrong with a scorer before any work starts.
+
+    Raises:
+        InputError: something is wrong with every one.
+    """
+    wrong = []
+    for name, one in tried.items():
+        try:
+            for stage in one.stages:
+                stage.identity()
+        except RerankError as error:
+            one.ranked = Ranked(None, str(error))
+            wrong.append(f"{name}: {error}")
+    if len(wrong) == len(tried):
+        raise InputError("no scorer can be used:\n  " + "\n  ".join(wrong))
+    for line in wrong:
+        print(f"cannot be used, the others go on: {line}")
+
+
+def _first_stage(config: Config, given: Input) -> FirstStage:
+    units = plan_units(given, config.columns, default_unit_pairs(given.pairs))
+    return read_first_stage(given, units, config.columns, config.timing_queries, config.timing_depth, config.seed)
+
+
+def _rank_and_time(config: Config, tried: dict[str, Tried], first: FirstStage) -> tuple[str, ...]:
+    """Fill in what became of each scorer; gives the hardware of the timing."""
+    usable = [one for one in tried.values() if one.ranked is None]
+    with session(config.address, cpus=max(rerank.local_cpus(one.stages) for one in usable)) as cluster:
+        for one in usable:
+            print(f"\n{one.entry.name}")
+            one.ranked = rank(_rerank_config(config, one))
+            if one.ranked.error:
+                print(f"{one.entry.name} failed, the others go on: {one.ranked.error}")
+        working = [one for one in usable if one.ranked and one.ranked.run is not None]
+        if not config.timing or not working:
+            return ()
+        names = ", ".join(one.entry.name for one in working)
+        print(f"\ntiming {names}: {first.sample.num_rows} queries, {config.rounds} rounds")
+        pipelines = {one.entry.name: one.stages for one in working}
+        timed, hardware = time_pipelines(pipelines, first.sample, config.rounds, cluster.get("GPU", 0))
+    for name, own in timed.items():
+        tried[name].timed = own
+    return hardware
+
+
+def _rerank_config(config: Config, one: Tried) -> rerank.Config:
+    return rerank.Config(
+        input=config.candidates,
+        output=ranking_of(config, one.entry),
+        stages=one.stages,
+        cache=config.cache,
+        columns=config.columns,
+        address=config.address,
+    )
+
+
+def _picture(config: Config, found: Comparison) -> str:
+    """Write the picture in two formats; says what was written, or what is missing."""
+    if found.front_measure is None:
+        return " (no picture: nothing was timed)"
+    drawn = draw(found, found.front_measure)
+    if drawn is None:
+        return " (for the picture of quality against latency: pip install 'ray-rerank[report]')"
+    for form, data in drawn.items():
+        write_whole(join(absolute(config.output), f"comparison.{form}"), data)
+    return "".join(f", comparison.{form}" for form in drawn)

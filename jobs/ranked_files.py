@@ -1,0 +1,72 @@
+"""Judgements and rankings from where they lie, and the queries that count between them."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster import storage
+from operators.errors import InputError
+from operators.faults import Refuse
+from operators.judgements import Qrels, read_qrels
+from operators.rankings import Rankings, ranking_column, read_rankings
+from operators.runs import Run, read_run
+
+_BATCH = 1024
+
+
+def qrels_at(path: str) -> Qrels:
+    """Read judgements.
+
+    Raises:
+        StorageError, InputError: they cannot be read, or trusted.
+    """
+    with storage.open_read(path) as stream:
+        return read_qrels(stream, path)
+
+
+def rankings_at(path: str) -> Rankings:
+    """Read the output of rerank, candidate shards, or a TREC run.
+
+    Raises:
+        StorageError, InputError: it cannot be read, or is none of them.
+    """
+    system, root = storage.filesystem(path)
+    if any(sign in root for sign in "*?[") or system.isdir(root) or root.endswith(".parquet"):
+        files = storage.list_files(path, (".parquet",))
+        if not files:
+            raise InputError(f"{path}: holds no Parquet file; give the output folder of rerank, or a TREC run")
+        return read_rankings(_tables([file.path for file in files]))
+    with storage.open_read(path) as stream:
+        found, _ = read_run(stream, path, Refuse())
+    return Rankings(run=found)
+
+
+def counted_queries(qrels: Qrels, ranked: Run, only_ranked: bool, ranking: str, judgements: str) -> Qrels:
+    """The queries that count: all that are judged, or those of them that are ranked.
+
+    Args:
+        ranking, judgements: where they are from, for the message.
+
+    Raises:
+        InputError: they have no query in common: that is a mistake, not a mean of 0.
+    """
+    common = {query_id: grades for query_id, grades in qrels.items() if query_id in ranked}
+    if not common:
+        raise InputError(
+            f"none of the {len(ranked)} queries of {ranking} (first {next(iter(ranked))!r}) is judged "
+            f"in {judgements} (first {next(iter(qrels))!r})"
+        )
+    return common if only_ranked else qrels
+
+
+def _tables(paths: list[str]) -> Iterator[tuple[str, pa.Table]]:
+    for path in paths:
+        with storage.open_read(path) as stream:
+            try:
+                file = pq.ParquetFile(stream)
+                columns = ["query_id", ranking_column(file.schema_arrow, path)]
+                for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
+                    yield path, pa.Table.from_batches([batch])
+            except (pa.ArrowException, OSError) as error:
+                raise InputError(f"{path}: cannot be read as Parquet: {error}") from None

@@ -1,0 +1,38 @@
+"""How large a model is: its weights on disk, and the parameters in them."""
+
+from dataclasses import dataclass
+from math import prod
+
+from safetensors import safe_open
+
+from operators.checkpoint import find_folder
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """What a model's weight files hold.
+
+    Attributes:
+        bytes: of the safetensors files, in the number format in which they were saved.
+        parameters: numbers in their floating-point tensors.
+    """
+
+    bytes: int
+    parameters: int
+
+
+def model_size(model: str, revision: str | None = None) -> ModelSize:
+    """Read it off the headers of a model's safetensors files.
+
+    Raises:
+        ModelError: there is no such directory or hub id.
+    """
+    size = parameters = 0
+    for path in sorted(find_folder(model, revision).rglob("*.safetensors")):
+        size += path.stat().st_size
+        with safe_open(path, framework="np") as weights:
+            for name in weights.keys():  # noqa: SIM118 (the file is no mapping)
+                tensor = weights.get_slice(name)
+                if tensor.get_dtype().startswith(("F", "BF")):
+                    parameters += prod(tensor.get_shape())
+    return ModelSize(size, parameters)

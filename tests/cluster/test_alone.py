@@ -1,0 +1,22 @@
+import os
+from functools import partial
+
+import pytest
+
+from cluster.alone import run_alone
+from cluster.errors import ClusterError, WorkerDeathError
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+
+def test_a_call_runs_in_another_process_and_the_next_one_on_the_same_node() -> None:
+    found, node = run_alone(os.getpid, 1, 0)
+    assert found != os.getpid()
+    assert run_alone(os.getpid, 1, 0, node)[1] == node
+
+
+def test_a_worker_that_dies_is_told_and_a_call_that_raises_is_told_apart() -> None:
+    with pytest.raises(WorkerDeathError, match=r"its worker died: .*worker died"):
+        run_alone(partial(os._exit, 1), 1, 0)
+    with pytest.raises(ClusterError, match=r"it failed in its worker: ValueError: .*'x'"):
+        run_alone(partial(int, "x"), 1, 0)

@@ -27,6 +27,7 @@ JOBS = {
     "cache": "look after a score cache: stats, compact, verify, export",
     "models": "the scorers to choose from, with size and published quality",
     "inspect": "say what an output folder holds: done, left, errors",
+    "mine": "hard negatives: random, BM25, bi-encoder or a run, guarded by a teacher",
     "train": "train or distil a cross-encoder",
     "queries": "make training queries out of passages",
     "demo": "re-rank the starter collection with the model that ships inside",

@@ -3,24 +3,33 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any
 
 import pyarrow as pa
 from pydantic import Field
 
 from cluster import storage
 from jobs import prepared_folder
-from jobs.command import ExitCode
+from jobs.collection_files import (
+    beir_files,
+    judged_queries,
+    load_passage_ids,
+    load_passages,
+    load_qrels,
+    load_queries,
+    load_run,
+    stored,
+)
 from jobs.config import JobConfig
+from jobs.folder_report import report_folder
 from operators.bm25 import bm25_run
-from operators.collections import Entry, Passages, ids_of, passages_of, read_collection, texts_by_id
 from operators.errors import InputError
-from operators.faults import FaultLog, FaultSink
-from operators.judgements import read_qrels
+from operators.faults import FaultLog
 from operators.pairs import group_pairs, read_pairs, read_parquet_pairs
-from operators.runs import Run, read_run
+from operators.runs import Run
 from operators.selections import Selection, append, doc_ids_of, draw_random, known_queries, select
 from operators.shards import shard_bytes
+
+COUNTED = ("queries", "candidates", "passages", "shards")
 
 
 class Config(JobConfig):
@@ -86,11 +95,11 @@ def run(config: Config) -> int:
     started = time.monotonic()
     sources = find_sources(config)
     settings = config.model_dump(exclude={"output", "overwrite"})
-    inputs = [_stored(path) for path in sources.paths()]
+    inputs = [stored(path) for path in sources.paths()]
     claim = prepared_folder.claim(config.output, settings, inputs, config.overwrite)
     if claim.finished is not None:
         print(f"{config.output}: already prepared from these files with these settings")
-        return _report(config.output, claim.finished)
+        return report_folder(config.output, claim.finished, COUNTED, claim.errors)
     faults = FaultLog()
     if isinstance(sources, Flat):
         prepared = _from_pairs(sources, config, faults)
@@ -109,7 +118,7 @@ def run(config: Config) -> int:
         "seconds": round(time.monotonic() - started, 1),
     }
     prepared_folder.finish(claim, faults.table(), summary)
-    return _report(config.output, summary)
+    return report_folder(config.output, summary, COUNTED, claim.errors)
 
 
 def find_sources(config: Config) -> Separate | Flat:
@@ -132,31 +141,11 @@ def find_sources(config: Config) -> Separate | Flat:
     if "beir" in given:
         if given & {"queries", "passages"}:
             raise InputError("--beir has queries and passages: leave out --queries and --passages")
-        return _beir_sources(config, str(config.beir))
+        files = beir_files(str(config.beir), config.split)
+        return Separate(files.queries, files.passages, config.run, files.qrels)
     if config.queries is not None and config.passages is not None:
         return Separate(config.queries, config.passages, config.run, qrels=None)
     raise InputError("the texts come from --queries FILE and --passages FILE, or from --beir FOLDER")
-
-
-def _beir_sources(config: Config, folder: str) -> Separate:
-    system, root = storage.filesystem(folder)
-    if not system.isdir(root):
-        raise InputError(f"{folder}: there is no such folder")
-
-    def found(name: str) -> str | None:
-        names = (name, f"{name}.gz")
-        return next((storage.join(folder, n) for n in names if system.isfile(storage.join(root, n))), None)
-
-    corpus, queries = found("corpus.jsonl"), found("queries.jsonl")
-    if corpus is None or queries is None:
-        missing = "corpus.jsonl" if corpus is None else "queries.jsonl"
-        raise InputError(f"{folder}: holds no {missing}; a BEIR folder has corpus.jsonl and queries.jsonl")
-    qrels = found(f"qrels/{config.split or 'test'}.tsv")
-    if config.split is not None and qrels is None:
-        below = storage.join(root, "qrels")
-        names = [path.rpartition("/")[2] for path in system.find(below)] if system.exists(below) else []
-        raise InputError(f"{folder}: holds no qrels/{config.split}.tsv; it has {', '.join(names) or 'no qrels'}")
-    return Separate(queries, corpus, config.run, qrels)
 
 
 def _pair_files(uri: str) -> tuple[str, ...]:
@@ -165,14 +154,6 @@ def _pair_files(uri: str) -> tuple[str, ...]:
     if not files:
         raise InputError(f"{uri}: no file that ends in {', '.join(endings)}")
     return files
-
-
-def _stored(path: str) -> storage.StoredFile:
-    system, root = storage.filesystem(path)
-    if system.isdir(root):
-        raise InputError(f"{path}: is a folder; a file is asked for")
-    files = storage.list_files(path, ("",))
-    return files[0] if files else storage.StoredFile(path, 0, "")
 
 
 def _from_pairs(sources: Flat, config: Config, faults: FaultLog) -> Prepared:
@@ -188,23 +169,20 @@ def _from_pairs(sources: Flat, config: Config, faults: FaultLog) -> Prepared:
 
 def _from_files(sources: Separate, config: Config, faults: FaultLog) -> Prepared:
     notes: list[str] = []
-    queries = _queries(sources.queries, sources.qrels, notes, faults)
+    queries = load_queries(sources.queries, faults)
+    if sources.qrels is not None:
+        queries = judged_queries(queries, load_qrels(sources.qrels), sources.queries, sources.qrels, notes)
     run: Run
     if sources.run is not None:
-        everyone, contradictory = _read_run(sources.run, faults)
-        if contradictory:
-            notes.append(
-                f"{sources.run}: the ranks of {len(contradictory)} queries contradict their scores "
-                f"(first {contradictory[0]!r}); the order is that of the scores"
-            )
+        everyone = load_run(sources.run, faults, notes)
         run = known_queries(everyone, queries, config.depth, sources.run, sources.queries, faults)
         if without := len(queries) - len(run):
             notes.append(f"{without} of {len(queries)} queries have no candidate in {sources.run}")
-        pool = _pool(sources.passages) if config.random else None
+        pool = load_passage_ids(sources.passages) if config.random else None
         drawn = draw_random(run, pool, config.random, config.seed) if pool is not None else {}
-        passages = _passages(sources.passages, faults, doc_ids_of(run) | doc_ids_of(drawn))
+        passages = load_passages(sources.passages, faults, doc_ids_of(run) | doc_ids_of(drawn))
     else:
-        passages = _passages(sources.passages, faults)
+        passages = load_passages(sources.passages, faults)
         doc_ids = list(passages.row)
         if not doc_ids:
             raise InputError(f"{sources.passages}: holds no passage")
@@ -227,46 +205,6 @@ def _no_candidate(run: Run, first_stage: str, passages: str) -> str:
     return f"none of the documents of {first_stage} (first {named!r}) has a text in {passages}"
 
 
-def _queries(path: str, qrels: str | None, notes: list[str], faults: FaultSink) -> dict[str, str]:
-    with storage.open_read(path) as stream:
-        queries = texts_by_id(read_collection(stream, path, faults), path, faults)
-    if not queries:
-        raise InputError(f"{path}: holds no query")
-    if qrels is None:
-        return queries
-    with storage.open_read(qrels) as stream:
-        judged = read_qrels(stream, qrels)
-    kept = {query_id: text for query_id, text in queries.items() if query_id in judged}
-    if not kept:
-        raise InputError(f"none of the queries of {path} is judged in {qrels}")
-    if len(kept) < len(queries):
-        notes.append(f"{len(kept)} of {len(queries)} queries are judged in {qrels}; the others are left out")
-    else:
-        notes.append(f"all {len(queries)} queries are judged in {qrels}")
-    if without := len(judged) - len(kept):
-        notes.append(f"{without} queries are judged in {qrels} but have no text in {path}")
-    return kept
-
-
-def _read_run(path: str, faults: FaultSink) -> tuple[Run, list[str]]:
-    with storage.open_read(path) as stream:
-        return read_run(stream, path, faults)
-
-
-def _passages(path: str, faults: FaultSink, wanted: frozenset[str] | None = None) -> Passages:
-    with storage.open_read(path) as stream:
-        return passages_of(_entries(stream, path, faults), path, faults, wanted)
-
-
-def _pool(path: str) -> pa.Array:
-    with storage.open_read(path) as stream:
-        return ids_of(_entries(stream, path, FaultLog()))  # `_passages` reads again and reports the faults
-
-
-def _entries(stream: IO[bytes], path: str, faults: FaultSink) -> Iterator[Entry]:
-    return read_collection(stream, path, faults)
-
-
 def _write(claim: prepared_folder.Claim, prepared: Prepared, shard_queries: int) -> list[str]:
     selections = prepared.selections
     starts = range(0, len(selections), shard_queries)
@@ -276,27 +214,3 @@ def _write(claim: prepared_folder.Claim, prepared: Prepared, shard_queries: int)
         )
         for index, start in enumerate(starts)
     ]
-
-
-def _report(output: str, summary: dict[str, Any]) -> int:
-    """Print the summary; the exit code says whether anything was left out."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name in ("queries", "candidates", "passages", "shards"):
-        value = summary[name]
-        table.add_row(name, f"{len(value) if isinstance(value, list) else value:,}")
-    console.print(table)
-    for note in summary["notes"]:
-        console.print(f"note: {note}", markup=False)
-    left_out = summary["left_out"]
-    for reason, count in left_out.items():
-        console.print(f"left out: {count:,} x {reason}", markup=False)
-        for example in summary["first"][reason]:
-            console.print(f"  {example}", markup=False)
-    if left_out:
-        console.print(f"all of them: {storage.join(output, prepared_folder.ERRORS)}", markup=False)
-    console.print(f"{summary['seconds']} s, written to {output}", markup=False)
-    return ExitCode.DONE_WITH_ERRORS if left_out else ExitCode.DONE

@@ -1,4 +1,4 @@
-"""The folder that prepare writes: whose it is, and how its shards are replaced without mixing two sets."""
+"""The folder of shards that prepare or mine writes: whose it is, and how it is replaced without mixing two sets."""
 
 import io
 import json
@@ -13,8 +13,8 @@ from cluster import storage
 from operators.errors import InputError
 from operators.shards import SHARD_NAME, shard_name
 
-MANIFEST = "_prepare.json"
-ERRORS = "_errors/prepare.parquet"
+JOBS = ("prepare", "mine")
+"""What writes such folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +22,37 @@ class Claim:
     """An output folder that may be written, or that holds just what is asked for.
 
     Attributes:
-        old: files of an earlier prepare, which go before the first shard is written.
-        finished: the manifest of a finished prepare of the same settings and inputs; nothing is to be done.
+        job: one of JOBS.
+        old: files of an earlier run of the job, which go before the first shard is written.
+        finished: the manifest of a finished run of the same settings and inputs; nothing is to be done.
     """
 
     output: str
     identity: str
+    job: str
     old: tuple[str, ...]
     finished: dict[str, Any] | None = None
 
+    @property
+    def errors(self) -> str:
+        """The table of what was left out."""
+        return storage.join(self.output, _errors(self.job))
 
-def claim(output: str, settings: dict[str, Any], inputs: Iterable[storage.StoredFile], overwrite: bool) -> Claim:
-    """Find out whether prepare may write here, without writing anything that stays.
+    @property
+    def work(self) -> str:
+        """A folder for what the job keeps besides its shards; what lies there outlives a replacement."""
+        return storage.join(self.output, _work(self.job))
 
-    An unfinished prepare of the same settings and inputs is made anew without `overwrite`.
+
+def claim(
+    output: str, settings: dict[str, Any], inputs: Iterable[storage.StoredFile], overwrite: bool, job: str = "prepare"
+) -> Claim:
+    """Find out whether the job may write here, without writing anything that stays.
+
+    An unfinished run of the same settings and inputs is made anew without `overwrite`.
 
     Raises:
-        InputError: the folder holds other files, or the shards of another prepare and `overwrite` is false.
+        InputError: the folder holds other files, or the shards of another run and `overwrite` is false.
         StorageError: it cannot be written.
     """
     described = [[file.path, file.size, file.version] for file in inputs]
@@ -48,32 +62,32 @@ def claim(output: str, settings: dict[str, Any], inputs: Iterable[storage.Stored
         raise InputError(f"{output}: is a file; --output is a folder")
     found = [name[len(root) :].lstrip("/") for name in system.find(root)] if system.exists(root) else []
     visible = sorted(name for name in found if not any(part.startswith(".") for part in name.split("/")))
-    own = [name for name in visible if SHARD_NAME.fullmatch(name) or name in {MANIFEST, ERRORS}]
-    foreign = [name for name in visible if name not in own]
+    own = [name for name in visible if SHARD_NAME.fullmatch(name) or name in {_name(job), _errors(job)}]
+    foreign = [name for name in visible if name not in own and not name.startswith(f"{_work(job)}/")]
     if foreign:
         raise InputError(
-            f"{output}: holds files that prepare did not write ({', '.join(foreign[:3])}"
+            f"{output}: holds files that {job} did not write ({', '.join(foreign[:3])}"
             f"{', …' if len(foreign) > 3 else ''}); give --output a folder of its own"
         )
-    manifest = _manifest(output)
+    manifest = _manifest(output, job)
     same = manifest.get("identity") == identity
     if same and not overwrite and manifest.get("complete") and {*manifest["shards"]} <= {*own}:
-        return Claim(output, identity, (), manifest)
+        return Claim(output, identity, job, (), manifest)
     if own and not overwrite and not same:
         raise InputError(
-            f"{output}: holds the shards of another prepare ({own[-1]}); add --overwrite to replace them, or "
+            f"{output}: holds the shards of another {job} ({own[-1]}); add --overwrite to replace them, or "
             "choose another folder"
         )
     storage.check_writable(output)
-    return Claim(output, identity, tuple(own))
+    return Claim(output, identity, job, tuple(own))
 
 
 def begin(claim: Claim) -> None:
-    """Say that the folder is unfinished, then remove what an earlier prepare left."""
+    """Say that the folder is unfinished, then remove what an earlier run left."""
     _write_manifest(claim, {"complete": False})
     system, root = storage.filesystem(claim.output)
     for name in claim.old:
-        if name != MANIFEST:
+        if name != _name(claim.job):
             system.rm_file(storage.join(root, name))
 
 
@@ -89,19 +103,33 @@ def finish(claim: Claim, faults: pa.Table, summary: dict[str, Any]) -> None:
     if faults.num_rows:
         sink = io.BytesIO()
         pq.write_table(faults, sink, compression="zstd")
-        storage.write_whole(storage.join(claim.output, ERRORS), sink.getvalue())
+        storage.write_whole(claim.errors, sink.getvalue())
     _write_manifest(claim, {"complete": True, **summary})
 
 
-def is_unfinished(folder: str) -> bool:
-    """Whether a prepare began in this folder and did not end: its shards are not all there yet."""
+def unfinished(folder: str) -> str | None:
+    """The job that began in this folder and did not end: its shards are not all there yet."""
     system, path = storage.filesystem(folder)
-    return bool(system.isdir(path)) and _manifest(folder).get("complete") is False
+    if not system.isdir(path):
+        return None
+    return next((job for job in JOBS if _manifest(folder, job).get("complete") is False), None)
 
 
-def _manifest(output: str) -> dict[str, Any]:
+def _name(job: str) -> str:
+    return f"_{job}.json"
+
+
+def _errors(job: str) -> str:
+    return f"_errors/{job}.parquet"
+
+
+def _work(job: str) -> str:
+    return f"_{job}"
+
+
+def _manifest(output: str, job: str) -> dict[str, Any]:
     """The manifest, or nothing where there is none that can be read."""
-    data = storage.read_bytes(storage.join(output, MANIFEST))
+    data = storage.read_bytes(storage.join(output, _name(job)))
     try:
         manifest = json.loads(data) if data else {}
     except ValueError:
@@ -111,4 +139,4 @@ def _manifest(output: str) -> dict[str, Any]:
 
 def _write_manifest(claim: Claim, content: dict[str, Any]) -> None:
     text = json.dumps({"identity": claim.identity, **content}, indent=2, ensure_ascii=False)
-    storage.write_whole(storage.join(claim.output, MANIFEST), text.encode())
+    storage.write_whole(storage.join(claim.output, _name(claim.job)), text.encode())

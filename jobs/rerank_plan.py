@@ -10,7 +10,7 @@ import pyarrow as pa
 from cluster.errors import ClusterError, StorageError
 from cluster.storage import UnavailableError, absolute, list_files
 from cluster.units import ParquetShard, Unit, plan_by_group, plan_by_rows, read_footers, whole_column
-from jobs.prepared_folder import is_unfinished
+from jobs.prepared_folder import unfinished
 from operators.candidates import Columns, Shape, needed_columns, query_starts, shape_of
 from operators.errors import InputError
 
@@ -102,8 +102,8 @@ def read_input(config: Asked | Config) -> Input:
     files = list_files(config.input, (".parquet",))
     if (absolute(config.output) + "/").startswith(absolute(config.input).rstrip("/") + "/"):
         raise InputError(f"{config.output}: the output lies in the input {config.input}; use a folder beside it")
-    if is_unfinished(config.input):
-        raise InputError(f"{config.input}: `ray-rerank prepare` has not finished here; run it again first")
+    if job := unfinished(config.input):
+        raise InputError(f"{config.input}: `ray-rerank {job}` has not finished here; run it again first")
     if not files:
         raise InputError(f"{config.input}: holds no *.parquet file; `ray-rerank prepare` makes candidate shards")
     shards, bad = read_footers(files, config.columns.candidates)

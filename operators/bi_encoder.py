@@ -92,6 +92,11 @@ class BiEncoder(Pointwise):
             self._model.similarity_fn_name = config.similarity
         self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(device))
 
+    @property
+    def similarity(self) -> str:
+        """How vectors are compared: cosine, dot, euclidean or manhattan."""
+        return str(self._model.similarity_fn_name)
+
     def embed(self, texts: Sequence[str], side: Side, work: Work | None = None) -> np.ndarray:
         """Embed texts as sentence-transformers' `encode_query` or `encode_document` would.
 

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     EMPTY_TEXT = "empty text"
     OTHER_QUERY = "another query for the same query_id"
     NO_HIT = "no passage shares a word with the query"
+    NO_POSITIVE = "query without a positive"
 
 
 @dataclass(frozen=True, slots=True)

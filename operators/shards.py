@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -34,9 +35,20 @@ def shard_bytes(selections: Sequence[Selection], texts: pa.Array) -> bytes:
     return sink.getvalue()
 
 
-def row_groups(selections: Sequence[Selection], texts: pa.Array) -> Iterator[list[Selection]]:
+class _OfPassages(Protocol):
+    """One query's passages by their rows of the texts."""
+
+    @property
+    def rows(self) -> np.ndarray:
+        """int64 of n."""
+
+
+Q = TypeVar("Q", bound=_OfPassages)
+
+
+def row_groups(selections: Sequence[Q], texts: pa.Array) -> Iterator[list[Q]]:
     """Cut queries into row groups, never a query across two; each holds at least one."""
-    group: list[Selection] = []
+    group: list[Q] = []
     candidates = size = 0
     length = pc.binary_length(texts).to_numpy(zero_copy_only=False)
     for selection in selections:

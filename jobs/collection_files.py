@@ -1,0 +1,128 @@
+"""The files of a collection: where they are, and how queries, passages and runs are read out of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import pyarrow as pa
+
+from cluster import storage
+from operators.collections import Entry, Passages, ids_of, passages_of, read_collection, texts_by_id
+from operators.errors import InputError
+from operators.faults import FaultLog, FaultSink
+from operators.judgements import Qrels, read_qrels
+from operators.runs import Run, read_run
+
+
+@dataclass(frozen=True, slots=True)
+class BeirFiles:
+    """What a BEIR folder holds; `qrels` is None where the split that was left open is not there."""
+
+    queries: str
+    passages: str
+    qrels: str | None
+
+
+def beir_files(folder: str, split: str | None) -> BeirFiles:
+    """The files of a BEIR folder; without a split, the judgements of `test` where they are there.
+
+    Raises:
+        InputError: the folder lacks a file.
+    """
+    system, root = storage.filesystem(folder)
+    if not system.isdir(root):
+        raise InputError(f"{folder}: there is no such folder")
+
+    def found(name: str) -> str | None:
+        names = (name, f"{name}.gz")
+        return next((storage.join(folder, n) for n in names if system.isfile(storage.join(root, n))), None)
+
+    corpus, queries = found("corpus.jsonl"), found("queries.jsonl")
+    if corpus is None or queries is None:
+        missing = "corpus.jsonl" if corpus is None else "queries.jsonl"
+        raise InputError(f"{folder}: holds no {missing}; a BEIR folder has corpus.jsonl and queries.jsonl")
+    qrels = found(f"qrels/{split or 'test'}.tsv")
+    if split is not None and qrels is None:
+        below = storage.join(root, "qrels")
+        names = [path.rpartition("/")[2] for path in system.find(below)] if system.exists(below) else []
+        raise InputError(f"{folder}: holds no qrels/{split}.tsv; it has {', '.join(names) or 'no qrels'}")
+    return BeirFiles(queries, corpus, qrels)
+
+
+def stored(path: str) -> storage.StoredFile:
+    """A file as a listing shows it.
+
+    Raises:
+        InputError: it is a folder.
+        StorageError: it is not there.
+    """
+    system, root = storage.filesystem(path)
+    if system.isdir(root):
+        raise InputError(f"{path}: is a folder; a file is asked for")
+    files = storage.list_files(path, ("",))
+    return files[0] if files else storage.StoredFile(path, 0, "")
+
+
+def load_queries(path: str, faults: FaultSink) -> dict[str, str]:
+    """Texts by query_id, in file order.
+
+    Raises:
+        InputError: there is none, or the file is of another format.
+    """
+    with storage.open_read(path) as stream:
+        queries = texts_by_id(read_collection(stream, path, faults), path, faults)
+    if not queries:
+        raise InputError(f"{path}: holds no query")
+    return queries
+
+
+def load_qrels(path: str) -> Qrels:
+    """Judgements; one wrong line ends the job."""
+    with storage.open_read(path) as stream:
+        return read_qrels(stream, path)
+
+
+def judged_queries(queries: dict[str, str], judged: Qrels, path: str, qrels: str, notes: list[str]) -> dict[str, str]:
+    """The queries that are judged; `notes` is told how many there are of them and of the others.
+
+    Raises:
+        InputError: there is none.
+    """
+    kept = {query_id: text for query_id, text in queries.items() if query_id in judged}
+    if not kept:
+        raise InputError(f"none of the queries of {path} is judged in {qrels}")
+    if len(kept) < len(queries):
+        notes.append(f"{len(kept)} of {len(queries)} queries are judged in {qrels}; the others are left out")
+    else:
+        notes.append(f"all {len(queries)} queries are judged in {qrels}")
+    if without := len(judged) - len(kept):
+        notes.append(f"{without} queries are judged in {qrels} but have no text in {path}")
+    return kept
+
+
+def load_run(path: str, faults: FaultSink, notes: list[str]) -> Run:
+    """A TREC run; `notes` is told where its ranks contradict its scores."""
+    with storage.open_read(path) as stream:
+        run, contradictory = read_run(stream, path, faults)
+    if contradictory:
+        notes.append(
+            f"{path}: the ranks of {len(contradictory)} queries contradict their scores "
+            f"(first {contradictory[0]!r}); the order is that of the scores"
+        )
+    return run
+
+
+def load_passages(path: str, faults: FaultSink, wanted: frozenset[str] | None = None) -> Passages:
+    """The passages that are wanted, all where None."""
+    with storage.open_read(path) as stream:
+        return passages_of(_entries(stream, path, faults), path, faults, wanted)
+
+
+def load_passage_ids(path: str) -> pa.Array:
+    """The ids of all passages with a text; what is wrong with the file is left to `load_passages` to tell."""
+    with storage.open_read(path) as stream:
+        return ids_of(_entries(stream, path, FaultLog()))
+
+
+def _entries(stream: IO[bytes], path: str, faults: FaultSink) -> Iterator[Entry]:
+    return read_collection(stream, path, faults)

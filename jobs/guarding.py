@@ -1,0 +1,37 @@
+"""A teacher's scores of a mined pool, by the rerank job itself: cached, resumable, one score a pair."""
+
+import io
+
+import pyarrow.parquet as pq
+
+from cluster.storage import filesystem, join, list_files, open_read, write_whole
+from jobs import rerank
+from operators.scorers import ScorerConfig
+from operators.shards import shard_name
+
+
+def teacher_scores(
+    folder: str, shards: list[bytes], scorer: ScorerConfig, cache: str | None, address: str | None
+) -> dict[tuple[str, str], float]:
+    """Raw logits by (query_id, doc_id) of all pairs in the shards; one that the teacher fails on is not there.
+
+    Args:
+        folder: where pool and scores lie; a scoring that was stopped goes on there.
+
+    Raises:
+        RerankError, ClusterError: as rerank does.
+    """
+    pool, scored = join(folder, "pool"), join(folder, "scored")
+    system, _ = filesystem(pool)
+    for number, data in enumerate(shards):
+        shard = join(pool, shard_name(number, len(shards)))
+        if not system.exists(filesystem(shard)[1]):  # written anew it would be another input to rerank
+            write_whole(shard, data)
+    stage = rerank.Stage(scorer=scorer)
+    rerank.run(rerank.Config(input=pool, output=scored, stages=(stage,), cache=cache, address=address))
+    scores = {}
+    for file in list_files(scored, (".parquet",)):
+        with open_read(file.path) as stream:
+            for row in pq.read_table(io.BytesIO(stream.read())).to_pylist():
+                scores.update({(row["query_id"], one["doc_id"]): one["score"] for one in row["ranking"]})
+    return scores

@@ -1,0 +1,165 @@
+"""Vectors of texts by an actor pool of encoders, kept as files: what was embedded once is there for the next job."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from cluster.errors import ClusterError
+from cluster.output import Output, claim, commit, commit_failure, done_markers
+from cluster.pipeline import Pool, Step, stream
+from cluster.session import session
+from cluster.storage import absolute, fingerprint, join, list_files, open_read, write_whole
+from cluster.units import Unit, load_plan, plan_by_rows, read_footers, read_rows
+from jobs.progress import progress
+from jobs.rerank import Stage
+from jobs.rerank_plan import Resources, pool_sizes
+from operators.bi_encoder import BiEncoderConfig
+from operators.sentence_modules import Side
+
+_UNIT_TEXTS = 8192
+_NO_FAULTS = pa.schema([("reason", pa.string())]).empty_table()
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Embedded texts in files of at most 8,192 vectors.
+
+    Attributes:
+        parts: URIs in the order of the texts.
+        similarity: how the encoder compares them.
+    """
+
+    parts: tuple[str, ...]
+    similarity: str
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """float32 of (a part's texts, dimension), one part after another."""
+        for part in self.parts:
+            with open_read(part) as stream:
+                column = pq.read_table(io.BytesIO(stream.read()))["vector"].combine_chunks()
+            yield column.flatten().to_numpy().reshape(len(column), -1)
+
+
+def embed(
+    texts: pa.Array,
+    side: Side,
+    encoder: BiEncoderConfig,
+    folder: str,
+    address: str | None = None,
+    actors: int | None = None,
+    cpus: float = 1,
+    gpus: float | None = None,
+) -> Vectors:
+    """Embed texts, or find them embedded by the same encoder; an embedding that was stopped goes on.
+
+    Args:
+        texts: strings, in order.
+        folder: URI; the vectors lie below it in a folder named by encoder, side and texts.
+
+    Raises:
+        ModelError: the encoder cannot be found or is none.
+        ClusterError: the storage or the cluster fails, or some texts cannot be embedded.
+    """
+    identity = encoder.identity() | {"side": side, "texts": _content(texts), "count": len(texts)}
+    name = fingerprint(repr(sorted(identity.items(), key=str)).encode())
+    source, output = join(absolute(folder), f"{name}.texts.parquet"), Output(join(absolute(folder), name))
+    units = _plan(source, texts)
+    claim(output, identity, units)
+    done = done_markers(output)
+    left = [unit for unit in units if unit.name not in done]
+    if left:
+        stage = Stage(scorer=encoder, actors=actors, cpus=cpus, gpus=gpus)
+        with session(address) as cluster, progress(len(units), len(done), sum(u.items for u in left)) as show:
+            (size,) = pool_sizes((stage,), Resources.of(cluster), len(left))
+            pool = Pool(_Load(encoder, side, size.cpus), size.actors, size.cpus, size.gpus)
+            failed = [said for said in _shown(left, pool, output, show) if "reason" in said]
+        if failed:
+            raise ClusterError(
+                f"{output.uri}: {len(failed)} of {len(units)} units of texts failed: {failed[0]['reason']}"
+            )
+        done = done_markers(output)
+    similarity = next(iter(done.values()))["similarity"] if done else "cosine"
+    return Vectors(tuple(output.part(unit) for unit in load_plan(output.run("plan.parquet"))), similarity)
+
+
+def _shown(units: list[Unit], pool: Pool, output: Output, show: Any) -> Iterator[dict[str, Any]]:
+    for said in stream(units, _read, [pool], _Commit(output)):
+        show(said)
+        yield said
+
+
+def _content(texts: pa.Array) -> str:
+    told = xxhash.xxh3_128()
+    for start in range(0, len(texts), _UNIT_TEXTS):
+        for text in texts[start : start + _UNIT_TEXTS].to_pylist():
+            data = text.encode()
+            told.update(len(data).to_bytes(8, "little") + data)
+    return told.hexdigest()
+
+
+def _plan(source: str, texts: pa.Array) -> list[Unit]:
+    """The texts as a file, written once, and its units."""
+    if not list_files(join(source.rpartition("/")[0], f"*{source.rpartition('/')[2]}"), (".parquet",)):
+        sink = io.BytesIO()
+        pq.write_table(pa.table({"text": texts}), sink, compression="zstd", row_group_size=_UNIT_TEXTS)
+        write_whole(source, sink.getvalue())
+    shards, bad = read_footers(list_files(source, (".parquet",)))
+    if bad:
+        raise ClusterError(f"{bad[0]}: remove it")
+    return plan_by_rows(shards, "text", _UNIT_TEXTS)
+
+
+def _read(unit: Unit) -> bytes:
+    return _packed(read_rows(unit, ["text"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """Loads the encoder inside its actor, and embeds units."""
+
+    encoder: BiEncoderConfig
+    side: Side
+    cpus: float
+
+    def __call__(self) -> Step:
+        loaded = self.encoder.load(threads=max(int(self.cpus), 1))
+
+        def step(_: Unit, payload: bytes) -> bytes:
+            texts = pa.ipc.open_stream(payload).read_all()["text"].to_pylist()
+            distinct = list(dict.fromkeys(texts))
+            place = {text: row for row, text in enumerate(distinct)}
+            vectors = loaded.embed(distinct, self.side)[[place[text] for text in texts]]
+            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+            told = {"similarity": loaded.similarity}
+            return _packed(pa.table({"vector": column}).replace_schema_metadata(told))
+
+        return step
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    """Writes a unit's vectors, or why there are none."""
+
+    output: Output
+
+    def __call__(self, unit: Unit, payload: bytes | None, failure: str | None) -> dict[str, Any]:
+        if payload is None or failure is not None:
+            return commit_failure(self.output, unit, failure or "nothing arrived")
+        table = pa.ipc.open_stream(payload).read_all()
+        facts = {"pairs": table.num_rows, "similarity": table.schema.metadata[b"similarity"].decode()}
+        return commit(self.output, unit, table, _NO_FAULTS, facts)
+
+
+def _packed(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())

@@ -1,0 +1,109 @@
+"""Negatives of one query: drawn from ranked lists, never a judged positive, never one document or text twice."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+
+from operators.negative_sources import RandomSource, Source
+
+_AT_ONCE = 64  # random passages drawn at a time
+
+
+@dataclass(frozen=True, slots=True)
+class RankedRows:
+    """A source's list for one query, best first.
+
+    Attributes:
+        rows: int64 of n, rows of the corpus.
+        scores: float32 of n, the source's own.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+
+
+NO_LIST = RankedRows(np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Negative:
+    """One negative: its row of the corpus, the source's score (NaN where it gives none), and which source."""
+
+    row: int
+    score: float
+    source: int
+
+
+def text_keys(texts: Sequence[str]) -> np.ndarray:
+    """uint64 of n: the same for texts that differ in white space alone."""
+    keys = (xxhash.xxh3_64_intdigest(" ".join(text.split()).encode()) for text in texts)
+    return np.fromiter(keys, np.uint64, len(texts))
+
+
+def draw_negatives(
+    query_id: str,
+    sources: Sequence[Source],
+    lists: Sequence[RankedRows],
+    forbidden: Sequence[int],
+    keys: np.ndarray,
+    seed: int,
+    factor: int = 1,
+) -> list[Negative]:
+    """Draw each source's negatives, in the order of the sources; a passage that two have belongs to the first.
+
+    A query's draw depends on the seed, its id, the source and its list alone, not on other queries.
+
+    Args:
+        lists: one a source; not looked at for random ones.
+        forbidden: rows of the corpus that are no negatives; passages with their texts are none either.
+        keys: `text_keys` of the corpus.
+        factor: draw so many times each count, for a guard to choose from.
+
+    Returns:
+        Fewer than asked for where the ranks hold no more.
+    """
+    taken = {int(keys[row]) for row in forbidden}
+    chosen: list[Negative] = []
+    for number, (source, ranked) in enumerate(zip(sources, lists, strict=True)):
+        told = xxhash.xxh3_64_intdigest(source.model_dump_json().encode())
+        draw = np.random.default_rng([seed, xxhash.xxh3_64_intdigest(query_id.encode()), told])
+        wanted = source.count * factor
+        for row, score in _in_order(source, ranked, len(keys), draw):
+            if not wanted:
+                break
+            if int(keys[row]) in taken:
+                continue
+            taken.add(int(keys[row]))
+            chosen.append(Negative(row, score, number))
+            wanted -= 1
+    return chosen
+
+
+def _in_order(
+    source: Source, ranked: RankedRows, corpus: int, draw: np.random.Generator
+) -> Iterator[tuple[int, float]]:
+    """The source's passages in the order in which they are drawn."""
+    if isinstance(source, RandomSource):
+        for row in _random_rows(corpus, draw):
+            yield row, float("nan")
+        return
+    first, last = source.ranks
+    places = np.arange(first - 1, min(last, len(ranked.rows)))
+    if source.draw == "random":
+        places = draw.permutation(places)
+    for place in places.tolist():
+        yield int(ranked.rows[place]), float(ranked.scores[place])
+
+
+def _random_rows(corpus: int, draw: np.random.Generator) -> Iterator[int]:
+    """Every row once, by chance; a large corpus is not shuffled for the few that are asked for."""
+    seen: set[int] = set()
+    while len(seen) < corpus // 2:
+        for row in draw.integers(corpus, size=_AT_ONCE).tolist():
+            if row not in seen:
+                seen.add(row)
+                yield row
+    left = np.array([row for row in range(corpus) if row not in seen], dtype=np.int64)
+    yield from draw.permutation(left).tolist()

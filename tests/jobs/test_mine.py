@@ -1,0 +1,174 @@
+"""`ray-rerank mine`: positives and hard negatives with their texts, which rerank and train read as they are."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.dataset as pads
+import pytest
+from conftest import WORDS
+from small_models import write_bi_encoder
+
+from jobs.command import ExitCode, execute
+from operators.bi_encoder import BiEncoderConfig
+from operators.cross_encoder import CrossEncoderConfig
+from operators.mined_shards import MINED_SCHEMA
+
+QUERIES = {"q1": "water a cactus", "q2": "bread rises as yeast", "q3": "stars shine"}
+QRELS = {"q1": {"d0": 2, "d1": 1}, "q2": {"d2": 1}, "q3": {"nowhere": 1}}
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Path:
+    draw = np.random.default_rng(0)
+    texts = [" ".join(draw.choice(WORDS, 12)) for _ in range(60)]
+    texts[5] = texts[0]  # the same text as a positive, under another id
+    (tmp_path / "queries.tsv").write_text("".join(f"{key}\t{text}\n" for key, text in QUERIES.items()))
+    (tmp_path / "passages.tsv").write_text("".join(f"d{row}\t{text}\n" for row, text in enumerate(texts)))
+    lines = [f"{query} 0 {doc} {grade}\n" for query, grades in QRELS.items() for doc, grade in grades.items()]
+    (tmp_path / "qrels.txt").write_text("".join(lines))
+    return tmp_path
+
+
+def mine(folder: Path, *more: str, qrels: bool = True, output: str = "mined") -> int:
+    texts = ["--queries", str(folder / "queries.tsv"), "--passages", str(folder / "passages.tsv")]
+    judged = ["--qrels", str(folder / "qrels.txt")] if qrels else []
+    return execute(["mine", *texts, *judged, "--output", str(folder / output), *more])
+
+
+def mined(folder: Path) -> list[dict[str, Any]]:
+    table = pads.dataset(str(folder)).to_table()
+    assert table.schema == MINED_SCHEMA
+    return table.to_pylist()
+
+
+def by_query(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["query_id"], []).append(row)
+    return found
+
+
+SEVERAL = json.dumps([{"kind": "bm25", "count": 3, "ranks": [1, 20]}, {"kind": "random", "count": 4}])
+
+
+def test_positives_come_first_and_no_negative_is_one_of_them_or_their_text(
+    collection: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mine(collection, "--sources", SEVERAL) == ExitCode.DONE_WITH_ERRORS  # q3 has no positive with a text
+    told = capsys.readouterr().out
+    assert "query without a positive" in told and "nowhere" in told
+    found = by_query(mined(collection / "mined"))
+    assert list(found) == ["q1", "q2"]
+    q1 = found["q1"]
+    assert [(row["doc_id"], row["label"], row["source"]) for row in q1[:2]] == [
+        ("d0", 1, "positive"),
+        ("d1", 1, "positive"),
+    ]
+    assert [row["source"] for row in q1[2:]] == ["bm25"] * 3 + ["random"] * 4
+    assert {row["label"] for row in q1[2:]} == {0}
+    assert not {"d0", "d1", "d5"} & {row["doc_id"] for row in q1[2:]}
+    assert len({row["text"] for row in q1}) == len(q1)
+    assert all(row["score"] is not None for row in q1 if row["source"] == "bm25")
+
+
+def test_without_judgements_there_are_candidates_and_no_labels(collection: Path) -> None:
+    assert mine(collection, "--source", "bm25", "--count", "2", qrels=False) == ExitCode.DONE
+    assert {row["label"] for row in mined(collection / "mined")} == {None}
+
+
+def test_again_is_done_already_and_other_settings_are_refused(
+    collection: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("--source", "random", "--count", "5", "--seed", "3")
+    mine(collection, *command)
+    first = mined(collection / "mined")
+    capsys.readouterr()
+    mine(collection, *command)
+    assert "already mined" in capsys.readouterr().out
+    mine(collection, *command, output="again")
+    assert mined(collection / "again") == first
+    assert mine(collection, *command, "--positives", "1") == ExitCode.REFUSED
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_a_run_gives_its_own_ranks(collection: Path) -> None:
+    lines = [f"q1 Q0 d{row} {place} {60 - place} t\n" for place, row in enumerate(range(59, 9, -1), start=1)]
+    (collection / "run.trec").write_text("".join(lines))
+    source = json.dumps(
+        [{"kind": "run", "path": str(collection / "run.trec"), "ranks": [2, 4], "count": 3, "draw": "top"}]
+    )
+    mine(collection, "--sources", source)
+    q1 = by_query(mined(collection / "mined"))["q1"]
+    assert [row["doc_id"] for row in q1[2:]] == ["d58", "d57", "d56"]
+    assert [row["score"] for row in q1[2:]] == [58, 57, 56]
+
+
+def test_a_bi_encoder_gives_the_nearest_and_keeps_the_vectors(
+    collection: Path, ray_here: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_bi_encoder(collection / "encoder")
+    source = json.dumps(
+        [{"kind": "bi-encoder", "model": str(model), "precision": "fp32", "count": 4, "ranks": [1, 4], "draw": "top"}]
+    )
+    mine(collection, "--sources", source, "--vectors", str(collection / "vectors"), qrels=False)
+    texts = dict(line.split("\t") for line in (collection / "passages.tsv").read_text().splitlines())
+    encoder = BiEncoderConfig(model=str(model), precision="fp32").load()
+    documents = encoder.embed(list(texts.values()), "document")
+    for query_id, rows in by_query(mined(collection / "mined")).items():
+        scores = dict(zip(texts, documents @ encoder.embed([QUERIES[query_id]], "query")[0], strict=True))
+        del scores["d5"]  # d0 has the same text
+        best = sorted(scores, key=lambda doc_id: -scores[doc_id])[:4]
+        assert {row["doc_id"] for row in rows} <= {*best, "d0", "d5"}
+        np.testing.assert_allclose(
+            [row["score"] for row in rows if row["doc_id"] in scores],
+            [scores[row["doc_id"]] for row in rows if row["doc_id"] in scores],
+            atol=1e-5,
+        )
+    kept = {path: path.stat().st_mtime_ns for path in (collection / "vectors").rglob("part-*.parquet")}
+    assert len(kept) == 2
+    mine(collection, "--sources", source, "--vectors", str(collection / "vectors"), qrels=False, output="again")
+    assert {path: path.stat().st_mtime_ns for path in (collection / "vectors").rglob("part-*.parquet")} == kept
+    assert mined(collection / "again") == mined(collection / "mined")
+
+
+def test_the_guard_leaves_out_what_the_teacher_finds_relevant(
+    collection: Path, cross_encoder: Path, ray_here: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scorer = {"kind": "cross-encoder", "model": str(cross_encoder), "precision": "fp32"}
+    guard = json.dumps({"scorer": scorer, "absolute_margin": 0.0, "view": "logit", "pool": 10})
+    command = ("--source", "random", "--count", "4", "--guard", guard, "--cache", str(collection / "cache"))
+    mine(collection, *command)
+    assert "refused by the guard" in capsys.readouterr().out
+    teacher = CrossEncoderConfig(model=str(cross_encoder), precision="fp32").load()
+    refused = 0
+    for rows in by_query(mined(collection / "mined")).values():
+        scores = teacher.score([(row["query"], row["text"]) for row in rows])
+        lowest = min(score for row, score in zip(rows, scores, strict=True) if row["label"] == 1)
+        assert all(score <= lowest + 1e-5 for row, score in zip(rows, scores, strict=True) if row["label"] == 0)
+        every = teacher.score([(rows[0]["query"], text) for text in _texts(collection)])
+        refused += int((every > lowest).sum())
+    assert refused > 0, "the guard had nothing to refuse"
+
+
+def _texts(folder: Path) -> list[str]:
+    return [line.split("\t")[1] for line in (folder / "passages.tsv").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--source", "bm25", "--ranks", "9-2"], "ranks go from 1"),
+        (["--sources", '[{"kind": "dense", "count": 1}]'], "dense"),
+        ([], "nothing to draw from"),
+        (["--source", "run", "--run", "nowhere.trec"], "nowhere.trec"),
+        (["--source", "random", "--guard", '{"scorer": {"model": "m"}}'], "needs a bound"),
+    ],
+)
+def test_what_cannot_be_mined_is_refused_in_a_line(
+    collection: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mine(collection, *more) == ExitCode.REFUSED
+    told = capsys.readouterr().err
+    assert message in told and "Traceback" not in told

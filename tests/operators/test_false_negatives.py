@@ -1,0 +1,40 @@
+"""The guard's bounds, on logits and on their sigmoids."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from operators.false_negatives import Guard, allowed
+
+SCORER = {"kind": "cross-encoder", "model": "m"}
+NEGATIVES = np.array([-3.0, 0.0, 1.0, 2.9, np.nan])  # sigmoids .047 .5 .731 .948
+
+
+@pytest.mark.parametrize(
+    ("bounds", "kept"),
+    [
+        ({"max_score": 0.6}, [True, True, False, False, False]),
+        ({"max_score": 0.0, "view": "logit"}, [True, True, False, False, False]),
+        ({"absolute_margin": 0.2}, [True, True, True, False, False]),  # sigmoid(3) = .953
+        ({"absolute_margin": 2.5, "view": "logit"}, [True, True, False, False, False]),
+        ({"relative_margin": 0.4}, [True, True, False, False, False]),  # .572
+        ({"at_most": 0.95}, [True, True, True, False, False]),  # .905
+    ],
+)
+def test_each_bound_is_held_against_the_lowest_positive(bounds: dict[str, Any], kept: list[bool]) -> None:
+    guard = Guard.model_validate({"scorer": SCORER} | bounds)
+    assert allowed(guard, NEGATIVES, np.array([8.0, 3.0, np.nan])).tolist() == kept
+
+
+def test_without_a_scored_positive_a_margin_allows_nothing() -> None:
+    guard = Guard.model_validate({"scorer": SCORER, "at_most": 0.95})
+    assert not allowed(guard, NEGATIVES, np.array([np.nan])).any()
+
+
+def test_a_guard_without_a_bound_and_a_share_of_a_logit_are_refused() -> None:
+    with pytest.raises(ValidationError, match="needs a bound"):
+        Guard.model_validate({"scorer": SCORER})
+    with pytest.raises(ValidationError, match="raw logit"):
+        Guard.model_validate({"scorer": SCORER, "at_most": 0.9, "view": "logit"})

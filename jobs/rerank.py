@@ -132,13 +132,16 @@ def run(config: Config) -> int:
     done = done_markers(output)
     left = [unit for unit in units if unit.name not in done]
     if config.dry_run or left:
-        with session(config.address, cpus=_local_cpus(config)) as cluster:
+        with session(config.address, cpus=local_cpus(config)) as cluster:
             sizes = pool_sizes(config.stages, Resources.of(cluster), len(left))
             if config.dry_run:
                 print_plan(config, given, units, left, sizes)
                 return ExitCode.DONE
             _run_units(config, given, output, left, len(done), sizes, given.bytes * unit_pairs // max(given.pairs, 1))
-    return _report(config, output, given, len(done), started)
+    code = report(config, output, given.bad_files, len(done), started)
+    if config.trec_run:
+        write_run_file(output, config.trec_run)
+    return code
 
 
 def _run_units(
@@ -162,25 +165,24 @@ def _run_units(
             show(said)
 
 
-def _report(config: Config, output: Output, given: Input, skipped: int, started: float) -> int:
+def report(config: JobConfig, output: Output, bad_files: tuple[str, ...], skipped: int, started: float) -> int:
+    """Write and print what came of a run; the exit code says whether it is whole."""
     state = run_state(output)
     facts = {
         "seconds": round(time.time() - started, 3),
         "units_done_before": skipped,
-        "bad_files": list(given.bad_files),
+        "bad_files": list(bad_files),
         "config": json.loads(config.model_dump_json()),
     }
     write_whole(output.run("report.json"), json.dumps(state.as_dict() | facts, indent=2).encode())
-    if config.trec_run:
-        write_run_file(output, config.trec_run)
     print_state(state, f"{output.uri} in {facts['seconds']:.1f} s", skipped=skipped)
-    for reason in given.bad_files:
+    for reason in bad_files:
         print(f"left out: {reason}")
-    clean = state.left == 0 and not state.failed and not state.faults and not given.bad_files
+    clean = state.left == 0 and not state.failed and not state.faults and not bad_files
     return ExitCode.DONE if clean else ExitCode.DONE_WITH_ERRORS
 
 
-def _local_cpus(config: Config) -> int | None:
+def local_cpus(config: Config) -> int | None:
     """Room for every stage's pool on a small machine too: stages take turns by the data they wait for."""
     asked = sum(stage.cpus * (stage.actors or 1) for stage in config.stages)
     return max(os.cpu_count() or 1, math.ceil(asked))

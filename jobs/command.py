@@ -23,6 +23,7 @@ JOBS = {
     "prepare": "turn runs, BEIR folders, TSV or a bare corpus into candidate shards",
     "rerank": "re-rank candidate shards with one or more scorers",
     "label": "teacher scores for distillation, of one scorer or several",
+    "export": "teacher scores in the form that a training tool reads",
     "evaluate": "measure a ranking or a run against judgements",
     "cache": "look after a score cache: stats, compact, verify, export",
     "models": "the scorers to choose from, with size and published quality",

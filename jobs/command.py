@@ -22,6 +22,8 @@ from operators.errors import InputError, RerankError
 JOBS = {
     "prepare": "turn runs, BEIR folders, TSV or a bare corpus into candidate shards",
     "rerank": "re-rank candidate shards with one or more scorers",
+    "label": "teacher scores for distillation, of one scorer or several",
+    "export": "teacher scores in the form that a training tool reads",
     "evaluate": "measure a ranking or a run against judgements",
     "compare": "quality, speed and size of several scorers on one candidate set",
     "cache": "look after a score cache: stats, compact, verify, export",

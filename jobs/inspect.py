@@ -12,7 +12,7 @@ from jobs.run_state import print_state, run_state
 
 
 class Config(JobConfig):
-    """Look at the output of `ray-rerank rerank`."""
+    """Look at the output of `ray-rerank rerank` or `ray-rerank label`."""
 
     positional: ClassVar[tuple[str, ...]] = ("output",)
 

@@ -39,13 +39,16 @@ class _Count:
 
 
 @contextmanager
-def progress(total: int, done: int, pairs: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+def progress(
+    total: int, done: int, pairs: int, doing: str = "re-ranking"
+) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Show how a run goes on.
 
     Args:
         total: units of the plan.
         done: units that were done before.
         pairs: pairs that are left.
+        doing: what the bar says.
 
     Yields:
         What to call with each commit's marker, or with the description of a failed unit.
@@ -65,7 +68,7 @@ def progress(total: int, done: int, pairs: int) -> Iterator[Callable[[dict[str, 
         yield log
         return
 
-    columns = (TextColumn("re-ranking"), BarColumn(), MofNCompleteColumn(), TextColumn("units{task.fields[text]}"))
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn("units{task.fields[text]}"))
     with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
         task = bar.add_task("", total=total, completed=done, text=", loading the model")
 

@@ -138,7 +138,10 @@ def run(config: Config) -> int:
                 print_plan(config, given, units, left, sizes)
                 return ExitCode.DONE
             _run_units(config, given, output, left, len(done), sizes, given.bytes * unit_pairs // max(given.pairs, 1))
-    return _report(config, output, given, len(done), started)
+    code = report(config, output, given.bad_files, len(done), started)
+    if config.trec_run:
+        write_run_file(output, config.trec_run)
+    return code
 
 
 def _run_units(
@@ -162,21 +165,20 @@ def _run_units(
             show(said)
 
 
-def _report(config: Config, output: Output, given: Input, skipped: int, started: float) -> int:
+def report(config: JobConfig, output: Output, bad_files: tuple[str, ...], skipped: int, started: float) -> int:
+    """Write and print what came of a run; the exit code says whether it is whole."""
     state = run_state(output)
     facts = {
         "seconds": round(time.time() - started, 3),
         "units_done_before": skipped,
-        "bad_files": list(given.bad_files),
+        "bad_files": list(bad_files),
         "config": json.loads(config.model_dump_json()),
     }
     write_whole(output.run("report.json"), json.dumps(state.as_dict() | facts, indent=2).encode())
-    if config.trec_run:
-        write_run_file(output, config.trec_run)
     print_state(state, f"{output.uri} in {facts['seconds']:.1f} s", skipped=skipped)
-    for reason in given.bad_files:
+    for reason in bad_files:
         print(f"left out: {reason}")
-    clean = state.left == 0 and not state.failed and not state.faults and not given.bad_files
+    clean = state.left == 0 and not state.failed and not state.faults and not bad_files
     return ExitCode.DONE if clean else ExitCode.DONE_WITH_ERRORS
 
 

@@ -155,8 +155,8 @@ def plan_units(given: Input, columns: Columns, target: int) -> list[Unit]:
     return plan_by_group(list(given.shards), columns.query_id, query_starts, target)
 
 
-def pool_sizes(stages: tuple[Stage, ...], resources: Resources, units: int) -> list[PoolSize]:
-    """Share the cluster out among the stages, where the config leaves it open.
+def pool_sizes(stages: tuple[Stage, ...], resources: Resources, units: int, called: str = "stages") -> list[PoolSize]:
+    """Share the cluster out among the stages, where the config leaves it open; `called` is their field there.
 
     Raises:
         ClusterError: a stage asks for what the cluster does not have.
@@ -166,7 +166,7 @@ def pool_sizes(stages: tuple[Stage, ...], resources: Resources, units: int) -> l
         gpus = stage.gpus if stage.gpus is not None else (1.0 if resources.gpus else 0.0)
         if gpus > resources.gpus:
             raise ClusterError(
-                f"stages[{number - 1}]: asks for {gpus:g} GPU an actor and the cluster has {resources.gpus:g}; "
+                f"{called}[{number - 1}]: asks for {gpus:g} GPU an actor and the cluster has {resources.gpus:g}; "
                 "set `gpus: 0` to run on CPUs"
             )
         room = resources.gpus / gpus if gpus else resources.cpus / stage.cpus
@@ -176,7 +176,7 @@ def pool_sizes(stages: tuple[Stage, ...], resources: Resources, units: int) -> l
     asked_gpus = sum(size.actors * size.gpus for size in sizes)
     if asked_cpus > resources.cpus or asked_gpus > resources.gpus:
         raise ClusterError(
-            f"the stages' actors ask for {asked_cpus:g} CPUs and {asked_gpus:g} GPUs together; the cluster has "
+            f"the {called}' actors ask for {asked_cpus:g} CPUs and {asked_gpus:g} GPUs together; the cluster has "
             f"{resources.cpus:g} and {resources.gpus:g}: lower `actors`, `cpus` or `gpus`"
         )
     return sizes

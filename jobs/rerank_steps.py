@@ -33,10 +33,12 @@ class ReadUnit:
     columns: Columns
     extra: tuple[str, ...]
     needed: dict[str, list[str]]
+    carry: bool = False
 
     def __call__(self, unit: Unit) -> bytes:
         table = read_rows(unit, self.needed[unit.file])
-        candidates, faults = read_candidates(table, self.columns, Origin(unit.file, unit.start), self.extra)
+        origin = Origin(unit.file, unit.start)
+        candidates, faults = read_candidates(table, self.columns, origin, self.extra, self.carry)
         pairs = int(pa.compute.sum(pa.compute.list_value_length(candidates["candidates"])).as_py() or 0)
         pairs += int(pa.compute.sum(faults["candidates"]).as_py() or 0)
         return Parcel(candidates, faults, (), pairs).pack()
@@ -104,20 +106,21 @@ class CommitUnit:
         if payload is None or failure is not None:
             return commit_failure(self.output, unit, failure or "nothing arrived")
         parcel = Parcel.unpack(payload)
-        notes = [*parcel.notes, *self._keep(parcel)]
+        notes = [*parcel.notes, *keep_scores(self.cache, parcel)]
         ranking = to_ranking(parcel.candidates, self.include_text, self.extra)
         ranked = int(pa.compute.sum(pa.compute.list_value_length(ranking["ranking"])).as_py() or 0)
         facts = {"pairs": parcel.pairs, "ranked": ranked, "works": [work.as_dict() for work in parcel.works]}
         return commit(self.output, unit, ranking, parcel.faults, facts | {"notes": notes})
 
-    def _keep(self, parcel: Parcel) -> list[str]:
-        """Add to the cache; a cache that cannot be written costs its entries, not the unit."""
-        if self.cache is None:
-            return []
-        faults = []
-        for namespace, table, seconds in parcel.computed:
-            try:
-                write_run(join(self.cache, namespace), table, seconds)
-            except StorageError as error:
-                faults.append(f"not kept in the cache: {error}")
-        return faults
+
+def keep_scores(cache: str | None, parcel: Parcel) -> list[str]:
+    """Add what a unit computed to the cache; what cannot be written there costs its entries alone, and is told."""
+    if cache is None:
+        return []
+    faults = []
+    for namespace, table, seconds in parcel.computed:
+        try:
+            write_run(join(cache, namespace), table, seconds)
+        except StorageError as error:
+            faults.append(f"not kept in the cache: {error}")
+    return faults

@@ -19,8 +19,8 @@ class RunState:
     """Counts over a run's units.
 
     Attributes:
-        units, done, left: of the plan; a failed unit counts as left.
-        queries: rows of ranking written.
+        units, done, left: of the plan; a failed unit counts as left, and so does one whose marker says `provisional`.
+        queries: of the rankings written.
         pairs, ranked: candidates of the done units' input, and those of them in the ranking.
         faults: lines in the error tables, by reason in `reasons`.
         failed: units that could not be done, with the reason.
@@ -56,7 +56,7 @@ def run_state(output: Output) -> RunState:
     if manifest is None:
         raise StorageError(f"{output.uri}: no run has begun here (there is no {output.run('manifest.json')})")
     units = load_plan(output.run("plan.parquet"))
-    markers = done_markers(output)
+    markers = {name: marker for name, marker in done_markers(output).items() if not marker.get("provisional")}
     done = [unit for unit in units if unit.name in markers]
     own = [markers[unit.name] for unit in done]
     failed = [failure for name, failure in failures(output).items() if name not in markers]
@@ -70,7 +70,7 @@ def run_state(output: Output) -> RunState:
         units=len(units),
         done=len(done),
         left=len(units) - len(done),
-        queries=sum(marker["rows"] for marker in own),
+        queries=sum(marker.get("queries", marker["rows"]) for marker in own),
         pairs=sum(marker["pairs"] for marker in own),
         ranked=sum(marker["ranked"] for marker in own),
         faults=sum(marker["faults"] for marker in own),

@@ -29,6 +29,9 @@ read = queries ranked + lines here for a whole query."""
 
 Shape = Literal["nested", "flat"]
 
+CARRIED = {"label": pa.float32(), "source": pa.string()}
+"""What is known of a candidate besides, and can be carried along: a judgement, and which miner gave it."""
+
 
 class Columns(BaseModel):
     """What the input calls each column; in the nested shape the last three are fields of `candidates`."""
@@ -88,7 +91,7 @@ def shape_of(schema: pa.Schema, columns: Columns, extra: tuple[str, ...] = (), f
             wanted = "a string" if fits is _is_text else "a string or an integer"
             raise InputError(f"{file}: column {before + name!r} is {held[name]}; it should be {wanted}")
     score = fields.get(columns.score)
-    if score is not None and not (pa.types.is_floating(score) or pa.types.is_integer(score) or pa.types.is_null(score)):
+    if score is not None and not _is_number(score):
         raise InputError(f"{file}: column {prefix + columns.score!r} is {score}; it should be a number")
     taken = {"row", "candidates", "ranking"} | ({"query_id", "query"} - {columns.query_id, columns.query})
     for name in extra:
@@ -99,6 +102,25 @@ def shape_of(schema: pa.Schema, columns: Columns, extra: tuple[str, ...] = (), f
         if not _can_be_taken(present[name]):
             raise InputError(f"{file}: column {name!r} is {present[name]}, which cannot be passed through")
     return "nested" if nested else "flat"
+
+
+def check_carried(schema: pa.Schema, columns: Columns, shape: Shape, file: str) -> tuple[str, ...]:
+    """The top-level columns that have to be read for CARRIED as well.
+
+    Raises:
+        InputError: one of them is there twice, or of another type; the message names file and column.
+    """
+    prefix = "" if shape == "flat" else f"{columns.candidates}."
+    held = schema if shape == "flat" else schema.field(columns.candidates).type.value_type
+    fields = [held.field(at) for at in range(len(held) if shape == "flat" else held.num_fields)]
+    _check_once(file, [field.name for field in fields], list(CARRIED), prefix)
+    found = [field for field in fields if field.name in CARRIED]
+    for field in found:
+        if field.name == "source" and not _is_text(field.type):
+            raise InputError(f"{file}: column {prefix + field.name!r} is {field.type}; it should be a string")
+        if field.name == "label" and not (_is_number(field.type) or pa.types.is_boolean(field.type)):
+            raise InputError(f"{file}: column {prefix + field.name!r} is {field.type}; it should be a number")
+    return tuple(field.name for field in found) if shape == "flat" else ()
 
 
 def _check_once(file: str, names: list[str], wanted: list[str], prefix: str = "") -> None:
@@ -115,7 +137,7 @@ def needed_columns(shape: Shape, columns: Columns, extra: tuple[str, ...], schem
 
 
 def read_candidates(
-    table: pa.Table, columns: Columns, origin: Origin, extra: tuple[str, ...] = ()
+    table: pa.Table, columns: Columns, origin: Origin, extra: tuple[str, ...] = (), carry: bool = False
 ) -> tuple[pa.Table, pa.Table]:
     """Separate what can be ranked from what cannot.
 
@@ -127,6 +149,7 @@ def read_candidates(
         columns: what the file calls its columns.
         origin: for the faults.
         extra: columns to pass through (in the flat shape, from the first row of the query).
+        carry: also give every candidate the fields of CARRIED, null where the file has none or it is not finite.
 
     Returns:
         The candidates, one row a query: `query_id, query, row, *extra, candidates: list<struct<doc_id, text,
@@ -195,17 +218,17 @@ def read_candidates(
     order = order[sound[order]]
     kept = np.flatnonzero(~lost_query)
     sizes = np.bincount(flat.parent[order], minlength=count)[kept]
-    structs = pa.StructArray.from_arrays(
-        [
-            flat.doc_id.take(order),
-            flat.text.take(order),
-            pa.array(rank[order], pa.int32()),
-            flat.score.take(order),
-            pa.nulls(len(order), pa.float32()),
-            pa.array(np.zeros(len(order)), pa.int32()),
-        ],
-        names=["doc_id", "text", "first_stage_rank", "first_stage_score", "score", "stage"],
-    )
+    members = {
+        "doc_id": flat.doc_id.take(order),
+        "text": flat.text.take(order),
+        "first_stage_rank": pa.array(rank[order], pa.int32()),
+        "first_stage_score": flat.score.take(order),
+        "score": pa.nulls(len(order), pa.float32()),
+        "stage": pa.array(np.zeros(len(order)), pa.int32()),
+    }
+    if carry:
+        members |= {name: held.take(order) for name, held in _carried(table, columns, shape).items()}
+    structs = pa.StructArray.from_arrays(list(members.values()), names=list(members))
     content = {
         "query_id": flat.query_id.take(kept),
         "query": flat.query.take(kept),
@@ -221,6 +244,21 @@ def lists(sizes: np.ndarray, values: pa.Array) -> pa.Array:
     """Cut an array into consecutive lists of the given sizes."""
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
+
+
+def _carried(table: pa.Table, columns: Columns, shape: Shape) -> dict[str, pa.Array]:
+    """CARRIED of all candidates of the input, in its order."""
+    if shape == "flat":
+        rows = table.num_rows
+        held = {name: one_array(table[name]) for name in CARRIED if name in table.column_names}
+    else:
+        structs = pc.list_flatten(one_array(table[columns.candidates]))
+        places = {name: structs.type.get_field_index(name) for name in CARRIED}
+        held = {name: pc.struct_field(structs, [at]) for name, at in places.items() if at >= 0}
+        rows = len(structs)
+    label = held.get("label", pa.nulls(rows)).cast(pa.float32(), safe=False)
+    finite = pc.if_else(pc.is_finite(label), label, None)
+    return {"label": finite, "source": _strings(held.get("source", pa.nulls(rows, pa.string())))[0]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,6 +447,10 @@ def _is_text(kind: pa.DataType) -> bool:
         or pa.types.is_string_view(kind)
         or pa.types.is_null(kind)
     )
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind))
 
 
 def _is_list(kind: pa.DataType) -> bool:

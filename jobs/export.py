@@ -1,0 +1,176 @@
+"""Write labels in the form that a training tool reads."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, field_validator, model_validator
+
+from cluster.errors import StorageError
+from cluster.output import Output, read_manifest
+from cluster.storage import absolute, check_writable, filesystem, join, list_files, open_read, read_bytes, write_whole
+from jobs.command import ExitCode
+from jobs.config import JobConfig
+from jobs.export_files import export_files
+from jobs.run_state import run_state
+from operators.errors import InputError
+from operators.exports import EXPORTS
+from operators.exports.groups import FAULTS, columns_of, groups
+from operators.exports.selection import Choice, Positives, Tuples
+
+RECORD = "_export/export.json"  # not beside the files: tools read every .json of a folder
+
+
+class Config(JobConfig):
+    """Write labels in the form that a training tool reads."""
+
+    input: str = Field(description="output of `label`, or Parquet with query_id, query, doc_id, text, score")
+    format: str = Field(description=" | ".join(EXPORTS))
+    output: str = Field(description="folder or URI of the files")
+    positives: Positives = Field(
+        "auto",
+        description="labels: those with a label above 0; best: the teacher's best; auto: labels for a query that has "
+        "any, else best; all others are negatives",
+    )
+    negatives: int | None = Field(None, ge=1, description="how many a positive (or a query), drawn; default: all")
+    min_margin: float | None = Field(None, description="least by which the teacher puts a positive above a negative")
+    seed: int = Field(0, ge=0, description="of the draw")
+    tuples: Tuples | None = Field(
+        None,
+        description="margin-mse: negative_1 to negative_n in place of triplets, labelled by n margins or n+1 scores",
+    )
+    integer_ids: bool = Field(False, description="ms-marco: write ids as numbers, as MS MARCO has them")
+    overwrite: bool = Field(False, description="replace another export there")
+
+    @field_validator("format")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in EXPORTS:
+            raise ValueError(f"{name!r} is none of {', '.join(EXPORTS)}")
+        return name
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Config":
+        for name in ("tuples", "integer_ids"):
+            if getattr(self, name) and name not in EXPORTS[self.format].options:
+                owner = next(export.name for export in EXPORTS.values() if name in export.options)
+                raise ValueError(f"`{name}` is an option of {owner}, not of {self.format}")
+        if self.tuples and not self.negatives:
+            raise ValueError("`tuples` needs `negatives`: how many columns there are")
+        return self
+
+    def choice(self) -> Choice:
+        """The part that decides the rows."""
+        names = ("positives", "negatives", "min_margin", "seed", "tuples", "integer_ids")
+        return Choice(**{name: getattr(self, name) for name in names})
+
+
+def run(config: Config) -> int:
+    """Export, and say what was left out.
+
+    Raises:
+        RerankError, ClusterError: the input is not labels or not finished, or the output cannot be written.
+    """
+    export, choice = EXPORTS[config.format], config.choice()
+    output = absolute(config.output)
+    notes = _unfinished(config.input)
+    files = [file.path for file in list_files(config.input, (".parquet",))]
+    if not files:
+        raise InputError(f"{config.input}: holds no *.parquet file; `ray-rerank label` writes labels")
+    if (output + "/").startswith(absolute(config.input).rstrip("/") + "/"):
+        raise InputError(f"{config.output}: the output lies in the input {config.input}; use a folder beside it")
+    _claim(config, output)
+    seen: set[str] = set()
+    left_out: Counter[str] = Counter()
+    with export_files(output, export, choice) as written:
+        for file in files:
+            for group in groups(_batches(file), seen, left_out):
+                for name, row in export.rows(group, choice, left_out):
+                    written.write(name, row)
+        if not any(written.rows.values()):
+            raise InputError(f"{config.input}: nothing can be exported: {_told(left_out) or 'there is no row'}")
+    facts = {"queries": len(seen), "rows": dict(written.rows), "left_out": dict(left_out)}
+    _record(config, output, facts | {"complete": True})
+    print(f"{config.output}: {export.name} of {len(seen)} queries")
+    for name, rows in written.rows.items():
+        print(f"  {name}: {rows} rows")
+    for reason, count in sorted(left_out.items(), key=lambda item: -item[1]):
+        print(f"  left out: {count} x {reason}")
+    for note in notes:
+        print(f"  {note}")
+    return ExitCode.DONE_WITH_ERRORS if notes or any(left_out[reason] for reason in FAULTS) else ExitCode.DONE
+
+
+def _batches(file: str) -> Iterator[pa.RecordBatch]:
+    try:
+        with open_read(file) as handle:
+            parquet = pq.ParquetFile(handle, pre_buffer=False)
+            yield from parquet.iter_batches(1024, columns=columns_of(parquet.schema_arrow, file))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{file}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+
+
+def _unfinished(uri: str) -> list[str]:
+    """What to tell of units that could not be labelled.
+
+    Raises:
+        InputError: the labelling there has not come to its end.
+    """
+    output = Output(uri)
+    if filesystem(uri)[0].isfile(filesystem(uri)[1]) or "*" in uri or read_manifest(output) is None:
+        return []
+    state = run_state(output)
+    if state.left > len(state.failed):
+        left = state.left - len(state.failed)
+        raise InputError(f"{uri}: the labelling has not finished here ({left} units are left); run it again first")
+    return [f"not in the labels: {len(state.failed)} units that failed"] if state.failed else []
+
+
+def _claim(config: Config, output: str) -> None:
+    """See that the folder is free, or holds this very export, and write down what will be there.
+
+    Raises:
+        InputError: it holds something else.
+        StorageError: it cannot be written.
+    """
+    system, path = filesystem(output)
+    if system.isfile(path):
+        raise InputError(f"{config.output}: is a file; --output is a folder")
+    data = read_bytes(join(output, RECORD))
+    before = json.loads(data) if data else None
+    if before is None:
+        found = list(system.ls(path, detail=False)) if system.exists(path) else []
+        if found:
+            raise InputError(
+                f"{config.output}: holds files that are not of an export ({found[0]}); use an empty folder"
+            )
+    elif not config.overwrite and any(before[name] != value for name, value in _asked(config).items()):
+        raise InputError(
+            f"{config.output}: holds another export ({before['format']} of {before['input']}); name another folder, or "
+            "--overwrite"
+        )
+    check_writable(output)
+    for name in before["files"] if before else ():
+        try:
+            system.rm_file(filesystem(join(output, name))[1])
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise StorageError(f"{join(output, name)}: cannot be removed: {error}") from None
+    _record(config, output, {"complete": False})
+
+
+def _record(config: Config, output: str, facts: dict[str, Any]) -> None:
+    files = [file.name for file in EXPORTS[config.format].files]
+    write_whole(join(output, RECORD), json.dumps(_asked(config) | {"files": files} | facts, indent=2).encode())
+
+
+def _asked(config: Config) -> dict[str, Any]:
+    return config.model_dump(exclude={"output", "overwrite"}) | {"input": absolute(config.input)}
+
+
+def _told(left_out: Counter[str]) -> str:
+    return ", ".join(f"{count} x {reason}" for reason, count in left_out.most_common(3))

@@ -1,0 +1,94 @@
+"""The files of one export, written row by row, each whole or absent."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from cluster.storage import join, writing_whole
+from operators.exports.export import Export, File
+from operators.exports.selection import Choice
+
+_BATCH = 4096  # rows held before they are written: a row group
+
+
+class ExportFiles:
+    """Takes the rows of every file of an export; `rows` counts them.
+
+    Of a column whose value stands once, a 16-byte digest of each value is held in memory.
+    """
+
+    def __init__(self, export: Export, choice: Choice, sinks: dict[str, IO[bytes]]) -> None:
+        self.rows = Counter({file.name: 0 for file in export.files})
+        self._files = {file.name: file for file in export.files}
+        self._schemas = {file.name: file.schema(choice) for file in export.files}
+        self._sinks = sinks
+        self._parquet: dict[str, pq.ParquetWriter] = {}
+        for name, schema in self._schemas.items():
+            if name.endswith(".parquet"):
+                self._parquet[name] = pq.ParquetWriter(sinks[name], schema, compression="zstd")
+            elif name.endswith(".tsv"):
+                sinks[name].write("\t".join(schema.names).encode() + b"\n")
+        self._held: dict[str, list[dict[str, Any]]] = {name: [] for name in self._files}
+        self._met: dict[str, set[bytes]] = {name: set() for name, file in self._files.items() if file.once}
+
+    def write(self, name: str, row: dict[str, Any]) -> None:
+        """Add a row to a file."""
+        if self._is_met(self._files[name], row):
+            return
+        self.rows[name] += 1
+        self._held[name].append(row)
+        if len(self._held[name]) >= _BATCH:
+            self._flush(name)
+
+    def close(self) -> None:
+        """Write what is held, and the footers."""
+        for name in self._files:
+            self._flush(name)
+        for writer in self._parquet.values():
+            writer.close()
+
+    def _is_met(self, file: File, row: dict[str, Any]) -> bool:
+        if file.once is None:
+            return False
+        digest = xxhash.xxh3_128_digest(str(row[file.once]).encode())
+        if digest in self._met[file.name]:
+            return True
+        self._met[file.name].add(digest)
+        return False
+
+    def _flush(self, name: str) -> None:
+        rows, self._held[name] = self._held[name], []
+        if not rows:
+            return
+        if name in self._parquet:
+            self._parquet[name].write_table(pa.Table.from_pylist(rows, schema=self._schemas[name]))
+            return
+        lines = io.StringIO()
+        for row in rows:
+            tabs = name.endswith(".tsv")
+            line = "\t".join(str(value) for value in row.values()) if tabs else json.dumps(row, ensure_ascii=False)
+            lines.write(line + "\n")
+        self._sinks[name].write(lines.getvalue().encode())
+
+
+@contextmanager
+def export_files(output: str, export: Export, choice: Choice) -> Iterator[ExportFiles]:
+    """Open all files of an export; they are put in place when the with-block ends well.
+
+    Raises:
+        StorageError: one cannot be written.
+    """
+    with ExitStack() as stack:
+        sinks = {file.name: stack.enter_context(writing_whole(join(output, file.name))) for file in export.files}
+        files = ExportFiles(export, choice, sinks)
+        try:
+            yield files
+        finally:
+            files.close()

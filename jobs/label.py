@@ -1,0 +1,197 @@
+"""Label candidates with teacher scores, of one scorer or of several: what students are distilled from."""
+
+import dataclasses
+import math
+import time
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from cluster.output import Output, claim, done_markers
+from cluster.pipeline import Pool, stream
+from cluster.session import session
+from cluster.storage import absolute, check_writable
+from cluster.units import Unit
+from jobs.command import ExitCode
+from jobs.config import JobConfig, Section
+from jobs.label_steps import PROVISIONAL, LabelUnit, LoadTeacher, ReadPart, StandardiseUnit
+from jobs.progress import progress
+from jobs.rerank import Config as RerankConfig
+from jobs.rerank import Stage, local_cpus, print_plan, report
+from jobs.rerank_plan import Input, PoolSize, Resources, default_unit_pairs, plan_units, pool_sizes, read_input
+from jobs.rerank_steps import ReadUnit
+from operators.candidates import Columns, check_carried
+from operators.labels import Moments, pooled
+from operators.scorers import ScorerConfig
+
+_POOL = ("actors", "cpus", "gpus")
+
+
+class Teacher(Section):
+    """One scorer and the actors that hold it; the scorer's fields may also stand beside the others."""
+
+    scorer: ScorerConfig
+    actors: int | None = Field(None, ge=1, description="size of the actor pool; default: what the cluster has room for")
+    cpus: float = Field(1, gt=0, description="CPUs, and so torch threads, of each actor")
+    gpus: float | None = Field(None, ge=0, description="GPUs of each actor; default: 1 where the cluster has GPUs")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scorer_beside(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "scorer" not in values:
+            pool = {name: values[name] for name in _POOL if name in values}
+            return {"scorer": {name: value for name, value in values.items() if name not in pool}} | pool
+        return values
+
+
+class Config(JobConfig):
+    """Label candidates with the scores of one teacher, or of several together."""
+
+    input: str = Field(description="Parquet candidates, as `rerank` and `mine` have them: a file, folder, glob or URI")
+    output: str = Field(description="folder or URI for the labels; a run that was stopped goes on here")
+    teachers: tuple[Teacher, ...] = Field((), description="scorers, with actors, cpus and gpus; or give --model")
+    model: str | None = Field(None, description="short for one teacher with this model")
+    kind: str = Field("cross-encoder", description="with `model`: the family of its scorer")
+    combine: Literal["mean", "standardised"] = Field(
+        "mean", description="mean of the raw logits, or of the logits less their mean over their standard deviation"
+    )
+    weights: tuple[float, ...] = Field((), description="one a teacher: 0.7,0.3; default: all the same")
+    cache: str | None = Field(
+        None, description="folder or URI of scores that were computed before, by any job; new ones are added"
+    )
+    columns: Columns = Columns()
+    include_text: bool = Field(True, description="write query and passage text, which `train` and `export` need")
+    unit_pairs: int | None = Field(
+        None, ge=1, description="pairs a work unit; default: the input in 64 units, of 1024 to 32768 pairs each"
+    )
+    skip_bad_files: bool = Field(False, description="leave out input files that cannot be read, and report them")
+    address: str | None = Field(None, description="Ray cluster to run on; default: Ray is started on this machine")
+    dry_run: bool = Field(False, description="print the plan and stop")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_teacher_from_model(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("model"):
+            if values.get("teachers"):
+                raise ValueError("give `model` or `teachers`, not both")
+            kind = values.get("kind", "cross-encoder")
+            values = values | {"teachers": [{"scorer": {"kind": kind, "model": values["model"]}}]}
+        return values
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Config":
+        if not self.teachers:
+            raise ValueError("there is nothing to label with: give `teachers` or `model`")
+        if self.weights and len(self.weights) != len(self.teachers):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.teachers)} teachers; give one to each")
+        if not all(weight > 0 and math.isfinite(weight) for weight in self.weights):
+            raise ValueError("a weight is a number above 0; leave out a teacher that is not to count")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides what the output holds; what else differs between two runs may."""
+        return {
+            "teachers": [teacher.scorer.identity() for teacher in self.teachers],
+            "combine": self.combine,
+            "weights": list(self.shares()),
+            "columns": self.columns.model_dump(),
+            "include_text": self.include_text,
+        }
+
+    def shares(self) -> tuple[float, ...]:
+        """The weights, also where none are given."""
+        return self.weights or (1.0,) * len(self.teachers)
+
+    def scoring(self) -> RerankConfig:
+        """The re-ranking that scores all candidates with every teacher, none dropped."""
+        stages = tuple(Stage(**{name: getattr(t, name) for name in ("scorer", *_POOL)}) for t in self.teachers)
+        same = ("input", "output", "cache", "columns", "unit_pairs", "skip_bad_files", "address")
+        return RerankConfig(stages=stages, **{name: getattr(self, name) for name in same})
+
+
+def run(config: Config) -> int:
+    """Label, or go on with a labelling that was stopped.
+
+    Raises:
+        RerankError, ClusterError: something is wrong that can be known before the work starts.
+    """
+    started = time.time()
+    output, scoring = Output(absolute(config.output)), config.scoring()
+    given = _with_carried(read_input(scoring), config.columns)
+    unit_pairs = config.unit_pairs or default_unit_pairs(given.pairs)
+    identity = config.identity() | {"unit_pairs": unit_pairs}
+    units = plan_units(given, config.columns, unit_pairs)
+    if not config.dry_run:
+        check_writable(output.uri)
+        if config.cache:
+            check_writable(absolute(config.cache))
+        claim(output, identity, units)
+    done = done_markers(output)
+    left = [unit for unit in units if unit.name not in done]
+    if config.dry_run or left or _unscaled(config, output, units)[0]:
+        with session(config.address, cpus=local_cpus(scoring)) as cluster:
+            sizes = pool_sizes(scoring.stages, Resources.of(cluster), len(left), "teachers")
+            if config.dry_run:
+                print_plan(scoring, given, units, left, sizes)
+                return ExitCode.DONE
+            unit_bytes = given.bytes * unit_pairs // max(given.pairs, 1)
+            _score(config, given, output, left, len(done), sizes, unit_bytes)
+            _standardise(config, output, units, unit_bytes)
+    return report(config, output, given.bad_files, len(done), started)
+
+
+def _with_carried(given: Input, columns: Columns) -> Input:
+    """The input, with the columns `label` and `source` read as well where they are."""
+    needed = dict(given.columns)
+    for shard in given.shards:
+        path = shard.stored.path
+        needed[path] = list(dict.fromkeys([*needed[path], *check_carried(shard.schema, columns, given.shape, path)]))
+    return dataclasses.replace(given, columns=needed)
+
+
+def _score(
+    config: Config,
+    given: Input,
+    output: Output,
+    units: list[Unit],
+    done: int,
+    sizes: list[PoolSize],
+    unit_bytes: int,
+) -> None:
+    if not units:
+        return
+    cache = absolute(config.cache) if config.cache else None
+    stages = config.scoring().stages
+    pools = [
+        Pool(LoadTeacher(stages, number, size.cpus, cache), size.actors, size.cpus, size.gpus)
+        for number, size in enumerate(sizes, start=1)
+    ]
+    read = ReadUnit(config.columns, (), given.columns, carry=True)
+    commit = LabelUnit(output, config.shares(), config.combine == "standardised", config.include_text, cache)
+    with progress(len(units) + done, done, sum(unit.items for unit in units), "labelling") as show:
+        for said in stream(units, read, pools, commit, unit_bytes):
+            show(said)
+
+
+def _unscaled(config: Config, output: Output, units: list[Unit]) -> tuple[list[Unit], list[Moments]]:
+    """The scored units that are not standardised by what is now known, and what is known: each teacher's moments."""
+    if config.combine != "standardised":
+        return [], []
+    markers = done_markers(output)
+    scored = [unit for unit in units if unit.name in markers]
+    parts = [[Moments(**own) for own in markers[unit.name]["moments"]] for unit in scored]
+    scales = pooled(parts, len(config.teachers))
+    told = [dataclasses.asdict(scale) for scale in scales]
+    stale = [u for u in scored if markers[u.name][PROVISIONAL] or markers[u.name]["scales"] != told]
+    return stale, scales
+
+
+def _standardise(config: Config, output: Output, units: list[Unit], unit_bytes: int) -> None:
+    """The second pass over the parts, which hold each teacher's own scores."""
+    stale, scales = _unscaled(config, output, units)
+    if not stale:
+        return
+    commit = StandardiseUnit(output, config.shares(), tuple(scales))
+    with progress(len(stale), 0, sum(unit.items for unit in stale), "standardising") as show:
+        for said in stream(stale, ReadPart(output), [], commit, unit_bytes):
+            show(said)

@@ -1,0 +1,115 @@
+"""What labelling does to a unit: each teacher's scores beside the others', their mean, and the commit."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cluster.errors import StorageError
+from cluster.output import Output, commit, commit_failure
+from cluster.pipeline import Step
+from cluster.storage import read_bytes
+from cluster.units import Unit
+from jobs.rerank_steps import LoadStage, keep_scores
+from operators.candidates import FAULT_SCHEMA
+from operators.labels import Moments, as_written, keep_teacher, labelled, moments, unlabelled
+from operators.parcel import Parcel
+
+if TYPE_CHECKING:
+    from jobs.rerank import Stage
+
+PROVISIONAL = "provisional"
+"""What the marker of a unit says whose scores still have to be standardised: their `score` is null."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTeacher:
+    """Loads one teacher as a stage, and keeps its scores apart."""
+
+    stages: tuple[Stage, ...]
+    number: int
+    cpus: float
+    cache: str | None = None
+
+    def __call__(self) -> Step:
+        score = LoadStage(self.stages, self.number, self.cpus, self.cache)()
+
+        def teach(unit: Unit, payload: bytes) -> bytes:
+            parcel = Parcel.unpack(score(unit, payload))
+            kept = keep_teacher(parcel.candidates, self.number)
+            return Parcel(kept, parcel.faults, parcel.works, parcel.pairs, parcel.computed, parcel.notes).pack()
+
+        return teach
+
+
+@dataclass(frozen=True, slots=True)
+class LabelUnit:
+    """Writes a unit's new scores, its labels and its faults, or why there is none.
+
+    `standardise` leaves `score` and `rank` null, and the moments in the marker: `StandardiseUnit` goes on from there.
+    """
+
+    output: Output
+    weights: tuple[float, ...]
+    standardise: bool
+    include_text: bool
+    cache: str | None = None
+
+    def __call__(self, unit: Unit, payload: bytes | None, failure: str | None) -> dict[str, Any]:
+        if payload is None or failure is not None:
+            return commit_failure(self.output, unit, failure or "nothing arrived")
+        parcel = Parcel.unpack(payload)
+        teachers = len(self.weights)
+        facts = {
+            "pairs": parcel.pairs,
+            "works": [work.as_dict() for work in parcel.works],
+            "notes": [*parcel.notes, *keep_scores(self.cache, parcel)],
+            "queries": parcel.candidates.num_rows,
+            "ranked": int(pc.sum(pc.list_value_length(parcel.candidates["candidates"])).as_py() or 0),
+        }
+        rows = unlabelled(parcel.candidates, teachers)
+        if self.standardise:
+            facts |= {PROVISIONAL: True, "moments": [asdict(own) for own in moments(rows, teachers)]}
+        else:
+            rows = labelled(rows, self.weights)
+        rows = as_written(rows, self.include_text, own_scores=self.standardise or teachers > 1)
+        return commit(self.output, unit, rows, parcel.faults, facts)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPart:
+    """A unit's labels as they are written."""
+
+    output: Output
+
+    def __call__(self, unit: Unit) -> bytes:
+        data = read_bytes(self.output.part(unit))
+        if data is None:
+            raise StorageError(f"{self.output.part(unit)}: was there a moment ago")
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class StandardiseUnit:
+    """Sets `score` and `rank` from the teachers' own scores and their moments over all units; done again, it leaves
+    the same rows, also where the moments were others before."""
+
+    output: Output
+    weights: tuple[float, ...]
+    scales: tuple[Moments, ...]
+
+    def __call__(self, unit: Unit, payload: bytes | None, failure: str | None) -> dict[str, Any]:
+        marker = json.loads(read_bytes(self.output.run("done", f"{unit.name}.json")) or b"{}")
+        if payload is None or failure is not None or not marker:
+            return commit_failure(self.output, unit, failure or "its marker went away")
+        rows = labelled(pq.read_table(io.BytesIO(payload)), self.weights, self.scales)
+        written = read_bytes(self.output.errors(unit)) if marker["faults"] else None
+        faults = pq.read_table(io.BytesIO(written)) if written else pa.Table.from_pylist([], schema=FAULT_SCHEMA)
+        facts = marker | {PROVISIONAL: False, "scales": [asdict(scale) for scale in self.scales]}
+        return commit(self.output, unit, rows, faults, facts)

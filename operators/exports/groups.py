@@ -1,0 +1,85 @@
+"""Rows of labels into queries with their documents, as a stream; rows that teach nothing are left out and counted."""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from operators.errors import InputError
+from operators.exports.selection import Document, Group
+
+NEEDED = ("query_id", "query", "doc_id", "text", "score")
+OPTIONAL = ("rank", "label", "source")
+
+FAULTS = (
+    "row without a query_id or a doc_id",
+    "row without a query or a text",
+    "row whose score is not a finite number",
+    "row of a doc_id that the query has already",
+    "query_id that was met before",
+)
+"""Reasons that are faults of the input, not choices of the user."""
+
+
+def columns_of(schema: pa.Schema, file: str) -> list[str]:
+    """The columns to read.
+
+    Raises:
+        InputError: one is missing or of the wrong type; the message names file and column.
+    """
+    missing = [name for name in NEEDED if name not in schema.names]
+    if missing:
+        hint = "label again without --no-include-text" if set(missing) <= {"query", "text"} else "`label` writes them"
+        raise InputError(f"{file}: there is no column {', '.join(missing)} (it has {', '.join(schema.names)}); {hint}")
+    for name in ("score", "label"):
+        kind = schema.field(name).type if name in schema.names else pa.float32()
+        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+            raise InputError(f"{file}: column {name!r} is {kind}; it should be a number")
+    return [name for name in (*NEEDED, *OPTIONAL) if name in schema.names]
+
+
+def groups(batches: Iterable[pa.RecordBatch], seen: set[str], left_out: Counter[str]) -> Iterator[Group]:
+    """Queries in the order of the input, each with its documents by falling score, ties as they stand.
+
+    Args:
+        batches: rows of one file with the columns of `columns_of`, contiguous by query.
+        seen: query ids met before; this file's are added.
+        left_out: counts by reason.
+    """
+    rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+    for query_id, own in itertools.groupby(rows, key=lambda row: row["query_id"]):
+        documents: dict[str, Document] = {}
+        query = ""
+        for row in own:
+            reason = _fault(row, documents)
+            if reason is None:
+                query = query or row["query"]
+                documents[str(row["doc_id"])] = _document(row)
+            else:
+                left_out[reason] += 1
+        if not documents:
+            continue
+        if str(query_id) in seen:
+            left_out[FAULTS[4]] += 1
+            continue
+        seen.add(str(query_id))
+        yield Group(str(query_id), query, tuple(sorted(documents.values(), key=lambda document: -document.score)))
+
+
+def _fault(row: dict[str, Any], documents: dict[str, Document]) -> str | None:
+    if row["query_id"] is None or row["doc_id"] is None:
+        return FAULTS[0]
+    if not (row["query"] or "").strip() or not (row["text"] or "").strip():
+        return FAULTS[1]
+    if row["score"] is None or not math.isfinite(row["score"]):
+        return FAULTS[2]
+    return FAULTS[3] if str(row["doc_id"]) in documents else None
+
+
+def _document(row: dict[str, Any]) -> Document:
+    label = row.get("label")
+    known = label is not None and math.isfinite(label)
+    return Document(str(row["doc_id"]), row["text"], row["score"], label if known else None, row.get("source"))

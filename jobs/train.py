@@ -1,83 +1,129 @@
 """`ray-rerank train`: train a cross-encoder on labelled pairs, or distil a teacher into a student."""
 
+import dataclasses
 import json
 import shutil
+import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pydantic import Field
 
+from cluster import storage
 from jobs.command import ExitCode
 from jobs.config import JobConfig
+from jobs.training_state import RECORD, claim, is_finished
 from operators.errors import InputError
 
-RECORD = "training.json"
+if TYPE_CHECKING:
+    from operators.cross_encoder_training import Training, TrainingPlan
+    from operators.held_out import HeldOut, JudgedCandidates
+    from operators.training_groups import Groups
+
+HELD_OUT = 0.05
+PICTURE = "training.svg"
 
 
 class Config(JobConfig):
     """Train a cross-encoder from any encoder checkpoint on (query, document, label)."""
 
-    input: Path = Field(description="Parquet, TSV or JSONL with query, document and label; or a ranking with its texts")
+    input: Path = Field(
+        description="what mine, label or rerank --include-text wrote; or Parquet, TSV, JSONL: query, document, label"
+    )
+    target: Literal["label", "score"] | None = Field(
+        None, description="the column that is learnt; default: score where a rank stands beside it, else label"
+    )
     model: str = Field(description="checkpoint to start from: a folder or a hub id, safetensors only")
     output: Path = Field(description="folder of the trained model")
-    layers: tuple[int, ...] | None = Field(None, description="keep only these encoder layers, from 0: 0,4,8,11")
-    loss: Literal["auto", "bce", "mse"] = Field(
+    student: str | None = Field(
+        None, description="what is kept of the checkpoint: 'layers=4 vocabulary=16000', layers=0,4,8,11"
+    )
+    layers: tuple[int, ...] | None = Field(None, description="short for --student layers=0,4,8,11")
+    loss: Literal["auto", "bce", "mse", "margin-mse", "listnet", "lambda"] = Field(
         "auto", description="auto: bce where every label is in [0, 1], else mse (a teacher's logits)"
     )
+    group_size: int = Field(8, ge=2, description="longest list of listnet and lambda")
     epochs: float = Field(3, gt=0, description="passes over the pairs (num_train_epochs)")
-    batch_size: int = Field(32, ge=1, description="pairs a step (per_device_train_batch_size)")
+    batch_size: int = Field(32, ge=1, description="pairs a step in each worker, also where they come in groups")
     learning_rate: float = Field(5e-5, gt=0, description="peak; falls linearly to zero")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up (warmup_ratio)")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's")
     max_length: int = Field(512, ge=8, description="tokens of a pair; what is over is cut, longest first")
     dropout: float | None = Field(None, ge=0, lt=1, description="in place of the checkpoint's own")
     freeze_embeddings: bool = Field(False, description="leave the embeddings as they are: faster, forgets less")
-    held_out: float = Field(0.05, ge=0, lt=1, description="share of the queries kept for the figures at the end")
-    seed: int = Field(0, ge=0, description="of the split, the order and any new weights")
+    held_out: float | None = Field(
+        None, ge=0, lt=1, description="share of the queries to measure on; default: 0.05, or 0 with --evaluation"
+    )
+    evaluation: str | None = Field(None, description="candidate shards to measure on instead, by nDCG@10")
+    evaluation_qrels: str | None = Field(None, description="their judgements: TREC or BEIR")
+    evaluate_every: int | None = Field(None, ge=1, description="steps between figures; default: a fifth of all steps")
+    keep: Literal["best", "last"] = Field("best", description="which weights are saved: best by the figures, or last")
+    seed: int = Field(0, ge=0, description="of the split, the order, the groups and any new weights")
     save_precision: Literal["fp16", "fp32"] = Field("fp32", description="of the weights written")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints; a killed training resumes")
     checkpoints: Path | None = Field(None, description="where they lie while training; default: OUTPUT.checkpoints")
-    threads: int | None = Field(None, ge=1, description="CPU threads; default: all that torch takes")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads a process; default: all that torch takes, one in each of several workers"
+    )
+    num_workers: int = Field(1, ge=1, description="processes to train in, by Ray Train; a step reads that many batches")
+    address: str | None = Field(None, description="a running Ray cluster: auto, HOST:PORT; default: this machine")
+    max_failures: int = Field(3, ge=0, description="lost workers to put up with, by Ray Train")
     overwrite: bool = Field(False, description="replace a model trained with other settings")
 
 
 def run(config: Config) -> int:
     """Train, save, and print what came of it."""
+    from operators.training_groups import group_rows
+    from operators.training_losses import LOSSES
     from operators.training_pairs import read_training_pairs, split_by_query
 
-    pairs = read_training_pairs(config.input)
+    evaluation = _evaluation(config)
+    pairs = read_training_pairs(config.input, config.target)
     plan = _plan(config, pairs.table)
-    settings = _settings(config, plan, pairs.table)
+    settings = _settings(config, plan, pairs.table, evaluation)
     checkpoints = config.checkpoints or config.output.with_name(config.output.name + ".checkpoints")
-    if _finished(config, settings, checkpoints):
+    if is_finished(config.output, checkpoints, settings, config.overwrite):
         print(f"{config.output}: already trained with these settings; --overwrite trains it again")
         return ExitCode.DONE
-    training, held_out = split_by_query(pairs.table, config.held_out, config.seed)
+    table, held_out = split_by_query(pairs.table, settings["held_out"], config.seed)
+    measured = _measured_on(config, plan, table, held_out, evaluation)
+    groups = group_rows(table, LOSSES[plan.loss], plan.group_size, plan.seed)
+    _check_size(config, plan, len(groups))
 
     from operators import cross_encoder_training as cross_encoder
 
     cross_encoder.require_training_libraries()
-    import torch
-
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    trainee = cross_encoder.load_trainee(config.model, plan)
-    _claim(config.output, checkpoints, settings)
-    before = cross_encoder.held_out_agreement(trainee, held_out, plan) if held_out.num_rows else None
-    seconds = cross_encoder.fit(trainee, training, plan, checkpoints, config.checkpoint_every)
-    after = cross_encoder.held_out_agreement(trainee, held_out, plan) if held_out.num_rows else None
-    (config.output / RECORD).unlink(missing_ok=True)
-    cross_encoder.save_cross_encoder(trainee, config.model, config.output, config.save_precision)
-
+    training = cross_encoder.Training(
+        plan=plan,
+        start=checkpoints.absolute() / "start",
+        pairs=table,
+        groups=groups,
+        held_out=measured,
+        evaluate_every=config.evaluate_every,
+        checkpoints=checkpoints.absolute(),
+        checkpoint_every=config.checkpoint_every,
+        threads=config.threads,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        start = Path(folder) / "start"
+        cross_encoder.write_start(config.model, plan, table, start)
+        claim(config.output, checkpoints, settings)
+        shutil.copytree(start, training.start, dirs_exist_ok=True)
+    began = time.monotonic()
+    _train(config, training)
+    seconds = time.monotonic() - began
     record = {
         "settings": settings,
-        "pairs": training.num_rows,
-        "queries": len(pc.unique(training["query"])),
-        "left_out": pairs.left_out,
-        "held_out": {"pairs": held_out.num_rows, "before": _rounded(before), "after": _rounded(after)},
+        "pairs": table.num_rows,
+        "queries": len(pc.unique(table["query"])),
+        "groups": len(groups),
+        "left_out": pairs.left_out | _ungrouped(table, groups),
+        **_save(config, training),
     }
     (config.output / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(checkpoints)
@@ -85,9 +131,43 @@ def run(config: Config) -> int:
     return ExitCode.DONE
 
 
-def _plan(config: Config, pairs: pa.Table) -> Any:
-    from operators.cross_encoder_training import TrainingPlan
+def _evaluation(config: Config) -> "JudgedCandidates | None":
+    """The candidates and judgements to measure on, where they are given.
 
+    Raises:
+        InputError: one is given without the other or beside a held-out share, or they cannot be read.
+    """
+    from operators.held_out import judged_candidates
+    from operators.judgements import read_qrels
+
+    if config.evaluation is None and config.evaluation_qrels is None:
+        return None
+    if config.evaluation is None or config.evaluation_qrels is None:
+        raise InputError("--evaluation (candidate shards) and --evaluation-qrels (their judgements) go together")
+    if config.held_out:
+        raise InputError("give --held-out or --evaluation, not both: one figure decides which weights are best")
+    with storage.open_read(config.evaluation_qrels) as stream:
+        qrels = read_qrels(stream, config.evaluation_qrels)
+    files = storage.list_files(config.evaluation, (".parquet",))
+    if not files:
+        raise InputError(f"{config.evaluation}: holds no Parquet file of candidates")
+    return judged_candidates(((file.path, _parquet(file.path)) for file in files), qrels, config.evaluation)
+
+
+def _parquet(path: str) -> pa.Table:
+    with storage.open_read(path) as stream:
+        try:
+            return pq.read_table(stream)
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path}: cannot be read as Parquet: {error}") from None
+
+
+def _plan(config: Config, pairs: pa.Table) -> "TrainingPlan":
+    from operators.cross_encoder_training import TrainingPlan
+    from operators.student import Student, parse_student
+
+    if config.student is not None and config.layers is not None:
+        raise InputError("--layers is short for --student layers=…: give one of them")
     labels = pairs["label"].to_numpy()
     lowest, highest = labels.min(), labels.max()
     within = lowest >= 0 and highest <= 1
@@ -98,101 +178,147 @@ def _plan(config: Config, pairs: pa.Table) -> Any:
         )
     return TrainingPlan(
         loss=("bce" if within else "mse") if config.loss == "auto" else config.loss,
+        group_size=config.group_size,
         epochs=config.epochs,
         batch_size=config.batch_size,
+        workers=config.num_workers,
         learning_rate=config.learning_rate,
         warmup=config.warmup,
         weight_decay=config.weight_decay,
         max_length=config.max_length,
         seed=config.seed,
-        layers=config.layers,
+        student=Student(layers=config.layers) if config.student is None else parse_student(config.student),
         dropout=config.dropout,
         freeze_embeddings=config.freeze_embeddings,
     )
 
 
-def _settings(config: Config, plan: Any, pairs: pa.Table) -> dict[str, Any]:
+def _settings(
+    config: Config, plan: "TrainingPlan", pairs: pa.Table, evaluation: "JudgedCandidates | None"
+) -> dict[str, Any]:
     """All that decides the trained weights, as plain JSON: what a resume has to find unchanged."""
-    import dataclasses
-
     import xxhash
 
-    told = xxhash.xxh3_128()
-    for column in pairs.columns:
-        for value in column.to_pylist():
-            told.update(f"{value}\0".encode())
     start = xxhash.xxh3_128()
     for file in sorted(Path(config.model).glob("*.safetensors")):
         start.update(file.read_bytes())
+    held_out = HELD_OUT if config.held_out is None and evaluation is None else config.held_out or 0.0
     decided = {
         "model": Path(config.model).name if Path(config.model).is_dir() else config.model,
         "weights": start.hexdigest(),
         **dataclasses.asdict(plan),
-        "held_out": config.held_out,
-        "pairs": told.hexdigest(),
+        "held_out": held_out,
+        "evaluation": None if evaluation is None else _content(evaluation.table, evaluation.qrels),
+        "evaluate_every": config.evaluate_every,
+        "keep": config.keep,
+        "pairs": _content(pairs),
         "save_precision": config.save_precision,
     }
     return json.loads(json.dumps(decided))  # type: ignore[no-any-return]
 
 
-def _finished(config: Config, settings: Mapping[str, Any], checkpoints: Path) -> bool:
-    """Whether the output holds this very training, finished; else whether it may be written to.
+def _content(table: pa.Table, beside: Any = None) -> str:
+    import xxhash
+
+    told = xxhash.xxh3_128(json.dumps(beside).encode())
+    for column in table.columns:
+        for value in column.to_pylist():
+            told.update(f"{value}\0".encode())
+    return told.hexdigest()
+
+
+def _measured_on(
+    config: Config, plan: "TrainingPlan", table: pa.Table, held_out: pa.Table, evaluation: "JudgedCandidates | None"
+) -> "HeldOut | None":
+    """What the training is measured on, none of it trained on.
 
     Raises:
-        InputError: the output holds something else and `overwrite` is not set, or the checkpoints are those
-            of a training with other settings.
+        InputError: a query is on both sides.
     """
-    marked = _read_json(checkpoints / RECORD)
-    if marked is not None and marked != settings:
-        raise InputError(
-            f"{checkpoints}: holds an unfinished training with other settings "
-            f"({_difference(marked, settings)}); delete it, or go on with the settings it began with"
-        )
-    empty = not config.output.exists() or not any(config.output.iterdir())
-    if empty or marked is not None or config.overwrite:
-        return False
-    record = _read_json(config.output / RECORD)
-    if record is None:
-        raise InputError(f"{config.output}: holds no finished training; name another output, or --overwrite")
-    if record.get("settings") == settings:
-        return True
-    raise InputError(
-        f"{config.output}: holds a model trained otherwise "
-        f"({_difference(record.get('settings') or {}, settings)}); name another output, or --overwrite"
-    )
+    from operators.held_out import LabelledPairs
+    from operators.leakage import refuse_overlap
+    from operators.training_pairs import queries
 
-
-def _claim(output: Path, checkpoints: Path, settings: Mapping[str, Any]) -> None:
-    """Make both folders, and mark the checkpoints as this training's.
-
-    Raises:
-        InputError: they cannot be written.
-    """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        (checkpoints / RECORD).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{output} or {checkpoints} cannot be written: {error}") from None
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    if evaluation is not None:
+        trained = queries(table)
+        refuse_overlap(trained, evaluation.queries(), str(config.input), str(config.evaluation))
+        return evaluation
+    if not held_out.num_rows:
         return None
-    return content if isinstance(content, dict) else None
+    refuse_overlap(queries(table), queries(held_out), str(config.input), "the held-out share")
+    return LabelledPairs(held_out, plan.loss)
 
 
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    return "; ".join(f"{name}: {old.get(name)!r} there, {new.get(name)!r} now" for name in names)
+def _check_size(config: Config, plan: "TrainingPlan", groups: int) -> None:
+    if not groups:
+        raise InputError(
+            f"{config.input}: loss {plan.loss} compares documents of a query, and no query has two with "
+            "different labels"
+        )
+    if plan.workers > 1 and groups < plan.groups_a_step * plan.workers:
+        raise InputError(
+            f"{config.input}: {plan.workers} workers read {plan.groups_a_step} rows each a step, and there are "
+            f"{groups}; take fewer workers or a smaller batch"
+        )
 
 
-def _rounded(result: Any) -> dict[str, float] | None:
-    import dataclasses
+def _train(config: Config, training: "Training") -> None:
+    from operators.cross_encoder_training import PROGRESS, fit
 
-    return {name: round(value, 4) for name, value in dataclasses.asdict(result).items()} if result else None
+    if config.num_workers == 1 and config.address is None:
+        fit(training)
+        return
+    from cluster.data_parallel import run_data_parallel
+    from cluster.session import session
+
+    cpus = config.threads or 1
+    with session(config.address, cpus=cpus * config.num_workers) as resources:
+        run_data_parallel(
+            fit,
+            training,
+            workers=config.num_workers,
+            cpus=cpus,
+            resources=resources,
+            folder=training.checkpoints / "ray",
+            progress=training.checkpoints / PROGRESS,
+            max_failures=config.max_failures,
+        )
+
+
+def _save(config: Config, training: "Training") -> dict[str, Any]:
+    """Write the model that is kept, and the picture of how it came about; returns their part of the record."""
+    from operators import best_weights as weights
+    from operators.cross_encoder_training import curve, save_trained
+    from operators.training_curve import curve_picture
+
+    best = weights.best_step(training.checkpoints)
+    keeps_best = config.keep == "best" and best is not None
+    kept = training.checkpoints / (weights.BEST if keeps_best else weights.LAST)
+    (config.output / RECORD).unlink(missing_ok=True)
+    step = save_trained(training, kept, config.output, config.save_precision)
+    points = curve(training.checkpoints)
+    by_step = {point["step"]: _figures(point) for point in points}
+    measured = training.held_out
+    held_out = {
+        "pairs": len(measured.pairs) if measured else 0,
+        "decides": measured.decides if measured else None,
+        "before": by_step.get(0),
+        "after": by_step.get(step) if measured else None,
+    }
+    try:
+        (config.output / PICTURE).write_bytes(curve_picture(points, step))
+    except InputError as missing:
+        print(f"{config.output}: {missing}")
+    return {"held_out": held_out, "best_step": best, "kept_step": step, "curve": points}
+
+
+def _figures(point: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: value for name, value in point.items() if name not in ("step", "training_loss")}
+
+
+def _ungrouped(table: pa.Table, groups: "Groups") -> dict[str, int]:
+    alone = table.num_rows - len(set(groups.rows.tolist()))
+    return {"no other label in its query": alone} if alone else {}
 
 
 def _summary(config: Config, record: Mapping[str, Any], seconds: float) -> str:
@@ -204,9 +330,18 @@ def _summary(config: Config, record: Mapping[str, Any], seconds: float) -> str:
     held_out = record["held_out"]
     if held_out["after"]:
         loss = record["settings"]["loss"]
+        titles = {"loss": loss, "ordered": "pairs in order"}
         lines.append(f"held out: {held_out['pairs']:,} pairs{'':>6}before     after")
-        for name, title in (("loss", loss), ("correlation", "correlation"), ("ordered", "pairs in order")):
-            lines.append(f"  {title:<22}{held_out['before'][name]:>12.4f}{held_out['after'][name]:>10.4f}")
+        for name, after in held_out["after"].items():
+            before = held_out["before"][name]
+            if before is not None and after is not None:
+                lines.append(f"  {titles.get(name, name):<22}{before:>12.4f}{after:>10.4f}")
+        last = record["curve"][-1]["step"]
+        decides = titles.get(held_out["decides"].removeprefix("-"), held_out["decides"])
+        lines.append(
+            f"best of {sum(bool(_figures(point)) for point in record['curve']) - 1} by {decides}: step "
+            f"{record['best_step']} of {last}; saved: step {record['kept_step']}"
+        )
     size = sum(file.stat().st_size for file in config.output.iterdir() if file.is_file()) / 1e6
     lines.append(f"model: {config.output} ({size:.1f} MB, {config.save_precision})")
     return "\n".join(lines)

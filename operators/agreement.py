@@ -1,19 +1,18 @@
 """How well scores agree with labels: the loss, the correlation, and the order within each query."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-LossName = Literal["bce", "mse"]
+from operators.training_losses import LossName
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """`loss` as in training; `correlation` is Pearson's r over all pairs (nan where either side is constant);
-    `ordered` is the share of same-query pairs with different labels that the scores put in the labels' order,
-    a tie counting half (nan where there is no such pair)."""
+    """`loss` as in training (nan for the losses over a query's rows); `correlation` is Pearson's r over all pairs
+    (nan where either side is constant); `ordered` is the share of same-query pairs with different labels that
+    the scores put in the labels' order, a tie counting half (nan where there is no such pair)."""
 
     loss: float
     correlation: float
@@ -33,9 +32,11 @@ def agreement(
 
 
 def loss_value(labels: NDArray[np.float64], scores: NDArray[np.float64], loss: LossName) -> float:
-    """Mean squared error of the logits, or binary cross-entropy of their sigmoid (in its stable form)."""
+    """Mean squared error of the logits, or binary cross-entropy of their sigmoid (in its stable form); else nan."""
     if loss == "mse":
         return float(np.mean((scores - labels) ** 2))
+    if loss != "bce":
+        return float("nan")
     return float(np.mean(np.maximum(scores, 0) - scores * labels + np.log1p(np.exp(-np.abs(scores)))))
 
 

@@ -1,4 +1,4 @@
-"""Training one cross-encoder on labelled pairs: sentence-transformers' trainer, set up, resumed and saved."""
+"""Training one cross-encoder: sentence-transformers' trainer, set up, measured on the way, resumed and saved."""
 
 import importlib
 import json
@@ -12,62 +12,124 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from operators.agreement import Agreement, LossName, agreement
+from operators.best_weights import LAST, BestWeights, evaluations, load_weights, save_weights
 from operators.errors import InputError, ModelError
+from operators.held_out import HeldOut
 from operators.length_groups import length_grouped_batches
-from operators.student import keep_layers
+from operators.student import Student, keep_layers, spaced_layers
+from operators.training_groups import Groups, group_table
+from operators.training_losses import LOSSES, LossName
+from operators.vocabulary import trim_vocabulary
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 IDENTITY = "torch.nn.modules.linear.Identity"
+PROGRESS = "progress.txt"
+EVALUATIONS_A_TRAINING = 5
+_LOSSES = "losses.json"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
     """What decides a training: the hyper-parameters under sentence-transformers' names and meanings.
 
-    `warmup` is a share of all steps; the learning rate then falls linearly to zero. `dropout` replaces the
-    checkpoint's own where given.
+    `batch_size` counts pairs a step in each of `workers` processes, however they are grouped. `warmup` is a share
+    of all steps; the learning rate then falls linearly to zero. `dropout` replaces the checkpoint's own where given.
     """
 
     loss: LossName
+    group_size: int
     epochs: float
     batch_size: int
+    workers: int
     learning_rate: float
     warmup: float
     weight_decay: float
     max_length: int
     seed: int
-    layers: tuple[int, ...] | None
+    student: Student
     dropout: float | None
     freeze_embeddings: bool
 
+    @property
+    def groups_a_step(self) -> int:
+        """How many groups of the loss a process reads a step."""
+        group = {"pair": 1, "triplet": 2, "list": self.group_size}[LOSSES[self.loss].reads]
+        return max(1, self.batch_size // group)
 
-def load_trainee(model: str, plan: TrainingPlan) -> "CrossEncoder":
-    """Load an encoder as a cross-encoder with one raw logit, in fp32, cut to the plan's layers.
 
-    A checkpoint without a scoring head gets a new one, drawn from the plan's seed.
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One training, as each of its processes is handed it.
+
+    Attributes:
+        start: a folder of `write_start`.
+        pairs: `query, document, label` and what `groups` were made of.
+        evaluate_every: steps; None is a few times a training.
+        checkpoints: a folder that all processes see.
+        threads: CPU threads a process; None is torch's own choice.
+    """
+
+    plan: TrainingPlan
+    start: Path
+    pairs: pa.Table
+    groups: Groups
+    held_out: HeldOut | None
+    evaluate_every: int | None
+    checkpoints: Path
+    checkpoint_every: int
+    threads: int | None
+
+
+def write_start(model: str, plan: TrainingPlan, pairs: pa.Table, folder: Path) -> None:
+    """Write what the training starts from: the checkpoint as a cross-encoder with one logit, in fp32, cut to the
+    plan's student.
+
+    A checkpoint without a scoring head gets a new one, drawn from the plan's seed. The vocabulary keeps what is
+    frequent in the texts of `pairs`.
 
     Raises:
         InputError: the extra `train` is not installed.
         ModelError: the checkpoint cannot be loaded from safetensors, has several outputs, or cannot be cut.
     """
+    from transformers import AutoTokenizer, set_seed
+
+    set_seed(plan.seed)
+    trainee = load_trainee(model, plan.max_length)
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    encoder = trainee.model
+    layers = plan.student.layers
+    if layers is not None:
+        total = int(encoder.config.num_hidden_layers)
+        keep_layers(encoder, spaced_layers(layers, total) if isinstance(layers, int) else layers)
+    if plan.student.vocabulary is not None:
+        texts = (text for name in ("query", "document") for text in pc.unique(pairs[name]).to_pylist())
+        tokenizer = trim_vocabulary(encoder, tokenizer, texts, plan.student.vocabulary)
+    save_cross_encoder(trainee, tokenizer, folder, "fp32")
+
+
+def load_trainee(model: str, max_length: int) -> "CrossEncoder":
+    """Load an encoder as a cross-encoder with one raw logit, in fp32.
+
+    Raises:
+        InputError: the extra `train` is not installed.
+        ModelError: the checkpoint cannot be loaded from safetensors, or has several outputs.
+    """
     require_training_libraries()
     import torch
     from sentence_transformers import CrossEncoder
-    from transformers import set_seed
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    set_seed(plan.seed)
     try:
         trainee = CrossEncoder(
             model,
             num_labels=1,
-            max_length=plan.max_length,
+            max_length=max_length,
             activation_fn=torch.nn.Identity(),
             local_files_only=Path(model).is_dir(),
             trust_remote_code=False,
@@ -78,8 +140,26 @@ def load_trainee(model: str, plan: TrainingPlan) -> "CrossEncoder":
     encoder = trainee.model
     if encoder is None or not hasattr(encoder, "base_model"):
         raise ModelError(f"{model}: is no transformer encoder with a classification head")
-    if plan.layers is not None:
-        keep_layers(encoder, plan.layers)
+    return trainee
+
+
+def fit(training: Training) -> None:
+    """Train from the newest whole checkpoint, or from the start; each process of a training calls it alike.
+
+    The first process leaves in `checkpoints`: the last weights, the best on the held-out (best_weights), the
+    held-out figures and the losses by step (`curve`).
+    """
+    import torch
+    from datasets import Dataset
+    from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
+    from transformers import PrinterCallback, ProgressCallback, set_seed
+
+    plan, checkpoints = training.plan, training.checkpoints
+    if training.threads is not None:
+        torch.set_num_threads(training.threads)
+    set_seed(plan.seed)
+    trainee = load_trainee(str(training.start), plan.max_length)
+    encoder = trainee.model
     if plan.dropout is not None:
         for module in encoder.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -87,75 +167,90 @@ def load_trainee(model: str, plan: TrainingPlan) -> "CrossEncoder":
     if plan.freeze_embeddings:
         embeddings = getattr(encoder.base_model, "embeddings", None) or encoder.get_input_embeddings()
         embeddings.requires_grad_(False)
-    return trainee
-
-
-def fit(trainee: "CrossEncoder", pairs: pa.Table, plan: TrainingPlan, checkpoints: Path, every: int) -> float:
-    """Train in place on `query`, `document`, `label`; go on from the newest whole checkpoint if any.
-
-    Returns:
-        The seconds that this call trained for.
-    """
-    import torch
-    from datasets import Dataset
-    from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments, losses
-    from transformers import PrinterCallback, ProgressCallback
+    watch = None if training.held_out is None else BestWeights(training.held_out, checkpoints, plan.batch_size)
+    resumed = _agreed(_newest_whole(checkpoints))
+    if watch is not None and _is_first() and 0 not in evaluations(checkpoints):
+        watch(trainee, 0)
 
     arguments = CrossEncoderTrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=plan.epochs,
-        per_device_train_batch_size=plan.batch_size,
+        per_device_train_batch_size=plan.groups_a_step,
         learning_rate=plan.learning_rate,
         warmup_steps=plan.warmup,
         weight_decay=plan.weight_decay,
         seed=plan.seed,
+        eval_strategy="no" if watch is None else "steps",
+        eval_steps=training.evaluate_every or 1 / EVALUATIONS_A_TRAINING,
         save_strategy="steps",
-        save_steps=every,
+        save_steps=training.checkpoint_every,
         save_total_limit=2,
-        logging_steps=min(every, 25),
+        logging_steps=min(training.checkpoint_every, 25),
         report_to="none",
         disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # it would overwrite position ids between a triplet's two forward passes
     )
-    identity = torch.nn.Identity()
-    loss = (
-        losses.MSELoss(trainee, activation_fn=identity)
-        if plan.loss == "mse"
-        else losses.BinaryCrossEntropyLoss(trainee, activation_fn=identity)
+    loss = LOSSES[plan.loss]
+    groups = training.groups
+    lengths = pair_lengths(trainee, training.pairs, plan.max_length)
+    longest = np.maximum.reduceat(lengths[groups.rows], groups.starts[:-1])
+    trainer = _trainer_class(longest, plan.workers)(
+        model=trainee,
+        args=arguments,
+        train_dataset=Dataset(group_table(training.pairs, groups, loss)),
+        loss=loss.make(trainee),
+        evaluator=None if watch is None else _evaluator(watch),
     )
-    dataset = Dataset(pairs.select(["query", "document", "label"]))
-    trainer_class = _trainer_class(pair_lengths(trainee, pairs, plan.max_length))
-    trainer = trainer_class(model=trainee, args=arguments, train_dataset=dataset, loss=loss)
     for chatter in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(chatter)
-    trainer.add_callback(_progress(plan.batch_size))
-    began = time.monotonic()
-    trainer.train(resume_from_checkpoint=_newest_whole(checkpoints))
-    return time.monotonic() - began
+    if _is_first():
+        trainer.add_callback(_progress(len(groups.rows) / len(groups) * plan.groups_a_step * plan.workers, checkpoints))
+    trainer.train(resume_from_checkpoint=resumed)
+    if _is_first():
+        step = trainer.state.global_step
+        if watch is not None and step not in evaluations(checkpoints):
+            watch(trainee, step)
+        losses = {log["step"]: log["loss"] for log in trainer.state.log_history if "loss" in log}
+        (checkpoints / _LOSSES).write_text(json.dumps(losses), encoding="utf-8")
+        save_weights(trainee, checkpoints / LAST, {"step": step})
 
 
-def held_out_agreement(trainee: "CrossEncoder", pairs: pa.Table, plan: TrainingPlan) -> Agreement:
-    """Score held-out pairs and compare with their labels."""
-    texts = list(zip(pairs["query"].to_pylist(), pairs["document"].to_pylist(), strict=True))
-    scores = trainee.predict(texts, batch_size=plan.batch_size, show_progress_bar=False)
-    _, queries = np.unique(pairs["query"].to_numpy(), return_inverse=True)
-    return agreement(
-        pairs["label"].to_numpy().astype(np.float64),
-        np.asarray(scores, dtype=np.float64),
-        queries.astype(np.int64),
-        plan.loss,
-    )
+def curve(checkpoints: Path) -> list[dict[str, float | None]]:
+    """What a training left: by rising step its loss (the mean since the step before) and the held-out figures."""
+    losses = json.loads((checkpoints / _LOSSES).read_text(encoding="utf-8"))
+    points: dict[int, dict[str, float | None]] = {}
+    for step, value in losses.items():
+        points[int(step)] = {"step": int(step), "training_loss": round(value, 6)}
+    for step, figures in evaluations(checkpoints).items():
+        rounded = {name: None if value is None else round(value, 4) for name, value in figures.items()}
+        points[step] = points.get(step, {"step": step}) | rounded
+    return [points[step] for step in sorted(points)]
 
 
-def save_cross_encoder(trainee: "CrossEncoder", model: str, folder: Path, precision: Literal["fp16", "fp32"]) -> None:
+def save_trained(training: Training, weights: Path, folder: Path, precision: Literal["fp16", "fp32"]) -> int:
+    """Save the start with weights that `fit` left, as `save_cross_encoder` does; returns the step they are of."""
+    from transformers import AutoTokenizer
+
+    trainee = load_trainee(str(training.start), training.plan.max_length)
+    step = load_weights(trainee, weights)
+    tokenizer = AutoTokenizer.from_pretrained(training.start, trust_remote_code=False)
+    save_cross_encoder(trainee, tokenizer, folder, precision)
+    return step
+
+
+def save_cross_encoder(
+    trainee: "CrossEncoder", tokenizer: Any, folder: Path, precision: Literal["fp16", "fp32"]
+) -> None:
     """Write a plain transformers folder whose `CrossEncoder(folder).predict` gives raw logits.
 
     `model.safetensors` in the given precision, `config.json`, `tokenizer.json`, `tokenizer_config.json`. The
-    tokenizer is that of `model`, the checkpoint trained from: the training's `max_length` is not the model's.
+    tokenizer is handed over, for the trainee's own has the training's `max_length`, which is not the model's.
     """
     import torch
     from sentence_transformers import __version__
-    from transformers import AutoTokenizer
 
     encoder = trainee.model
     encoder.config.num_labels = 1
@@ -164,7 +259,6 @@ def save_cross_encoder(trainee: "CrossEncoder", model: str, folder: Path, precis
     encoder.to(torch.float16 if precision == "fp16" else torch.float32).save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):  # written for their owner's eyes alone: take the config's mode
         weights.chmod((folder / "config.json").stat().st_mode & 0o777)
-    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     if tokenizer.is_fast:
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
@@ -192,19 +286,39 @@ def require_training_libraries() -> None:
         ) from None
 
 
-def _trainer_class(lengths: NDArray[np.int64]) -> Any:
+def full_batches(batches: list[NDArray[np.int64]], size: int, workers: int) -> list[NDArray[np.int64]]:
+    """What several processes can share evenly: whole batches only, as many for each.
+
+    Of one process: all of them. What is left over is another part of the rows every epoch, for they are shuffled.
+    """
+    if workers == 1:
+        return batches
+    whole = [batch for batch in batches if len(batch) == size]
+    return whole[: len(whole) // workers * workers]
+
+
+def _trainer_class(lengths: NDArray[np.int64], workers: int) -> Any:
     from sentence_transformers.base.sampler import DefaultBatchSampler
     from sentence_transformers.cross_encoder import CrossEncoderTrainer
 
     class LengthGrouped(DefaultBatchSampler):  # type: ignore[misc]
-        """Batches of like length, in an order that a resumed epoch repeats."""
+        """Batches of like length, in an order that a resumed epoch repeats; accelerate deals them to processes."""
+
+        @property
+        def sampler(self) -> Any:  # under several processes accelerate tells the epoch to the sampler's sampler alone
+            return self
+
+        @sampler.setter
+        def sampler(self, _: Any) -> None: ...
 
         def __iter__(self) -> Iterator[list[int]]:
-            for rows in length_grouped_batches(lengths, self.batch_size, self.seed, self.epoch):
+            batches = length_grouped_batches(lengths, self.batch_size, self.seed, self.epoch)
+            for rows in full_batches(batches, self.batch_size, workers):
                 yield rows.tolist()
 
         def __len__(self) -> int:
-            return math.ceil(len(lengths) / int(self.batch_size))
+            size = int(self.batch_size)
+            return math.ceil(len(lengths) / size) if workers == 1 else len(lengths) // size // workers * workers
 
     class LengthGroupedTrainer(CrossEncoderTrainer):  # type: ignore[misc]
         """Overrides the sampler here and not in the arguments: those are pickled into every checkpoint."""
@@ -237,16 +351,58 @@ def _newest_whole(checkpoints: Path) -> str | None:
     return None
 
 
-def _progress(batch_size: int) -> Any:
+def _evaluator(watch: BestWeights) -> Any:
+    from sentence_transformers.base.evaluation import BaseEvaluator
+
+    class Evaluator(BaseEvaluator):  # type: ignore[misc]
+        """Hands sentence-transformers' call on; it lets the other processes wait for the first."""
+
+        def __call__(self, model: Any, output_path: Any = None, epoch: Any = -1, steps: int = -1) -> dict[str, float]:
+            return {name: value for name, value in watch(model, steps).items() if value is not None}
+
+    return Evaluator()
+
+
+def _is_first() -> bool:
+    import torch
+
+    return not _distributed() or torch.distributed.get_rank() == 0
+
+
+def _agreed(checkpoint: str | None) -> str | None:
+    """What the first process found: a shared disk may show the others an older state."""
+    if not _distributed():
+        return checkpoint
+    import torch
+
+    told = [checkpoint]
+    torch.distributed.broadcast_object_list(told, src=0)
+    return told[0]
+
+
+def _progress(pairs_a_step: float, checkpoints: Path) -> Any:
     from transformers import TrainerCallback
 
+    def tell(line: str) -> None:
+        """On the terminal, or, in a worker that has none, where its driver reads it."""
+        if not _distributed():
+            print(line, file=sys.stderr, flush=True)
+            return
+        with (checkpoints / PROGRESS).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
     class Progress(TrainerCallback):  # type: ignore[misc]
-        """One line every logging step: steps, loss, pairs a second, what is left."""
+        """One line every logging step: steps, loss, pairs a second, what is left; one every evaluation."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.began, self.first = time.monotonic(), state.global_step
             if state.global_step:
-                print(f"going on from step {state.global_step} of {state.max_steps}", file=sys.stderr)
+                tell(f"going on from step {state.global_step} of {state.max_steps}")
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            figures = evaluations(checkpoints).get(state.global_step, {})
+            shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items() if value is not None)
+            tell(f"step {state.global_step}/{state.max_steps}  held out: {shown}")
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             done = state.global_step - self.first
@@ -254,11 +410,15 @@ def _progress(batch_size: int) -> Any:
                 return
             each = (time.monotonic() - self.began) / done
             left = (state.max_steps - state.global_step) * each / 60
-            print(
+            tell(
                 f"step {state.global_step}/{state.max_steps}  loss {float(logs['loss']):.4f}  "
-                f"{batch_size / each:.1f} pairs/s  {left:.1f} min left",
-                file=sys.stderr,
-                flush=True,
+                f"{pairs_a_step / each:.1f} pairs/s  {left:.1f} min left"
             )
 
     return Progress()
+
+
+def _distributed() -> bool:
+    import torch
+
+    return bool(torch.distributed.is_initialized())

@@ -1,13 +1,61 @@
-"""A student cut from a teacher: the same encoder with only some of its layers, weights and all."""
+"""A student cut from a teacher: the same encoder with only some of its layers, weights and all; and its spelling."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from operators.errors import ModelError
+import numpy as np
+
+from operators.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """What is kept of a checkpoint.
+
+    Attributes:
+        layers: these, from 0; or so many, evenly spaced; None is all.
+        vocabulary: so many pieces; None is all.
+    """
+
+    layers: tuple[int, ...] | int | None = None
+    vocabulary: int | None = None
+
+
+def parse_student(text: str) -> Student:
+    """Read `layers=4`, `layers=0,4,8,11` or `layers=4 vocabulary=16000`; one layer by number is `layers=3,`.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    found: dict[str, tuple[int, ...] | int] = {}
+    for part in text.split():
+        name, _, value = part.partition("=")
+        numbers = value.removesuffix(",").split(",")
+        whole = all(number.isascii() and number.isdigit() for number in numbers)
+        if not whole or name in found or not (name == "layers" or (name == "vocabulary" and value.isdigit())):
+            found = {}
+            break
+        found[name] = int(value) if value.isdigit() else tuple(map(int, numbers))
+    if not found or 0 in found.values():
+        raise InputError(f"student {text!r}: write layers=4, layers=0,4,8,11 or 'layers=4 vocabulary=16000'")
+    vocabulary = found.get("vocabulary")
+    return Student(found.get("layers"), vocabulary if isinstance(vocabulary, int) else None)
+
+
+def spaced_layers(count: int, total: int) -> tuple[int, ...]:
+    """`count` layers of `total` evenly spaced, the first and the last among them: 4 of 12 are 0, 4, 7, 11.
+
+    Raises:
+        ModelError: there are not so many.
+    """
+    if not 1 <= count <= total:
+        raise ModelError(f"{count} layers are asked for, and the model has {total}")
+    return tuple(int(layer) for layer in np.rint(np.linspace(0, total - 1, count)))
 
 
 def keep_layers(model: "PreTrainedModel", layers: Sequence[int]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +14,27 @@ import pyarrow.json
 from numpy.typing import NDArray
 
 from operators.errors import InputError
+from operators.leakage import Query, normalised
 
 DOCUMENT_NAMES = ("document", "text", "passage")
-LABEL_NAMES = ("label", "score")
+Target = Literal["label", "score"]
+SCHEMA = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("query", pa.string()),
+        ("document", pa.string()),
+        ("label", pa.float32()),
+        ("relevant", pa.float32()),
+    ]
+)
+"""`label` is what is learnt; `relevant` the hard label beside it, null where unknown, as is `query_id`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingPairs:
     """Usable pairs, and how many rows were left out for which reason.
 
-    `table` has `query: string, document: string, label: float32`, no nulls, no empty text, finite labels.
+    `table` is of SCHEMA, without empty texts, with finite labels.
     """
 
     table: pa.Table
@@ -35,19 +46,23 @@ class TrainingPairs:
         return len(pc.unique(self.table["query"]))
 
 
-def read_training_pairs(path: Path) -> TrainingPairs:
+def read_training_pairs(path: Path, target: Target | None = None) -> TrainingPairs:
     """Read pairs from a file, or from all Parquet, TSV and JSONL files of a folder.
 
     Files and folders whose names begin with `_` or `.` are not data. Columns are `query`, `document` (or
-    `text`, `passage`) and `label` (or `score`); a re-ranking written with its texts (`query`,
-    `ranking: list<struct<text, score, ...>>`) is taken as it is, its raw scores as labels, which
-    are a teacher's logits. TSV has a header line.
+    `text`, `passage`) and `label` or `score`, and `query_id` where there is one: what `mine` and `label` write,
+    and any table of pairs. A re-ranking written with its texts (`query`, `ranking: list<struct<text, score,
+    ...>>`) is taken as it is, its raw scores as labels, which are a teacher's logits. TSV has a header line.
+
+    Args:
+        target: the column that is learnt; None: `score` where a `rank` stands beside it (a teacher's), else
+            `label` where there is one, else `score`.
 
     Raises:
         InputError: nothing to read, a column is missing or of the wrong type, or no row is usable.
     """
     files = _data_files(path)
-    return usable_pairs(pa.concat_tables([_read(file) for file in files]), path)
+    return usable_pairs(pa.concat_tables([_read(file, target) for file in files]), path)
 
 
 def usable_pairs(table: pa.Table, source: Path) -> TrainingPairs:
@@ -65,23 +80,31 @@ def usable_pairs(table: pa.Table, source: Path) -> TrainingPairs:
 
 
 def split_by_query(table: pa.Table, fraction: float, seed: int) -> tuple[pa.Table, pa.Table]:
-    """Split pairs into (training, held out) so that no query is on both sides.
+    """Split pairs into (training, held out) so that no query is on both sides, not even spelled a little otherwise.
 
-    `fraction` of the distinct queries, drawn from `seed`, are held out: at least one where the fraction is
-    above zero, never all of them.
+    `fraction` of the distinct queries (as `leakage.normalised` has them), drawn from `seed`, are held out: at
+    least one where the fraction is above zero, never all of them.
 
     Raises:
         InputError: a held-out part is asked for and there is only one query.
     """
     if fraction <= 0:
         return table, table.slice(0, 0)
-    queries = pc.unique(table["query"]).sort()
+    texts = table["query"].dictionary_encode().unify_dictionaries().combine_chunks()
+    keys = pa.array([normalised(text) for text in texts.dictionary.to_pylist()]).take(texts.indices)
+    queries = pc.unique(keys).sort()
     if len(queries) < 2:
         raise InputError("there is only one query: nothing can be held out; use more queries or `held_out: 0`")
     many = min(len(queries) - 1, max(1, round(fraction * len(queries))))
     drawn = np.random.default_rng(seed).choice(len(queries), many, replace=False)
-    held_out = pc.is_in(table["query"], value_set=queries.take(np.sort(drawn)))
+    held_out = pc.is_in(keys, value_set=queries.take(np.sort(drawn)))
     return table.filter(pc.invert(held_out)), table.filter(held_out)
+
+
+def queries(table: pa.Table) -> list[Query]:
+    """Each query of a table of SCHEMA once."""
+    distinct = table.group_by(["query_id", "query"]).aggregate([])
+    return [Query(row["query_id"], row["query"]) for row in distinct.to_pylist()]
 
 
 def _data_files(path: Path) -> list[Path]:
@@ -96,7 +119,7 @@ def _data_files(path: Path) -> list[Path]:
     return sorted(files)
 
 
-def _read(file: Path) -> pa.Table:
+def _read(file: Path, target: Target | None) -> pa.Table:
     reader = _READERS.get(file.suffix)
     if reader is None:
         raise InputError(f"{file}: training pairs are read from {', '.join(_READERS)} files")
@@ -106,14 +129,21 @@ def _read(file: Path) -> pa.Table:
         raise InputError(f"{file}: cannot be read as {file.suffix[1:]}: {error}") from None
     if "ranking" in table.column_names:
         table = _flatten(table, file)
-    return pa.Table.from_arrays(
-        [
-            _column(table, ("query",), pa.string(), file),
-            _column(table, DOCUMENT_NAMES, pa.string(), file),
-            _column(table, LABEL_NAMES, pa.float32(), file),
-        ],
-        names=["query", "document", "label"],
-    )
+    elif "candidates" in table.column_names:
+        raise InputError(f"{file}: candidates without labels; `ray-rerank label` gives them a teacher's scores")
+    taught = "score" in table.column_names and "rank" in table.column_names
+    names = (target,) if target else ("score", "label") if taught else ("label", "score")
+    known = "label" in table.column_names
+    columns = [
+        _column(table, ("query_id",), pa.string(), file)
+        if "query_id" in table.column_names
+        else pa.nulls(table.num_rows, pa.string()),
+        _column(table, ("query",), pa.string(), file),
+        _column(table, DOCUMENT_NAMES, pa.string(), file),
+        _column(table, names, pa.float32(), file),
+        _column(table, ("label",), pa.float32(), file) if known else pa.nulls(table.num_rows, pa.float32()),
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
 def _flatten(table: pa.Table, file: Path) -> pa.Table:
@@ -127,9 +157,10 @@ def _flatten(table: pa.Table, file: Path) -> pa.Table:
     owners = np.repeat(np.arange(table.num_rows), lengths)
     flat: Any = pc.list_flatten(table["ranking"])
     documents = pa.Table.from_struct_array(flat)
+    own = [name for name in ("query_id", "query") if name in table.column_names]
     return pa.Table.from_arrays(
-        [table["query"].take(owners), documents["text"], documents["score"]],
-        names=["query", "document", "label"],
+        [*(table[name].take(owners) for name in own), documents["text"], documents["score"], owners],
+        names=[*own, "text", "score", "rank"],
     )
 
 

@@ -32,6 +32,7 @@ JOBS = {
     "mine": "hard negatives: random, BM25, bi-encoder or a run, guarded by a teacher",
     "train": "train or distil a cross-encoder",
     "queries": "make training queries out of passages",
+    "loop": "mine, label, train, distil and compare on one collection",
     "demo": "re-rank the starter collection with the model that ships inside",
 }
 

@@ -129,7 +129,7 @@ def run(config: Config) -> int:
     done = done_markers(output)
     left = [unit for unit in units if unit.name not in done]
     if config.dry_run or left or _unscaled(config, output, units)[0]:
-        with session(config.address, cpus=local_cpus(scoring)) as cluster:
+        with session(config.address, cpus=local_cpus(scoring.stages)) as cluster:
             sizes = pool_sizes(scoring.stages, Resources.of(cluster), len(left), "teachers")
             if config.dry_run:
                 print_plan(scoring, given, units, left, sizes)

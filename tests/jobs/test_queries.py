@@ -1,10 +1,12 @@
 """`ray-rerank queries`: a TSV of queries, the same from the same seed, and clear refusals."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from jobs.command import ExitCode, execute
+from operators.judgements import read_qrels
 
 PASSAGES = (
     "p1\tA kiln is a furnace for firing clay. Kilns cause smoke.\n"
@@ -36,13 +38,27 @@ def test_fewer_queries_than_asked_for_show_in_the_exit_code(tmp_path: Path) -> N
     assert (tmp_path / "q.tsv").read_text()
 
 
+def test_each_query_s_own_passage_is_its_positive(tmp_path: Path) -> None:
+    source, qrels = tmp_path / "passages.jsonl", tmp_path / "qrels.txt"
+    lines = (line.split("\t") for line in PASSAGES.splitlines())
+    source.write_text("".join(json.dumps({"_id": key, "text": text}) + "\n" for key, text in lines))
+    assert queries(source, tmp_path / "q.tsv", "--count", "6", "--qrels", str(qrels)) == ExitCode.DONE
+    made = [line.split("\t")[0] for line in (tmp_path / "q.tsv").read_text().splitlines()]
+    with qrels.open("rb") as stream:
+        assert read_qrels(stream, "qrels") == {query_id: {query_id.split("-")[0]: 1} for query_id in made}
+
+
+def test_a_bad_line_costs_itself_and_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "passages.tsv"
+    source.write_bytes(PASSAGES.encode() + b"no tab here\np3\t\xff\xfe\n")
+    assert queries(source, tmp_path / "q.tsv", "--count", "4") == ExitCode.DONE_WITH_ERRORS
+    assert len((tmp_path / "q.tsv").read_text().splitlines()) == 4
+    told = capsys.readouterr().out
+    assert "line 3" in told and "line 4" in told
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"p1\tfine\nno tab here\n", "line 2: is not id<TAB>text"),
-        (b"p1\t\xff\xfe\n", "cannot be read as UTF-8"),
-        (b"", "no passages"),
-    ],
+    ("content", "message"), [(b"fine\nno tab here\n", "is not TSV of id<TAB>text"), (b"", "no passages")]
 )
 def test_a_file_that_is_no_passages_is_refused(
     tmp_path: Path, content: bytes, message: str, capsys: pytest.CaptureFixture[str]

@@ -1,0 +1,219 @@
+"""`ray-rerank loop`: mine, label, train, distil, compare, on one collection whose judged queries train nothing."""
+
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from jobs import compare, label, mine, prepare, queries, train
+from jobs.collection_files import beir_files, load_queries
+from jobs.config import JobConfig
+from jobs.ranked_files import qrels_at, rankings_at
+from operators.bootstrap import paired_interval
+from operators.errors import InputError
+from operators.faults import FaultLog
+from operators.judgements import highest_grade
+from operators.leakage import Query, refuse_overlap
+from operators.measures import evaluate, parse_measures
+
+TEACHER = "teacher"
+DISTILLED = "distilled"
+
+
+class Config(JobConfig):
+    """Make students by several kinds of negatives and by a teacher's scores, and compare them on judged queries."""
+
+    passages: str | None = Field(None, description="TSV of id<TAB>text, or JSONL: the corpus")
+    queries: str | None = Field(None, description="the judged queries; they are for the comparison alone")
+    qrels: str | None = Field(None, description="judgements of these queries")
+    beir: str | None = Field(
+        None, description="in place of the three: a folder with corpus, queries and qrels/test.tsv"
+    )
+    teacher: str = Field(description="a cross-encoder: the students are cut from it, and one learns from its scores")
+    student: str = Field("layers=4", description="what is kept of the teacher, as `train --student` takes it")
+    encoder: str | None = Field(None, description="bi-encoder for negatives; without it they are random and BM25 alone")
+    output: str = Field("work/loop", description="folder for every step; a loop that was stopped goes on here")
+    count: int = Field(1000, ge=2, description="training queries, made out of the passages")
+    negatives: int = Field(4, ge=1, description="negatives a training query")
+    epochs: float = Field(1, gt=0)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    max_length: int = Field(160, ge=8)
+    depth: int = Field(100, ge=1, description="BM25 candidates of a judged query")
+    timing: bool = Field(True, description="measure latency and pairs/s in the comparison")
+    seed: int = Field(0, ge=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Where the corpus, its judged queries and their judgements are."""
+
+    passages: str
+    queries: str
+    qrels: str
+
+
+def run(config: Config) -> int:
+    """Run every step in its own folder below the output; finished ones are not done again.
+
+    Raises:
+        RerankError, ClusterError: as the jobs do.
+    """
+    started = time.monotonic()
+    collection = _collection(config)
+    folder = Path(config.output)
+    codes = [_queries(config, collection, folder)]
+    sources = {"random": _source("random", None), "bm25": _source("bm25", (1, 100))}
+    if config.encoder:
+        sources["bi-encoder"] = _source("bi-encoder", (1, 100), model=config.encoder)
+    for name, source in sources.items():
+        codes.append(_mine(config, collection, folder, name, source | {"count": config.negatives}))
+    codes.append(_label(config, folder))
+    for name in sources:
+        codes.append(_train(config, folder, name, folder / "mined" / name, "bce"))
+    codes.append(_train(config, folder, DISTILLED, folder / "labels", "mse"))
+    codes.append(_compare(config, collection, folder, [*sources, DISTILLED]))
+    _print_steps(folder, collection, [*sources, DISTILLED])
+    print(f"the loop took {(time.monotonic() - started) / 60:.1f} min")
+    return int(max(codes))
+
+
+def _collection(config: Config) -> Collection:
+    if config.beir is not None:
+        if config.passages or config.queries or config.qrels:
+            raise InputError("--beir has passages, queries and qrels: leave the three out")
+        found = beir_files(config.beir, "test")
+        return Collection(found.passages, found.queries, str(found.qrels))
+    if config.passages and config.queries and config.qrels:
+        return Collection(config.passages, config.queries, config.qrels)
+    raise InputError("the collection is --passages, --queries and --qrels, or --beir FOLDER")
+
+
+def _say(step: str) -> None:
+    print(f"\n== {step}\n", flush=True)
+
+
+def _queries(config: Config, collection: Collection, folder: Path) -> int:
+    """Training queries, each with the passage that it was made from as its positive."""
+    _say(f"{config.count} training queries out of the passages")
+    made = folder / "queries.tsv"
+    code = queries.run(
+        queries.Config(
+            passages=collection.passages,
+            output=made,
+            qrels=folder / "qrels.txt",
+            count=config.count,
+            seed=config.seed,
+        )
+    )
+    refuse_overlap(_texts(str(made)), _texts(collection.queries), str(made), collection.queries)
+    return code
+
+
+def _texts(path: str) -> list[Query]:
+    return [Query(query_id, text) for query_id, text in load_queries(path, FaultLog()).items()]
+
+
+def _source(kind: str, ranks: tuple[int, int] | None, **more: Any) -> dict[str, Any]:
+    return {"kind": kind, **({"ranks": ranks} if ranks else {}), **more}
+
+
+def _mine(config: Config, collection: Collection, folder: Path, name: str, source: dict[str, Any]) -> int:
+    _say(f"{config.negatives} negatives a query: {name}")
+    return mine.run(
+        mine.Config(
+            queries=str(folder / "queries.tsv"),
+            passages=collection.passages,
+            qrels=str(folder / "qrels.txt"),
+            sources=[source],
+            seed=config.seed,
+            output=str(folder / "mined" / name),
+        )
+    )
+
+
+def _label(config: Config, folder: Path) -> int:
+    _say("the teacher's scores of the queries with BM25's negatives")
+    return label.run(
+        label.Config(
+            input=str(folder / "mined" / "bm25"),
+            model=config.teacher,
+            cache=str(folder / "cache"),
+            output=str(folder / "labels"),
+        )
+    )
+
+
+def _train(config: Config, folder: Path, name: str, pairs: Path, loss: str) -> int:
+    _say(f"student {name}: {loss} on {pairs}")
+    return train.run(
+        train.Config(
+            input=pairs,
+            model=config.teacher,
+            student=config.student,
+            loss=loss,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            max_length=config.max_length,
+            dropout=0,
+            freeze_embeddings=True,
+            held_out=0,
+            seed=config.seed,
+            save_precision="fp16",
+            output=folder / "students" / name,
+        )
+    )
+
+
+def _compare(config: Config, collection: Collection, folder: Path, students: list[str]) -> int:
+    _say(f"all of them on the judged queries, BM25's best {config.depth}")
+    candidates = str(folder / "candidates")
+    prepared = prepare.run(
+        prepare.Config(
+            queries=collection.queries,
+            passages=collection.passages,
+            bm25=config.depth,
+            output=candidates,
+        )
+    )
+    graded = highest_grade(qrels_at(collection.qrels)) > 1
+    models = {TEACHER: config.teacher} | {name: str(folder / "students" / name) for name in students}
+    scorers = [{"name": name, "scorer": {"kind": "cross-encoder", "model": model}} for name, model in models.items()]
+    compared = compare.run(
+        compare.Config(
+            candidates=candidates,
+            qrels=collection.qrels,
+            scorers=scorers,
+            measures="MRR@10 nDCG@10" + (" RR(rel=2)@10" if graded else ""),
+            baseline="bm25",
+            only_ranked=True,
+            cache=str(folder / "cache"),
+            timing=config.timing,
+            output=str(folder / "comparison"),
+        )
+    )
+    return max(prepared, compared)
+
+
+def _print_steps(folder: Path, collection: Collection, students: list[str]) -> None:
+    """What each kind of negatives, and then the teacher's scores, brought over the one before."""
+    qrels = qrels_at(collection.qrels)
+    measures = parse_measures("nDCG@10")
+    runs = {name: rankings_at(str(folder / "comparison" / "rankings" / name)).run for name in students}
+    judged = {query_id: grades for query_id, grades in qrels.items() if all(query_id in run for run in runs.values())}
+    values = {name: evaluate(run, judged, measures).values[0] for name, run in runs.items()}
+    print(f"\nstudents on {len(judged)} judged queries that trained none of them, nDCG@10")
+    steps = [*pairwise(students[:-1]), ("bm25", DISTILLED)]
+    for before, after in steps:
+        low, high = paired_interval(values[before], values[after])
+        gain = float(np.mean(values[after] - values[before]))
+        verdict = "higher" if low > 0 else "lower" if high < 0 else "no difference shown"
+        print(
+            f"  {before} {values[before].mean():.4f} -> {after} {values[after].mean():.4f}: {gain:+.4f} "
+            f"(95 % {low:+.4f} to {high:+.4f}: {verdict})"
+        )

@@ -191,6 +191,9 @@ def _standardise(config: Config, output: Output, units: list[Unit], unit_bytes: 
     stale, scales = _unscaled(config, output, units)
     if not stale:
         return
+    for number, scale in enumerate(scales, start=1):
+        flat = "" if scale.deviation else ": it tells no pair from another, and adds 0"
+        print(f"teacher {number}: mean {scale.mean:.4f}, standard deviation {scale.deviation:.4f}{flat}")
     commit = StandardiseUnit(output, config.shares(), tuple(scales))
     with progress(len(stale), 0, sum(unit.items for unit in stale), "standardising") as show:
         for said in stream(stale, ReadPart(output), [], commit, unit_bytes):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from operators.best_weights import LAST, BestWeights, evaluations, load_weights, save_weights
 from operators.errors import InputError, ModelError
 from operators.held_out import HeldOut
-from operators.length_groups import length_grouped_batches
+from operators.length_groups import full_batches, length_grouped_batches
 from operators.student import Student, keep_layers, spaced_layers
 from operators.training_groups import Groups, group_table
 from operators.training_losses import LOSSES, LossName
@@ -197,7 +197,7 @@ def fit(training: Training) -> None:
     groups = training.groups
     lengths = pair_lengths(trainee, training.pairs, plan.max_length)
     longest = np.maximum.reduceat(lengths[groups.rows], groups.starts[:-1])
-    trainer = _trainer_class(longest, plan.workers)(
+    trainer = length_grouped_trainer(longest, plan.workers)(
         model=trainee,
         args=arguments,
         train_dataset=Dataset(group_table(training.pairs, groups, loss)),
@@ -286,18 +286,8 @@ def require_training_libraries() -> None:
         ) from None
 
 
-def full_batches(batches: list[NDArray[np.int64]], size: int, workers: int) -> list[NDArray[np.int64]]:
-    """What several processes can share evenly: whole batches only, as many for each.
-
-    Of one process: all of them. What is left over is another part of the rows every epoch, for they are shuffled.
-    """
-    if workers == 1:
-        return batches
-    whole = [batch for batch in batches if len(batch) == size]
-    return whole[: len(whole) // workers * workers]
-
-
-def _trainer_class(lengths: NDArray[np.int64], workers: int) -> Any:
+def length_grouped_trainer(lengths: NDArray[np.int64], workers: int) -> Any:
+    """A trainer class that deals rows of these lengths into batches of like length, for so many processes."""
     from sentence_transformers.base.sampler import DefaultBatchSampler
     from sentence_transformers.cross_encoder import CrossEncoderTrainer
 

@@ -29,3 +29,14 @@ def length_grouped_batches(
         rows = rows[np.argsort(lengths[rows], kind="stable")]
         batches += [rows[cut : cut + batch_size] for cut in range(0, len(rows), batch_size)]
     return [batches[position] for position in draw.permutation(len(batches))]
+
+
+def full_batches(batches: list[NDArray[np.int64]], size: int, workers: int) -> list[NDArray[np.int64]]:
+    """What several processes can share evenly: whole batches only, as many for each.
+
+    Of one process: all of them. What is left over is another part of the rows every epoch, for they are shuffled.
+    """
+    if workers == 1:
+        return batches
+    whole = [batch for batch in batches if len(batch) == size]
+    return whole[: len(whole) // workers * workers]

@@ -165,6 +165,10 @@ def test_a_killed_training_resumes_and_ends_as_an_uninterrupted_one(
     resumed, whole = (load_file(folder / "model.safetensors") for folder in (killed, tmp_path / "whole"))
     for name in whole:
         torch.testing.assert_close(resumed[name], whole[name], atol=1e-6, rtol=1e-5)
+    first, second = (json.loads((folder / "training.json").read_text()) for folder in (killed, tmp_path / "whole"))
+    assert [point["step"] for point in first["curve"]] == [point["step"] for point in second["curve"]]
+    assert [point.get("ordered") for point in first["curve"]] == [point.get("ordered") for point in second["curve"]]
+    assert first["kept_step"] == second["kept_step"]
 
 
 def test_a_training_killed_while_it_saves_goes_on(tmp_path: Path, checkpoint: Path) -> None:
@@ -237,3 +241,102 @@ def test_a_folder_that_is_no_model_is_refused(
     assert train(source, folder, tmp_path / "model", *QUICK) == ExitCode.REFUSED
     assert str(folder) in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("loss", ["bce", "mse", "margin-mse", "listnet", "lambda"])
+def test_every_loss_puts_held_out_pairs_in_order(tmp_path: Path, checkpoint: Path, loss: str) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(400))
+    flags = ("--epochs", "6", "--learning-rate", "0.003", "--max-length", "32", "--batch-size", "16")
+    flags += ("--loss", loss, "--group-size", "4", "--held-out", "0.2")
+    assert train(source, checkpoint, tmp_path / "model", *flags) == ExitCode.DONE
+    record = json.loads((tmp_path / "model" / "training.json").read_text())
+    assert record["held_out"]["decides"] == "ordered"
+    assert record["held_out"]["after"]["ordered"] > max(0.9, record["held_out"]["before"]["ordered"])
+
+
+def judged(folder: Path, words: tuple[str, str] = ("evaluation", "query")) -> tuple[str, ...]:
+    """Flags of a small candidate shard whose relevant documents name one of the first four topics."""
+    rows, lines = [], []
+    for number in range(8):
+        for place, topic in enumerate(TOPICS):
+            doc_id = f"{number}-{place}"
+            text = f"{FILLERS[number]} {topic} {topic}"
+            query = {"query_id": f"e{number}", "query": f"{words[0]} {words[1]} {number}"}
+            rows.append({**query, "doc_id": doc_id, "text": text})
+            lines.append(f"e{number} 0 {doc_id} {int(place < 4)}")
+    folder.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), folder / "candidates.parquet")
+    (folder / "qrels.txt").write_text("\n".join(lines))
+    return ("--evaluation", str(folder / "candidates.parquet"), "--evaluation-qrels", str(folder / "qrels.txt"))
+
+
+def test_the_best_of_the_curve_by_ndcg_is_saved_and_the_report_shows_it(tmp_path: Path, checkpoint: Path) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(200))
+    flags = ("--epochs", "4", "--learning-rate", "0.003", "--max-length", "32", "--batch-size", "16")
+    flags += ("--evaluate-every", "10", *judged(tmp_path / "judged"))
+    assert train(source, checkpoint, tmp_path / "model", *flags) == ExitCode.DONE
+    record = json.loads((tmp_path / "model" / "training.json").read_text())
+    measured = {point["step"]: point["nDCG@10"] for point in record["curve"] if "nDCG@10" in point}
+    assert sorted(measured) == [0, 10, 20, 30, 40, 50, 52]
+    assert any("training_loss" in point for point in record["curve"])
+    best = max(value for step, value in measured.items() if step)
+    assert measured[record["kept_step"]] == best == record["held_out"]["after"]["nDCG@10"]
+    assert record["held_out"]["before"]["nDCG@10"] == measured[0]
+    assert record["pairs"] == 200  # nothing is held out of the input
+    assert (tmp_path / "model" / "training.svg").read_text().rstrip().endswith("</svg>")
+
+
+def test_the_last_weights_are_saved_where_asked(tmp_path: Path, checkpoint: Path) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(64))
+    flags = (*QUICK, "--epochs", "2", "--learning-rate", "0.1", "--evaluate-every", "1", "--keep", "last")
+    assert train(source, checkpoint, tmp_path / "model", *flags) == ExitCode.DONE
+    record = json.loads((tmp_path / "model" / "training.json").read_text())
+    assert record["kept_step"] == record["curve"][-1]["step"] == 8
+
+
+def test_queries_that_are_measured_on_are_refused_in_the_training(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(32))
+    flags = judged(tmp_path / "judged", ("The", "THE"))  # with its number no query of the training
+    assert train(source, checkpoint, tmp_path / "model", *QUICK, *flags) == ExitCode.DONE
+    rows = pairs(32).append_column("query_id", pa.array([f"e{row // 4}" for row in range(32)]))
+    source = write_pairs(tmp_path / "ids.parquet", rows)
+    assert train(source, checkpoint, tmp_path / "other", *QUICK, *flags) == ExitCode.REFUSED
+    assert "id 'e0'" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_share_of_the_input_and_an_evaluation_are_not_both_taken(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(32))
+    flags = judged(tmp_path / "judged")
+    assert train(source, checkpoint, tmp_path / "model", *flags, "--held-out", "0.1") == ExitCode.REFUSED
+    assert train(source, checkpoint, tmp_path / "model", *flags[:2]) == ExitCode.REFUSED
+    assert "go together" in capsys.readouterr().err
+
+
+def test_a_student_of_fewer_layers_and_pieces_is_trained_in_one_flag(tmp_path: Path, checkpoint: Path) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(64))
+    assert train(source, checkpoint, tmp_path / "model", *QUICK, "--student", "layers=2 vocabulary=70") == ExitCode.DONE
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert (config["num_hidden_layers"], config["vocab_size"]) == (2, 70)
+    model = sentence_transformers.CrossEncoder(str(tmp_path / "model"), local_files_only=True)
+    assert len(model.tokenizer) == 70
+    assert math.isfinite(model.predict([("apple red", "the apple castle")])[0])
+
+
+def test_layers_that_are_not_there_leave_nothing_behind(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(32))
+    assert train(source, checkpoint, tmp_path / "model", *QUICK, "--student", "layers=9") == ExitCode.REFUSED
+    assert "the model has 3" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.parquet"]
+
+
+def test_lists_need_two_labels_in_a_query(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(32, 1.0, 1.0))
+    assert train(source, checkpoint, tmp_path / "model", *QUICK, "--loss", "listnet") == ExitCode.REFUSED
+    assert "no query has two" in capsys.readouterr().err

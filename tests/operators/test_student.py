@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
@@ -12,8 +14,8 @@ from transformers import (
     ModernBertForSequenceClassification,
 )
 
-from operators.errors import ModelError
-from operators.student import keep_layers
+from operators.errors import InputError, ModelError
+from operators.student import Student, keep_layers, parse_student, spaced_layers
 
 
 def teacher(layers: int = 5) -> BertForSequenceClassification:
@@ -88,3 +90,40 @@ def test_kinds_of_attention_go_with_their_layers() -> None:
 def test_layers_that_are_not_there_or_not_rising_are_refused(layers: list[int]) -> None:
     with pytest.raises(ModelError, match="0 to 4"):
         keep_layers(teacher(), layers)
+
+
+@pytest.mark.parametrize(
+    ("text", "student"),
+    [
+        ("layers=4", Student(4, None)),
+        ("layers=0,4,8,11", Student((0, 4, 8, 11), None)),
+        ("layers=3,", Student((3,), None)),
+        ("vocabulary=16000 layers=4", Student(4, 16000)),
+        ("vocabulary=16000", Student(None, 16000)),
+    ],
+)
+def test_a_student_is_spelled_in_one_line(text: str, student: Student) -> None:
+    assert parse_student(text) == student
+
+
+@pytest.mark.parametrize(
+    "text", ["", "4", "layers=", "layers=0", "layers=a", "layers=1 layers=2", "heads=4", "vocabulary=1,2"]
+)
+def test_a_student_spelled_otherwise_is_refused_with_the_spelling(text: str) -> None:
+    with pytest.raises(InputError, match="layers=0,4,8,11"):
+        parse_student(text)
+
+
+def test_so_many_layers_are_spaced_evenly_from_the_first_to_the_last() -> None:
+    assert spaced_layers(4, 12) == (0, 4, 7, 11)
+    assert spaced_layers(6, 6) == (0, 1, 2, 3, 4, 5)
+    assert spaced_layers(1, 12) == (0,)
+    with pytest.raises(ModelError, match="the model has 12"):
+        spaced_layers(13, 12)
+
+
+@given(st.integers(1, 40), st.integers(0, 40))
+def test_spaced_layers_are_distinct_and_rising(count: int, more: int) -> None:
+    layers = spaced_layers(count, count + more)
+    assert len(layers) == count
+    assert list(layers) == sorted(set(layers))

@@ -122,3 +122,40 @@ def test_no_query_is_on_both_sides_and_no_pair_is_lost(owners: list[int], fracti
 def test_nothing_is_held_out_where_nothing_is_asked() -> None:
     training, held_out = split_by_query(columns(), 0.0, seed=0)
     assert (training.num_rows, held_out.num_rows) == (3, 0)
+
+
+LABELLED = {"query_id": ["1", "1"], "query": ["a kiln", "a kiln"], "doc_id": ["x", "y"], "text": ["fires", "bread"]}
+
+
+def test_a_teachers_scores_are_learnt_where_there_are_ranks_else_the_labels(tmp_path: Path) -> None:
+    mined = pa.table(LABELLED | {"score": [20.0, 10.0], "label": [1.0, 0.0]})
+    taught = mined.append_column("rank", pa.array([1, 2], pa.int32()))
+    for name, table, target, expected in (
+        ("mined", mined, None, [1.0, 0.0]),
+        ("mined", mined, "score", [20.0, 10.0]),
+        ("taught", taught, None, [20.0, 10.0]),
+        ("taught", taught, "label", [1.0, 0.0]),
+    ):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+        pairs = read_training_pairs(tmp_path / f"{name}.parquet", target).table  # type: ignore[arg-type]
+        assert pairs["label"].to_pylist() == expected
+        assert pairs["relevant"].to_pylist() == [1.0, 0.0]
+        assert pairs["query_id"].to_pylist() == ["1", "1"]
+
+
+def test_rows_without_a_label_are_counted_and_left_out(tmp_path: Path) -> None:
+    mined = pa.table(LABELLED | {"label": pa.array([1.0, None], pa.float32())})
+    pq.write_table(mined, tmp_path / "mined.parquet")
+    pairs = read_training_pairs(tmp_path / "mined.parquet")
+    assert (pairs.table.num_rows, pairs.left_out) == (1, {"label is no finite number": 1})
+
+
+def test_a_query_is_not_held_out_under_another_spelling() -> None:
+    spelled = ["A kiln?", "a  kiln", "yeast", "YEAST!", "gas"]
+    for seed in range(5):
+        training, held_out = split_by_query(pa.table({"query": spelled}), 0.4, seed)
+        sides = [
+            {text.lower().strip("?! ").replace("  ", " ") for text in side["query"].to_pylist()}
+            for side in (training, held_out)
+        ]
+        assert not sides[0] & sides[1]

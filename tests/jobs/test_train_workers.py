@@ -20,7 +20,14 @@ FLAGS = ("--epochs", "8", "--learning-rate", "0.003", "--max-length", "32", "--b
 FLAGS += ("--loss", "margin-mse", "--num-workers", "2", "--checkpoint-every", "4")
 
 
-def test_two_workers_train_one_model_and_go_on_after_a_kill(
+def test_two_workers_train_one_model(tmp_path: Path, checkpoint: Path, ray_here: None) -> None:  # noqa: F811
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(400, low=-2.0, high=2.0))
+    assert train(source, checkpoint, tmp_path / "model", *FLAGS) == ExitCode.DONE
+    check(tmp_path / "model")
+
+
+@pytest.mark.slow
+def test_two_workers_go_on_after_their_driver_was_killed(
     tmp_path: Path,
     checkpoint: Path,  # noqa: F811
     ray_here: None,
@@ -40,6 +47,12 @@ def test_two_workers_train_one_model_and_go_on_after_a_kill(
 
     assert train(source, checkpoint, model, *FLAGS) == ExitCode.DONE
     assert "going on from step" in capsys.readouterr().err
+    check(model)
+    assert not checkpoints.exists()
+
+
+def check(model: Path) -> None:
+    """What two workers leave is a whole training: every step, a falling loss, finite weights."""
     record = json.loads((model / "training.json").read_text())
     assert record["settings"]["workers"] == 2
     assert record["curve"][-1]["step"] == 8 * (record["groups"] // 8 // 2)  # of 8 triplets in each of 2 workers
@@ -48,4 +61,3 @@ def test_two_workers_train_one_model_and_go_on_after_a_kill(
     assert record["curve"][0]["step"] == 0
     assert record["held_out"]["after"]["ordered"] > max(0.9, record["held_out"]["before"]["ordered"])
     assert all(torch.isfinite(tensor).all() for tensor in load_file(model / "model.safetensors").values())
-    assert not checkpoints.exists()

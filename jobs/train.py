@@ -17,7 +17,7 @@ from pydantic import Field
 from cluster import storage
 from jobs.command import ExitCode
 from jobs.config import JobConfig
-from jobs.training_state import RECORD, claim, is_finished
+from jobs.training_state import RECORD, claim, is_finished, read_record
 from operators.errors import InputError
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ def run(config: Config) -> int:
         "queries": len(pc.unique(table["query"])),
         "groups": len(groups),
         "left_out": pairs.left_out | _ungrouped(table, groups),
+        "started_from": read_record(Path(config.model)),
         **_save(config, training),
     }
     (config.output / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

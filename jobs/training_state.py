@@ -17,7 +17,7 @@ def is_finished(output: Path, checkpoints: Path, settings: Mapping[str, Any], ov
         InputError: the output holds something else and `overwrite` is not set, or the checkpoints are those
             of a training with other settings.
     """
-    marked = _read_json(checkpoints / RECORD)
+    marked = read_record(checkpoints)
     if marked is not None and marked != settings:
         raise InputError(
             f"{checkpoints}: holds an unfinished training with other settings "
@@ -26,7 +26,7 @@ def is_finished(output: Path, checkpoints: Path, settings: Mapping[str, Any], ov
     empty = not output.exists() or not any(output.iterdir())
     if empty or marked is not None or overwrite:
         return False
-    record = _read_json(output / RECORD)
+    record = read_record(output)
     if record is None:
         raise InputError(f"{output}: holds no finished training; name another output, or --overwrite")
     if record.get("settings") == settings:
@@ -51,9 +51,10 @@ def claim(output: Path, checkpoints: Path, settings: Mapping[str, Any]) -> None:
         raise InputError(f"{output} or {checkpoints} cannot be written: {error}") from None
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What a folder's `training.json` says; None where there is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

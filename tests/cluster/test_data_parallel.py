@@ -38,7 +38,7 @@ def test_a_lost_worker_costs_a_restart_and_not_the_run(
         with Path(folder, "progress").open("a") as file:
             file.write(f"rank {rank} of {torch.distributed.get_world_size()} sums {total.item():g}\n")
 
-    run(function, tmp_path, failures=1)
+    run(function, tmp_path, failures=3)
     assert (tmp_path / "tried").exists()
     told = capsys.readouterr().err.splitlines()
     assert sorted(told) == ["rank 0 of 2 sums 3", "rank 1 of 2 sums 3"]

@@ -340,3 +340,12 @@ def test_lists_need_two_labels_in_a_query(tmp_path: Path, checkpoint: Path, caps
     source = write_pairs(tmp_path / "pairs.parquet", pairs(32, 1.0, 1.0))
     assert train(source, checkpoint, tmp_path / "model", *QUICK, "--loss", "listnet") == ExitCode.REFUSED
     assert "no query has two" in capsys.readouterr().err
+
+
+def test_a_second_round_keeps_the_record_of_the_first(tmp_path: Path, checkpoint: Path) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(64))
+    assert train(source, checkpoint, tmp_path / "first", *QUICK) == ExitCode.DONE
+    assert train(source, tmp_path / "first", tmp_path / "second", *QUICK, "--seed", "1") == ExitCode.DONE
+    first, second = (json.loads((tmp_path / name / "training.json").read_text()) for name in ("first", "second"))
+    assert first["started_from"] is None
+    assert second["started_from"] == first

@@ -130,6 +130,7 @@ def _mine(config: Config, collection: Collection, folder: Path, name: str, sourc
             passages=collection.passages,
             qrels=str(folder / "qrels.txt"),
             sources=[source],
+            vectors=str(folder / "vectors"),
             seed=config.seed,
             output=str(folder / "mined" / name),
         )

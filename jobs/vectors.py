@@ -24,7 +24,7 @@ from jobs.rerank_plan import Resources, pool_sizes
 from operators.bi_encoder import BiEncoderConfig
 from operators.sentence_modules import Side
 
-_UNIT_TEXTS = 8192
+_MOST, _LEAST = 8192, 256  # texts a unit
 _NO_FAULTS = pa.schema([("reason", pa.string())]).empty_table()
 
 
@@ -98,23 +98,24 @@ def _shown(units: list[Unit], pool: Pool, output: Output, show: Any) -> Iterator
 
 def _content(texts: pa.Array) -> str:
     told = xxhash.xxh3_128()
-    for start in range(0, len(texts), _UNIT_TEXTS):
-        for text in texts[start : start + _UNIT_TEXTS].to_pylist():
+    for start in range(0, len(texts), _MOST):
+        for text in texts[start : start + _MOST].to_pylist():
             data = text.encode()
             told.update(len(data).to_bytes(8, "little") + data)
     return told.hexdigest()
 
 
 def _plan(source: str, texts: pa.Array) -> list[Unit]:
-    """The texts as a file, written once, and its units."""
+    """The texts as a file, written once, and its units: some 64, so that all actors have work."""
+    size = min(max(len(texts) // 64, _LEAST), _MOST)
     if not list_files(join(source.rpartition("/")[0], f"*{source.rpartition('/')[2]}"), (".parquet",)):
         sink = io.BytesIO()
-        pq.write_table(pa.table({"text": texts}), sink, compression="zstd", row_group_size=_UNIT_TEXTS)
+        pq.write_table(pa.table({"text": texts}), sink, compression="zstd", row_group_size=size)
         write_whole(source, sink.getvalue())
     shards, bad = read_footers(list_files(source, (".parquet",)))
     if bad:
         raise ClusterError(f"{bad[0]}: remove it")
-    return plan_by_rows(shards, "text", _UNIT_TEXTS)
+    return plan_by_rows(shards, "text", size)
 
 
 def _read(unit: Unit) -> bytes:

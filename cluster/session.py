@@ -58,7 +58,12 @@ def _start(ray: Any, address: str | None, cpus: int | None) -> None:
             if address and os.environ.get("RAY_AUTH_MODE") != "token"
             else ""
         )
-        raise ClusterError(f"Ray at {address or 'this machine'} cannot be reached: {error}{hint}") from None
+        if address is None and not os.environ.get("RAY_ADDRESS"):
+            raise ClusterError(
+                f"Ray did not start on this machine: {error} Other work may keep it from answering in time; the same "
+                "command can be run again"
+            ) from None
+        raise ClusterError(f"Ray at {address or os.environ['RAY_ADDRESS']} cannot be reached: {error}{hint}") from None
 
 
 def _connect(ray: Any, address: str | None, cpus: int | None) -> None:

@@ -10,12 +10,11 @@ import pyarrow.parquet as pq
 from pydantic import Field, field_validator, model_validator
 
 from cluster.errors import StorageError
-from cluster.output import Output, read_manifest
 from cluster.storage import absolute, check_writable, filesystem, join, list_files, open_read, read_bytes, write_whole
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.export_files import export_files
-from jobs.run_state import run_state
+from jobs.finished_input import check_finished
 from operators.errors import InputError
 from operators.exports import EXPORTS
 from operators.exports.groups import FAULTS, columns_of, groups
@@ -76,7 +75,7 @@ def run(config: Config) -> int:
     """
     export, choice = EXPORTS[config.format], config.choice()
     output = absolute(config.output)
-    notes = _unfinished(config.input)
+    notes = check_finished(config.input)
     files = [file.path for file in list_files(config.input, (".parquet",))]
     if not files:
         raise InputError(f"{config.input}: holds no *.parquet file; `ray-rerank label` writes labels")
@@ -111,22 +110,6 @@ def _batches(file: str) -> Iterator[pa.RecordBatch]:
             yield from parquet.iter_batches(1024, columns=columns_of(parquet.schema_arrow, file))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{file}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
-
-
-def _unfinished(uri: str) -> list[str]:
-    """What to tell of units that could not be labelled.
-
-    Raises:
-        InputError: the labelling there has not come to its end.
-    """
-    output = Output(uri)
-    if filesystem(uri)[0].isfile(filesystem(uri)[1]) or "*" in uri or read_manifest(output) is None:
-        return []
-    state = run_state(output)
-    if state.left > len(state.failed):
-        left = state.left - len(state.failed)
-        raise InputError(f"{uri}: the labelling has not finished here ({left} units are left); run it again first")
-    return [f"not in the labels: {len(state.failed)} units that failed"] if state.failed else []
 
 
 def _claim(config: Config, output: str) -> None:

@@ -17,6 +17,7 @@ from pydantic import Field
 from cluster import storage
 from jobs.command import ExitCode
 from jobs.config import JobConfig
+from jobs.finished_input import check_finished
 from jobs.training_state import RECORD, claim, is_finished, read_record
 from operators.errors import InputError
 
@@ -82,6 +83,8 @@ def run(config: Config) -> int:
     from operators.training_losses import LOSSES
     from operators.training_pairs import read_training_pairs, split_by_query
 
+    for note in check_finished(str(config.input)):
+        print(note)
     evaluation = _evaluation(config)
     pairs = read_training_pairs(config.input, config.target)
     plan = _plan(config, pairs.table)

@@ -152,6 +152,9 @@ def test_standardised_scores_are_those_of_all_pairs_together_and_a_crash_between
     capsys.readouterr()
     assert execute(["inspect", str(tmp_path / "labels")]) == ExitCode.DONE_WITH_ERRORS
     assert "1 left" in capsys.readouterr().out
+    training = ["train", "--input", str(tmp_path / "labels"), "--model", str(cross_encoder)]
+    assert execute([*training, "--output", str(tmp_path / "student")]) == ExitCode.REFUSED
+    assert "1 units are left" in capsys.readouterr().err
     assert label(tmp_path, two, *more) == ExitCode.DONE
     assert written(tmp_path / "labels") == found
     assert execute(["inspect", str(tmp_path / "labels")]) == ExitCode.DONE

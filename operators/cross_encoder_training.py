@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 IDENTITY = "torch.nn.modules.linear.Identity"
 PROGRESS = "progress.txt"
 EVALUATIONS_A_TRAINING = 5
+LOGGED_EVERY = 25  # steps; more often in a training so short that its curve would be empty
+LOGGED_AT_LEAST = 5
 _LOSSES = "losses.json"
 
 
@@ -172,6 +174,7 @@ def fit(training: Training) -> None:
     if watch is not None and _is_first() and 0 not in evaluations(checkpoints):
         watch(trainee, 0)
 
+    steps = plan.epochs * len(training.groups) / (plan.groups_a_step * plan.workers)
     arguments = CrossEncoderTrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=plan.epochs,
@@ -185,7 +188,7 @@ def fit(training: Training) -> None:
         save_strategy="steps",
         save_steps=training.checkpoint_every,
         save_total_limit=2,
-        logging_steps=min(training.checkpoint_every, 25),
+        logging_steps=max(1, min(training.checkpoint_every, LOGGED_EVERY, int(steps) // LOGGED_AT_LEAST)),
         report_to="none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),

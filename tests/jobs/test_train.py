@@ -292,6 +292,7 @@ def test_the_last_weights_are_saved_where_asked(tmp_path: Path, checkpoint: Path
     assert train(source, checkpoint, tmp_path / "model", *flags) == ExitCode.DONE
     record = json.loads((tmp_path / "model" / "training.json").read_text())
     assert record["kept_step"] == record["curve"][-1]["step"] == 8
+    assert [point["step"] for point in record["curve"] if "training_loss" in point] == list(range(1, 9))
 
 
 def test_queries_that_are_measured_on_are_refused_in_the_training(

@@ -38,6 +38,7 @@ def run_data_parallel(
     Raises:
         ClusterError: the cluster is too small, or the workers failed too often.
     """
+    from ray.exceptions import RayError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
@@ -67,6 +68,10 @@ def run_data_parallel(
         raise ClusterError(
             f"the workers failed {max_failures + 1} times, the last time with: {_reason(error)}; once that is mended "
             "the same command goes on from the newest checkpoint"
+        ) from None
+    except RayError as error:  # the process that watches over the workers is lost, not one of them
+        raise ClusterError(
+            f"Ray Train's controller is lost: {_reason(error)}; the same command goes on from the newest checkpoint"
         ) from None
 
 

@@ -234,11 +234,20 @@ def curve(checkpoints: Path) -> list[dict[str, float | None]]:
 
 
 def save_trained(training: Training, weights: Path, folder: Path, precision: Literal["fp16", "fp32"]) -> int:
-    """Save the start with weights that `fit` left, as `save_cross_encoder` does; returns the step they are of."""
+    """Save the start with weights that `fit` left, as `save_cross_encoder` does; returns the step they are of.
+
+    Raises:
+        ModelError: a weight is no finite number; nothing is written.
+    """
     from transformers import AutoTokenizer
 
     trainee = load_trainee(str(training.start), training.plan.max_length)
     step = load_weights(trainee, weights)
+    if not all(bool(weight.isfinite().all()) for weight in trainee.model.parameters()):
+        raise ModelError(
+            f"the training diverged: at step {step} its weights are no finite numbers; delete {training.checkpoints} "
+            "and train with a lower learning rate"
+        )
     tokenizer = AutoTokenizer.from_pretrained(training.start, trust_remote_code=False)
     save_cross_encoder(trainee, tokenizer, folder, precision)
     return step

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from operators.training_losses import TrainingLoss
 
+HIGHEST_GRADE = 10  # LambdaLoss' gain is 2^label - 1: a teacher's 30 leaves one document to learn, 128 is no float32
+
 
 @dataclass(frozen=True, slots=True)
 class Groups:
@@ -76,7 +78,7 @@ def group_table(pairs: pa.Table, groups: Groups, loss: TrainingLoss) -> pa.Table
     Returns:
         Pairs: `query, document, label`. Triplets: `query, positive, negative, label`, the label being the margin.
         Lists: `query, documents: list<string>, label: list<float>`; for a loss over gains whose labels
-        go below zero, each list's labels are moved and scaled to run from 0 to 1.
+        go below zero or beyond HIGHEST_GRADE, so are no grades, each list's are moved and scaled to run from 0 to 1.
     """
     if loss.reads == "pair":
         return pairs.select(["query", "document", "label"])
@@ -94,7 +96,7 @@ def group_table(pairs: pa.Table, groups: Groups, loss: TrainingLoss) -> pa.Table
             }
         )
     taken = labels[groups.rows]
-    if loss.gains and labels.min() < 0:
+    if loss.gains and (labels.min() < 0 or labels.max() > HIGHEST_GRADE):
         taken = _scaled(taken, groups.starts)
     offsets = pa.array(groups.starts, pa.int32())
     return pa.table(

@@ -350,3 +350,20 @@ def test_a_second_round_keeps_the_record_of_the_first(tmp_path: Path, checkpoint
     first, second = (json.loads((tmp_path / name / "training.json").read_text()) for name in ("first", "second"))
     assert first["started_from"] is None
     assert second["started_from"] == first
+
+
+def test_lambda_learns_from_a_teachers_scores_however_large(tmp_path: Path, checkpoint: Path) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(64, low=20.0, high=200.0))
+    assert train(source, checkpoint, tmp_path / "model", *QUICK, "--loss", "lambda") == ExitCode.DONE
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def test_a_training_that_diverges_saves_no_model(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(64, low=-4.0, high=4.0))
+    flags = (*QUICK, "--learning-rate", "1e30", "--keep", "last")
+    assert train(source, checkpoint, tmp_path / "model", *flags) == ExitCode.REFUSED
+    assert "the training diverged" in capsys.readouterr().err
+    assert not (tmp_path / "model" / "model.safetensors").exists()

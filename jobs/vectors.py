@@ -22,6 +22,7 @@ from jobs.progress import progress
 from jobs.rerank import Stage
 from jobs.rerank_plan import Resources, pool_sizes
 from operators.bi_encoder import BiEncoderConfig
+from operators.parcel import table_bytes
 from operators.sentence_modules import Side
 
 _MOST, _LEAST = 8192, 256  # texts a unit
@@ -119,7 +120,7 @@ def _plan(source: str, texts: pa.Array) -> list[Unit]:
 
 
 def _read(unit: Unit) -> bytes:
-    return _packed(read_rows(unit, ["text"]))
+    return table_bytes(read_rows(unit, ["text"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class _Load:
             vectors = loaded.embed(distinct, self.side)[[place[text] for text in texts]]
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
             told = {"similarity": loaded.similarity}
-            return _packed(pa.table({"vector": column}).replace_schema_metadata(told))
+            return table_bytes(pa.table({"vector": column}).replace_schema_metadata(told))
 
         return step
 
@@ -157,10 +158,3 @@ class _Commit:
         table = pa.ipc.open_stream(payload).read_all()
         facts = {"pairs": table.num_rows, "similarity": table.schema.metadata[b"similarity"].decode()}
         return commit(self.output, unit, table, _NO_FAULTS, facts)
-
-
-def _packed(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())

@@ -31,7 +31,7 @@ class Parcel:
     def pack(self) -> bytes:
         """One Arrow stream after another, behind a line of JSON."""
         tables = [self.candidates, self.faults, *(table for _, table, _ in self.computed)]
-        streams = [_stream(table) for table in tables]
+        streams = [table_bytes(table) for table in tables]
         header = {
             "works": [work.as_dict() for work in self.works],
             "pairs": self.pairs,
@@ -61,7 +61,8 @@ class Parcel:
         )
 
 
-def _stream(table: pa.Table) -> bytes:
+def table_bytes(table: pa.Table) -> bytes:
+    """A table as one Arrow stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

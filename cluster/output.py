@@ -1,17 +1,16 @@
 """An output folder: what it was made with, what is done, and how a unit's files are committed once."""
 
-import io
 import json
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster.errors import OutputMismatchError, StorageError
 from cluster.storage import UnavailableError, fingerprint, join, list_files, read_bytes, read_folder, write_whole
 from cluster.units import Unit, load_plan, save_plan
+from operators.table_bytes import parquet_bytes
 
 FORMAT = 1
 
@@ -120,10 +119,10 @@ def commit(output: Output, unit: Unit, results: pa.Table, faults: pa.Table, fact
     Returns:
         The marker's content.
     """
-    part = _parquet(results)
+    part = parquet_bytes(results)
     write_whole(output.part(unit), part)
     if faults.num_rows:
-        write_whole(output.errors(unit), _parquet(faults))
+        write_whole(output.errors(unit), parquet_bytes(faults))
     marker = facts | {
         "unit": unit.name,
         "rows": results.num_rows,
@@ -165,12 +164,6 @@ def _books(output: Output, kind: str) -> dict[str, dict[str, Any]]:
         except ValueError:  # not a marker: the unit counts as not done
             continue
     return books
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
 
 
 def _differences(before: Any, now: Any, at: str = "") -> list[str]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from cluster.errors import StorageError
 from cluster.storage import READ_AHEAD, StoredFile, UnavailableError, fingerprint, open_read, read_bytes, write_whole
+from operators.table_bytes import parquet_bytes
 
 GroupStarts = Callable[[pa.Array], np.ndarray]
 """bool of n: where a column's rows begin another group that must stay in one unit."""
@@ -161,7 +162,6 @@ def read_rows(unit: Unit, columns: list[str]) -> pa.Table:
 
 def save_plan(uri: str, units: list[Unit]) -> None:
     """Keep a plan as Parquet, one row a unit, so that it can be looked at without its input."""
-    sink = io.BytesIO()
     rows = [asdict(unit) for unit in units]
     schema = pa.schema(
         [
@@ -172,8 +172,7 @@ def save_plan(uri: str, units: list[Unit]) -> None:
             ("items", pa.int64()),
         ]
     )
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
-    write_whole(uri, sink.getvalue())
+    write_whole(uri, parquet_bytes(pa.Table.from_pylist(rows, schema=schema)))
 
 
 def load_plan(uri: str) -> list[Unit]:

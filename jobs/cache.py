@@ -1,13 +1,11 @@
 """Look after a score cache: what it holds, runs merged, files that are no good, scores as a table. Starts no Ray."""
 
-import io
 import json
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from cluster.cache_upkeep import Namespace, check, compact, hashes, merged, namespaces
@@ -20,6 +18,7 @@ from jobs.unit_pairs import text_pairs, unit_pairs
 from operators.cached_evaluation import row_keys
 from operators.candidates import Columns
 from operators.errors import InputError
+from operators.table_bytes import parquet_bytes
 
 
 class Config(JobConfig):
@@ -127,9 +126,7 @@ def _export(config: Config, chosen: list[Namespace]) -> int:
     tables = _joined(config, namespace) if config.candidates else (hashes(table) for table, _ in merged(namespace))
     folder, rows = absolute(str(config.output)), 0
     for number, table in enumerate(tables):
-        sink = io.BytesIO()
-        pq.write_table(table, sink, compression="zstd")
-        write_whole(join(folder, f"part-{number:05d}.parquet"), sink.getvalue())
+        write_whole(join(folder, f"part-{number:05d}.parquet"), parquet_bytes(table))
         rows += table.num_rows
     print(f"{rows} scores of {namespace.name} written to {config.output}")
     return ExitCode.DONE

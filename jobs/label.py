@@ -13,27 +13,24 @@ from cluster.session import session
 from cluster.storage import absolute, check_writable
 from cluster.units import Unit
 from jobs.command import ExitCode
-from jobs.config import JobConfig, Section
 from jobs.label_steps import PROVISIONAL, LabelUnit, LoadTeacher, ReadPart, StandardiseUnit
 from jobs.progress import progress
 from jobs.rerank import Config as RerankConfig
 from jobs.rerank import Stage, local_cpus, print_plan, report
 from jobs.rerank_plan import Input, PoolSize, Resources, default_unit_pairs, plan_units, pool_sizes, read_input
 from jobs.rerank_steps import ReadUnit
+from jobs.scoring_config import ActorPool, ScoringConfig
 from operators.candidates import Columns, check_carried
 from operators.labels import Moments, pooled
 from operators.scorers import ScorerConfig
 
-_POOL = ("actors", "cpus", "gpus")
+_POOL = tuple(ActorPool.model_fields)
 
 
-class Teacher(Section):
+class Teacher(ActorPool):
     """One scorer and the actors that hold it; the scorer's fields may also stand beside the others."""
 
     scorer: ScorerConfig
-    actors: int | None = Field(None, ge=1, description="size of the actor pool; default: what the cluster has room for")
-    cpus: float = Field(1, gt=0, description="CPUs, and so torch threads, of each actor")
-    gpus: float | None = Field(None, ge=0, description="GPUs of each actor; default: 1 where the cluster has GPUs")
 
     @model_validator(mode="before")
     @classmethod
@@ -44,29 +41,15 @@ class Teacher(Section):
         return values
 
 
-class Config(JobConfig):
+class Config(ScoringConfig):
     """Label candidates with the scores of one teacher, or of several together."""
 
-    input: str = Field(description="Parquet candidates, as `rerank` and `mine` have them: a file, folder, glob or URI")
-    output: str = Field(description="folder or URI for the labels; a run that was stopped goes on here")
     teachers: tuple[Teacher, ...] = Field((), description="scorers, with actors, cpus and gpus; or give --model")
-    model: str | None = Field(None, description="short for one teacher with this model")
-    kind: str = Field("cross-encoder", description="with `model`: the family of its scorer")
     combine: Literal["mean", "standardised"] = Field(
         "mean", description="mean of the raw logits, or of the logits less their mean over their standard deviation"
     )
     weights: tuple[float, ...] = Field((), description="one a teacher: 0.7,0.3; default: all the same")
-    cache: str | None = Field(
-        None, description="folder or URI of scores that were computed before, by any job; new ones are added"
-    )
-    columns: Columns = Columns()
     include_text: bool = Field(True, description="write query and passage text, which `train` and `export` need")
-    unit_pairs: int | None = Field(
-        None, ge=1, description="pairs a work unit; default: the input in 64 units, of 1024 to 32768 pairs each"
-    )
-    skip_bad_files: bool = Field(False, description="leave out input files that cannot be read, and report them")
-    address: str | None = Field(None, description="Ray cluster to run on; default: Ray is started on this machine")
-    dry_run: bool = Field(False, description="print the plan and stop")
 
     @model_validator(mode="before")
     @classmethod
@@ -105,7 +88,7 @@ class Config(JobConfig):
     def scoring(self) -> RerankConfig:
         """The re-ranking that scores all candidates with every teacher, none dropped."""
         stages = tuple(Stage(**{name: getattr(t, name) for name in ("scorer", *_POOL)}) for t in self.teachers)
-        same = ("input", "output", "cache", "columns", "unit_pairs", "skip_bad_files", "address")
+        same = {*ScoringConfig.model_fields} - {"model", "kind"}
         return RerankConfig(stages=stages, **{name: getattr(self, name) for name in same})
 
 

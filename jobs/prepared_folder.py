@@ -1,17 +1,16 @@
 """The folder of shards that prepare or mine writes: whose it is, and how it is replaced without mixing two sets."""
 
-import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster import storage
 from operators.errors import InputError
 from operators.shards import SHARD_NAME, shard_name
+from operators.table_bytes import parquet_bytes
 
 JOBS = ("prepare", "mine")
 """What writes such folders."""
@@ -101,18 +100,18 @@ def write_shard(claim: Claim, index: int, count: int, data: bytes) -> str:
 def finish(claim: Claim, faults: pa.Table, summary: dict[str, Any]) -> None:
     """Write the faults, if any, and then that the folder is complete."""
     if faults.num_rows:
-        sink = io.BytesIO()
-        pq.write_table(faults, sink, compression="zstd")
-        storage.write_whole(claim.errors, sink.getvalue())
+        storage.write_whole(claim.errors, parquet_bytes(faults))
     _write_manifest(claim, {"complete": True, **summary})
+
+
+def written_by(folder: str) -> str | None:
+    """The job whose shards lie in this folder."""
+    return next((job for job in JOBS if _manifest_of(folder, job)), None)
 
 
 def unfinished(folder: str) -> str | None:
     """The job that began in this folder and did not end: its shards are not all there yet."""
-    system, path = storage.filesystem(folder)
-    if not system.isdir(path):
-        return None
-    return next((job for job in JOBS if _manifest(folder, job).get("complete") is False), None)
+    return next((job for job in JOBS if _manifest_of(folder, job).get("complete") is False), None)
 
 
 def _name(job: str) -> str:
@@ -125,6 +124,11 @@ def _errors(job: str) -> str:
 
 def _work(job: str) -> str:
     return f"_{job}"
+
+
+def _manifest_of(folder: str, job: str) -> dict[str, Any]:
+    system, path = storage.filesystem(folder)
+    return _manifest(folder, job) if system.isdir(path) else {}
 
 
 def _manifest(output: str, job: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from cluster.storage import absolute, check_writable, write_whole
 from cluster.units import Unit
 from jobs.cache_forecast import forecast
 from jobs.command import ExitCode
-from jobs.config import JobConfig, Section
+from jobs.config import JobConfig
 from jobs.progress import progress
 from jobs.rerank_plan import (
     Input,
@@ -29,13 +29,13 @@ from jobs.rerank_plan import (
 from jobs.rerank_steps import CommitUnit, LoadStage, ReadUnit
 from jobs.run_file import write_run_file
 from jobs.run_state import print_state, run_state
-from operators.candidates import Columns
+from jobs.scoring_config import ActorPool, ScoringConfig
 from operators.errors import InputError
 from operators.fusion import Fusion, WeightedFusion
 from operators.scorers import ScorerConfig
 
 
-class Stage(Section):
+class Stage(ActorPool):
     """One scorer, how many candidates it passes on, and the actors that hold it."""
 
     scorer: ScorerConfig
@@ -47,9 +47,6 @@ class Stage(Section):
     fusion: Fusion | None = Field(
         None, description="combine the scores with the stage before: {kind: weighted} or {kind: reciprocal-rank}"
     )
-    actors: int | None = Field(None, ge=1, description="size of the actor pool; default: what the cluster has room for")
-    cpus: float = Field(1, gt=0, description="CPUs, and so torch threads, of each actor")
-    gpus: float | None = Field(None, ge=0, description="GPUs of each actor; default: 1 where the cluster has GPUs")
 
     def identity(self) -> dict[str, Any]:
         """What of this stage decides the ranking."""
@@ -57,29 +54,13 @@ class Stage(Section):
         return {"scorer": self.scorer.identity(), "keep": self.keep} | fusion
 
 
-class Config(JobConfig):
+class Config(ScoringConfig):
     """Re-rank candidate shards with one scorer or a cascade of them."""
 
-    input: str = Field(description="Parquet candidates: a file, a folder, a glob or a URI")
-    output: str = Field(description="folder or URI for the rankings; a run that was stopped goes on here")
     stages: tuple[Stage, ...] = Field((), description="scorers, first to last; or give --model")
-    model: str | None = Field(None, description="short for one stage with this model")
-    kind: str = Field("cross-encoder", description="with `model`: the family of its scorer")
-    cache: str | None = Field(
-        None, description="folder or URI of scores that were computed before, by any job; new ones are added"
-    )
-    columns: Columns = Columns()
     pass_through: tuple[str, ...] = Field((), description="input columns to copy into the ranking")
     include_text: bool = Field(False, description="write query and passage text into the ranking")
     trec_run: str | None = Field(None, description="also write the ranking to this TREC run file")
-    unit_pairs: int | None = Field(
-        None,
-        ge=1,
-        description="pairs a work unit; default: the input in 64 units, of 1024 to 32768 pairs each",
-    )
-    skip_bad_files: bool = Field(False, description="leave out input files that cannot be read, and report them")
-    address: str | None = Field(None, description="Ray cluster to run on; default: Ray is started on this machine")
-    dry_run: bool = Field(False, description="print the plan and stop")
 
     @model_validator(mode="before")
     @classmethod

@@ -22,8 +22,8 @@ from jobs.progress import progress
 from jobs.rerank import Stage
 from jobs.rerank_plan import Resources, pool_sizes
 from operators.bi_encoder import BiEncoderConfig
-from operators.parcel import table_bytes
 from operators.sentence_modules import Side
+from operators.table_bytes import parquet_bytes, stream_bytes
 
 _MOST, _LEAST = 8192, 256  # texts a unit
 _NO_FAULTS = pa.schema([("reason", pa.string())]).empty_table()
@@ -110,9 +110,7 @@ def _plan(source: str, texts: pa.Array) -> list[Unit]:
     """The texts as a file, written once, and its units: some 64, so that all actors have work."""
     size = min(max(len(texts) // 64, _LEAST), _MOST)
     if not list_files(join(source.rpartition("/")[0], f"*{source.rpartition('/')[2]}"), (".parquet",)):
-        sink = io.BytesIO()
-        pq.write_table(pa.table({"text": texts}), sink, compression="zstd", row_group_size=size)
-        write_whole(source, sink.getvalue())
+        write_whole(source, parquet_bytes(pa.table({"text": texts}), size))
     shards, bad = read_footers(list_files(source, (".parquet",)))
     if bad:
         raise ClusterError(f"{bad[0]}: remove it")
@@ -120,7 +118,7 @@ def _plan(source: str, texts: pa.Array) -> list[Unit]:
 
 
 def _read(unit: Unit) -> bytes:
-    return table_bytes(read_rows(unit, ["text"]))
+    return stream_bytes(read_rows(unit, ["text"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +139,7 @@ class _Load:
             vectors = loaded.embed(distinct, self.side)[[place[text] for text in texts]]
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
             told = {"similarity": loaded.similarity}
-            return table_bytes(pa.table({"vector": column}).replace_schema_metadata(told))
+            return stream_bytes(pa.table({"vector": column}).replace_schema_metadata(told))
 
         return step
 

@@ -1,0 +1,33 @@
+"""What every job that scores candidates on Ray is told, whatever it makes of the scores."""
+
+from pydantic import Field
+
+from jobs.config import JobConfig, Section
+from operators.candidates import Columns
+
+
+class ActorPool(Section):
+    """The actors that hold one scorer."""
+
+    actors: int | None = Field(None, ge=1, description="size of the actor pool; default: what the cluster has room for")
+    cpus: float = Field(1, gt=0, description="CPUs, and so torch threads, of each actor")
+    gpus: float | None = Field(None, ge=0, description="GPUs of each actor; default: 1 where the cluster has GPUs")
+
+
+class ScoringConfig(JobConfig):
+    """Where the candidates are, where the scores go, and how the work is cut and run."""
+
+    input: str = Field(description="Parquet candidates: a file, a folder, a glob or a URI")
+    output: str = Field(description="folder or URI of what is written; a run that was stopped goes on here")
+    model: str | None = Field(None, description="short for one scorer with this model")
+    kind: str = Field("cross-encoder", description="with `model`: the family of its scorer")
+    cache: str | None = Field(
+        None, description="folder or URI of scores that were computed before, by any job; new ones are added"
+    )
+    columns: Columns = Columns()
+    unit_pairs: int | None = Field(
+        None, ge=1, description="pairs a work unit; default: the input in 64 units, of 1024 to 32768 pairs each"
+    )
+    skip_bad_files: bool = Field(False, description="leave out input files that cannot be read, and report them")
+    address: str | None = Field(None, description="Ray cluster to run on; default: Ray is started on this machine")
+    dry_run: bool = Field(False, description="print the plan and stop")

@@ -33,20 +33,27 @@ def beir_files(folder: str, split: str | None) -> BeirFiles:
     if not system.isdir(root):
         raise InputError(f"{folder}: there is no such folder")
 
-    def found(name: str) -> str | None:
-        names = (name, f"{name}.gz")
-        return next((storage.join(folder, n) for n in names if system.isfile(storage.join(root, n))), None)
-
-    corpus, queries = found("corpus.jsonl"), found("queries.jsonl")
+    corpus, queries = _beside(folder, "corpus.jsonl"), _beside(folder, "queries.jsonl")
     if corpus is None or queries is None:
         missing = "corpus.jsonl" if corpus is None else "queries.jsonl"
         raise InputError(f"{folder}: holds no {missing}; a BEIR folder has corpus.jsonl and queries.jsonl")
-    qrels = found(f"qrels/{split or 'test'}.tsv")
+    qrels = beir_qrels(folder, split or "test")
     if split is not None and qrels is None:
         below = storage.join(root, "qrels")
         names = [path.rpartition("/")[2] for path in system.find(below)] if system.exists(below) else []
         raise InputError(f"{folder}: holds no qrels/{split}.tsv; it has {', '.join(names) or 'no qrels'}")
     return BeirFiles(queries, corpus, qrels)
+
+
+def beir_qrels(folder: str, split: str) -> str | None:
+    """The judgements of one split of a BEIR folder; None where there are none."""
+    return _beside(folder, f"qrels/{split}.tsv")
+
+
+def _beside(folder: str, name: str) -> str | None:
+    system, root = storage.filesystem(folder)
+    names = (name, f"{name}.gz")
+    return next((storage.join(folder, n) for n in names if system.isfile(storage.join(root, n))), None)
 
 
 def stored(path: str) -> storage.StoredFile:
@@ -77,7 +84,11 @@ def load_queries(path: str, faults: FaultSink) -> dict[str, str]:
 
 
 def load_qrels(path: str) -> Qrels:
-    """Judgements; one wrong line ends the job."""
+    """Judgements.
+
+    Raises:
+        StorageError, InputError: they cannot be read, or one line is wrong: no figure could be trusted.
+    """
     with storage.open_read(path) as stream:
         return read_qrels(stream, path)
 

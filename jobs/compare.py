@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from cluster.session import session
 from cluster.storage import absolute, check_writable, join, write_whole
 from jobs import rerank
+from jobs.collection_files import load_qrels
 from jobs.command import ExitCode
 from jobs.compare_entries import FIRST_STAGE, Entry, entries_of_models
 from jobs.compare_picture import draw
@@ -15,7 +16,7 @@ from jobs.compare_result import Tried, comparison, ranking_of
 from jobs.compare_table import print_comparison
 from jobs.compare_timing import time_pipelines
 from jobs.config import JobConfig
-from jobs.ranked_files import counted_queries, qrels_at
+from jobs.ranked_files import counted_queries
 from jobs.rerank_plan import Asked, Input, default_unit_pairs, plan_units, read_input
 from operators.candidates import Columns
 from operators.errors import InputError, RerankError
@@ -80,7 +81,7 @@ def run(config: Config) -> int:
         RerankError, ClusterError: something is wrong with what all scorers share, or no scorer can be used.
     """
     measures = parse_measures(config.measures)
-    qrels = qrels_at(config.qrels)
+    qrels = load_qrels(config.qrels)
     given = read_input(Asked(config.candidates, config.output, config.columns))
     for uri in filter(None, (config.output, config.cache)):
         check_writable(absolute(uri))

@@ -10,10 +10,10 @@ import pyarrow.dataset as pads
 from pydantic import Field
 
 from jobs import evaluate, prepare, rerank
+from jobs.collection_files import load_qrels
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from operators.errors import InputError
-from operators.judgements import read_qrels
 
 STARTER = Path(str(resources.files("jobs"))) / "starter"
 _SHOWN = 5
@@ -63,8 +63,7 @@ def run(config: Config) -> int:
 
 def _show_questions(ranking: str, qrels_path: Path) -> None:
     """Questions at even steps of what re-ranking gained, losses included: not the best of them."""
-    with qrels_path.open("rb") as stream:
-        qrels = read_qrels(stream, str(qrels_path))
+    qrels = load_qrels(str(qrels_path))
     rows = pads.dataset(ranking).to_table().to_pylist()
     gains = [_first_answer(row, qrels, "first_stage_rank") - _first_answer(row, qrels, "rank") for row in rows]
     by_gain = np.argsort(np.array(gains), kind="stable")

@@ -7,9 +7,10 @@ import numpy as np
 from pydantic import Field
 
 from cluster import storage
+from jobs.collection_files import load_qrels
 from jobs.command import ExitCode
 from jobs.config import JobConfig
-from jobs.ranked_files import counted_queries, qrels_at, rankings_at
+from jobs.ranked_files import counted_queries, rankings_at
 from operators.bootstrap import RESAMPLES, paired_interval
 from operators.judgements import Qrels
 from operators.measures import Measured, NamedMeasure, default_measures, evaluate, parse_measures
@@ -40,7 +41,7 @@ class Config(JobConfig):
 def run(config: Config) -> int:
     """Read, measure, print, and write what was asked for."""
     asked = None if config.measures is None else parse_measures(config.measures)
-    qrels = qrels_at(config.qrels)
+    qrels = load_qrels(config.qrels)
     measures = asked or parse_measures(default_measures(qrels))
     rankings = rankings_at(config.ranking)
     first_stage = rankings.first_stage if config.first_stage is None else rankings_at(config.first_stage).run

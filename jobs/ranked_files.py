@@ -1,4 +1,4 @@
-"""Judgements and rankings from where they lie, and the queries that count between them."""
+"""Rankings from where they lie, and the judged queries that they have."""
 
 from collections.abc import Iterator
 
@@ -8,21 +8,11 @@ import pyarrow.parquet as pq
 from cluster import storage
 from operators.errors import InputError
 from operators.faults import Refuse
-from operators.judgements import Qrels, read_qrels
+from operators.judgements import Qrels
 from operators.rankings import Rankings, ranking_column, read_rankings
 from operators.runs import Run, read_run
 
 _BATCH = 1024
-
-
-def qrels_at(path: str) -> Qrels:
-    """Read judgements.
-
-    Raises:
-        StorageError, InputError: they cannot be read, or trusted.
-    """
-    with storage.open_read(path) as stream:
-        return read_qrels(stream, path)
 
 
 def rankings_at(path: str) -> Rankings:

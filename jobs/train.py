@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from cluster import storage
+from jobs.collection_files import load_qrels
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.finished_input import check_finished
@@ -142,7 +143,6 @@ def _evaluation(config: Config) -> "JudgedCandidates | None":
         InputError: one is given without the other or beside a held-out share, or they cannot be read.
     """
     from operators.held_out import judged_candidates
-    from operators.judgements import read_qrels
 
     if config.evaluation is None and config.evaluation_qrels is None:
         return None
@@ -150,8 +150,7 @@ def _evaluation(config: Config) -> "JudgedCandidates | None":
         raise InputError("--evaluation (candidate shards) and --evaluation-qrels (their judgements) go together")
     if config.held_out:
         raise InputError("give --held-out or --evaluation, not both: one figure decides which weights are best")
-    with storage.open_read(config.evaluation_qrels) as stream:
-        qrels = read_qrels(stream, config.evaluation_qrels)
+    qrels = load_qrels(config.evaluation_qrels)
     files = storage.list_files(config.evaluation, (".parquet",))
     if not files:
         raise InputError(f"{config.evaluation}: holds no Parquet file of candidates")
@@ -237,7 +236,7 @@ def _measured_on(
     """What the training is measured on, none of it trained on.
 
     Raises:
-        InputError: a query is on both sides.
+        InputError: a query of the evaluation is trained on.
     """
     from operators.held_out import LabelledPairs
     from operators.leakage import refuse_overlap
@@ -247,10 +246,7 @@ def _measured_on(
         trained = queries(table)
         refuse_overlap(trained, evaluation.queries(), str(config.input), str(config.evaluation))
         return evaluation
-    if not held_out.num_rows:
-        return None
-    refuse_overlap(queries(table), queries(held_out), str(config.input), "the held-out share")
-    return LabelledPairs(held_out, plan.loss)
+    return LabelledPairs(held_out, plan.loss) if held_out.num_rows else None
 
 
 def _check_size(config: Config, plan: "TrainingPlan", groups: int) -> None:

@@ -12,6 +12,8 @@ import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.json
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from operators.errors import InputError
 from operators.leakage import Query, normalised
@@ -82,29 +84,45 @@ def usable_pairs(table: pa.Table, source: Path) -> TrainingPairs:
 def split_by_query(table: pa.Table, fraction: float, seed: int) -> tuple[pa.Table, pa.Table]:
     """Split pairs into (training, held out) so that no query is on both sides, not even spelled a little otherwise.
 
-    `fraction` of the distinct queries (as `leakage.normalised` has them), drawn from `seed`, are held out: at
-    least one where the fraction is above zero, never all of them.
+    Rows with the same id or the same text (as `leakage.normalised` has it) are of one query, also where only other
+    rows link them. `fraction` of the queries, drawn from `seed`, are held out: at least one where the fraction is
+    above zero, never all of them.
+
+    Args:
+        table: of SCHEMA.
 
     Raises:
         InputError: a held-out part is asked for and there is only one query.
     """
     if fraction <= 0:
         return table, table.slice(0, 0)
-    texts = table["query"].dictionary_encode().unify_dictionaries().combine_chunks()
-    keys = pa.array([normalised(text) for text in texts.dictionary.to_pylist()]).take(texts.indices)
-    queries = pc.unique(keys).sort()
-    if len(queries) < 2:
+    owners = _owners(table)
+    found = np.unique(owners)
+    if len(found) < 2:
         raise InputError("there is only one query: nothing can be held out; use more queries or `held_out: 0`")
-    many = min(len(queries) - 1, max(1, round(fraction * len(queries))))
-    drawn = np.random.default_rng(seed).choice(len(queries), many, replace=False)
-    held_out = pc.is_in(keys, value_set=queries.take(np.sort(drawn)))
-    return table.filter(pc.invert(held_out)), table.filter(held_out)
+    many = min(len(found) - 1, max(1, round(fraction * len(found))))
+    drawn = np.random.default_rng(seed).choice(len(found), many, replace=False)
+    held_out = np.isin(owners, found[drawn])
+    return table.filter(pa.array(~held_out)), table.filter(pa.array(held_out))
 
 
 def queries(table: pa.Table) -> list[Query]:
     """Each query of a table of SCHEMA once."""
     distinct = table.group_by(["query_id", "query"]).aggregate([])
     return [Query(row["query_id"], row["query"]) for row in distinct.to_pylist()]
+
+
+def _owners(table: pa.Table) -> NDArray[np.int32]:
+    """int32 of the rows: which query each is of, whatever the order of the rows."""
+    texts = table["query"].dictionary_encode().unify_dictionaries().combine_chunks()
+    _, spelled = np.unique([normalised(text) for text in texts.dictionary.to_pylist()], return_inverse=True)
+    text = spelled[texts.indices.to_numpy()]
+    ids = table["query_id"].dictionary_encode().unify_dictionaries().combine_chunks().indices
+    known = ids.is_valid().to_numpy(zero_copy_only=False)
+    linked = ids.drop_null().to_numpy() + len(spelled)  # nodes of a graph: the texts, then the ids
+    links = coo_array((np.ones(len(linked)), (text[known], linked)), shape=(len(spelled) + table.num_rows,) * 2)
+    _, parts = connected_components(links, directed=False)
+    return np.asarray(parts[text], np.int32)
 
 
 def _data_files(path: Path) -> list[Path]:

@@ -105,18 +105,35 @@ def test_nothing_there_is_refused(tmp_path: Path) -> None:
         read_training_pairs(tmp_path)
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.floats(0.01, 0.99), st.integers(0, 5))
-def test_no_query_is_on_both_sides_and_no_pair_is_lost(owners: list[int], fraction: float, seed: int) -> None:
-    table = pa.table({"query": [f"q{owner}" for owner in owners], "row": list(range(len(owners)))})
-    if len(set(owners)) == 1:
-        with pytest.raises(InputError, match="only one query"):
-            split_by_query(table, fraction, seed)
+OWNERS = st.tuples(st.integers(0, 9), st.one_of(st.none(), st.integers(0, 9)))
+
+
+@given(st.lists(OWNERS, min_size=1, max_size=60), st.floats(0.01, 0.99), st.integers(0, 5))
+def test_no_query_is_on_both_sides_and_no_pair_is_lost(
+    owners: list[tuple[int, int | None]], fraction: float, seed: int
+) -> None:
+    """Also where one id has several texts, or one text several ids."""
+    texts = [f"q{text}" for text, _ in owners]
+    ids = pa.array([None if one is None else str(one) for _, one in owners], pa.string())
+    table = pa.table({"query_id": ids, "query": texts, "row": list(range(len(owners)))})
+    try:
+        training, held_out = split_by_query(table, fraction, seed)
+    except InputError as refusal:
+        assert "only one query" in str(refusal)
+        assert len(set(texts)) == 1 or len(set(ids.drop_null().to_pylist())) < len(set(texts))
         return
-    training, held_out = split_by_query(table, fraction, seed)
     assert not set(training["query"].to_pylist()) & set(held_out["query"].to_pylist())
+    assert not {*training["query_id"].to_pylist()} & {*held_out["query_id"].drop_null().to_pylist()}
     assert sorted(training["row"].to_pylist() + held_out["row"].to_pylist()) == list(range(len(owners)))
     assert training.num_rows
     assert held_out.num_rows
+
+
+@given(st.integers(2, 200), st.floats(0.01, 0.99), st.integers(0, 5))
+def test_the_share_of_queries_is_the_one_asked_for(queries: int, fraction: float, seed: int) -> None:
+    names = [str(number // 3) for number in range(3 * queries)]
+    _, held_out = split_by_query(pa.table({"query_id": names, "query": names}), fraction, seed)
+    assert len(set(held_out["query"].to_pylist())) == min(queries - 1, max(1, round(fraction * queries)))
 
 
 def test_nothing_is_held_out_where_nothing_is_asked() -> None:
@@ -153,7 +170,9 @@ def test_rows_without_a_label_are_counted_and_left_out(tmp_path: Path) -> None:
 def test_a_query_is_not_held_out_under_another_spelling() -> None:
     spelled = ["A kiln?", "a  kiln", "yeast", "YEAST!", "gas"]
     for seed in range(5):
-        training, held_out = split_by_query(pa.table({"query": spelled}), 0.4, seed)
+        training, held_out = split_by_query(
+            pa.table({"query_id": pa.nulls(5, pa.string()), "query": spelled}), 0.4, seed
+        )
         sides = [
             {text.lower().strip("?! ").replace("  ", " ") for text in side["query"].to_pylist()}
             for side in (training, held_out)

@@ -41,7 +41,7 @@ def run_data_parallel(
     from ray.exceptions import RayError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
+    from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
     use_gpu = resources.get("GPU", 0) > 0
     for name, each in (("CPU", cpus), ("GPU", int(use_gpu))):
@@ -64,14 +64,14 @@ def run_data_parallel(
     try:
         with _shown(progress):
             trainer.fit()
+    except (RayError, ControllerError) as error:  # not a worker, or one that was lost before it had begun
+        raise ClusterError(
+            f"Ray Train gave up: {_reason(error)}; the same command goes on from the newest checkpoint"
+        ) from None
     except TrainingFailedError as error:
         raise ClusterError(
             f"the workers failed {max_failures + 1} times, the last time with: {_reason(error)}; once that is mended "
             "the same command goes on from the newest checkpoint"
-        ) from None
-    except RayError as error:  # the process that watches over the workers is lost, not one of them
-        raise ClusterError(
-            f"Ray Train's controller is lost: {_reason(error)}; the same command goes on from the newest checkpoint"
         ) from None
 
 

@@ -1,5 +1,6 @@
-"""`ray-rerank loop`: mine, label, train, distil, compare, on one collection whose judged queries train nothing."""
+"""`ray-rerank loop`: mine, label, train, distil, compare, on one collection whose measured queries train nothing."""
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,9 +11,10 @@ import numpy as np
 from pydantic import Field
 
 from jobs import compare, label, mine, prepare, queries, train
-from jobs.collection_files import beir_files, load_queries
+from jobs.collection_files import beir_files, beir_qrels, judged_queries, load_qrels, load_queries
+from jobs.command import ExitCode
 from jobs.config import JobConfig
-from jobs.ranked_files import qrels_at, rankings_at
+from jobs.ranked_files import rankings_at
 from operators.bootstrap import paired_interval
 from operators.errors import InputError
 from operators.faults import FaultLog
@@ -30,15 +32,20 @@ class Config(JobConfig):
     passages: str | None = Field(None, description="TSV of id<TAB>text, or JSONL: the corpus")
     queries: str | None = Field(None, description="the judged queries; they are for the comparison alone")
     qrels: str | None = Field(None, description="judgements of these queries")
+    train_queries: str | None = Field(None, description="queries to train on; left open: the passages' own text")
+    train_qrels: str | None = Field(None, description="their judgements: the positives")
     beir: str | None = Field(
-        None, description="in place of the three: a folder with corpus, queries and qrels/test.tsv"
+        None, description="in place of these: a folder with corpus, queries, qrels/test.tsv and, to train on, train.tsv"
     )
     teacher: str = Field(description="a cross-encoder: the students are cut from it, and one learns from its scores")
     student: str = Field("layers=4", description="what is kept of the teacher, as `train --student` takes it")
     encoder: str | None = Field(None, description="bi-encoder for negatives; without it they are random and BM25 alone")
     output: str = Field("work/loop", description="folder for every step; a loop that was stopped goes on here")
-    count: int = Field(1000, ge=2, description="training queries, made out of the passages")
+    count: int = Field(1000, ge=2, description="training queries, where they are made out of the passages")
     negatives: int = Field(4, ge=1, description="negatives a training query")
+    guard: float | None = Field(
+        None, gt=0, le=1, description="hard negatives score at most this share of the positive's teacher score"
+    )
     epochs: float = Field(1, gt=0)
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
@@ -50,11 +57,13 @@ class Config(JobConfig):
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Where the corpus, its judged queries and their judgements are."""
+    """Where the corpus is, the queries to measure on and those to train on, with their judgements."""
 
     passages: str
     queries: str
     qrels: str
+    train_queries: str | None
+    train_qrels: str | None
 
 
 def run(config: Config) -> int:
@@ -66,12 +75,13 @@ def run(config: Config) -> int:
     started = time.monotonic()
     collection = _collection(config)
     folder = Path(config.output)
-    codes = [_queries(config, collection, folder)]
+    code, taught = _training_queries(config, collection, folder)
+    codes = [code]
     sources = {"random": _source("random", None), "bm25": _source("bm25", (1, 100))}
     if config.encoder:
         sources["bi-encoder"] = _source("bi-encoder", (1, 100), model=config.encoder)
     for name, source in sources.items():
-        codes.append(_mine(config, collection, folder, name, source | {"count": config.negatives}))
+        codes.append(_mine(config, taught, folder, name, source | {"count": config.negatives}))
     codes.append(_label(config, folder))
     for name in sources:
         codes.append(_train(config, folder, name, folder / "mined" / name, "bce"))
@@ -84,12 +94,14 @@ def run(config: Config) -> int:
 
 def _collection(config: Config) -> Collection:
     if config.beir is not None:
-        if config.passages or config.queries or config.qrels:
-            raise InputError("--beir has passages, queries and qrels: leave the three out")
-        found = beir_files(config.beir, "test")
-        return Collection(found.passages, found.queries, str(found.qrels))
+        if config.passages or config.queries or config.qrels or config.train_queries or config.train_qrels:
+            raise InputError("--beir has passages, queries and qrels: leave these out")
+        found, train = beir_files(config.beir, "test"), beir_qrels(config.beir, "train")
+        return Collection(found.passages, found.queries, str(found.qrels), found.queries if train else None, train)
+    if (config.train_queries is None) != (config.train_qrels is None):
+        raise InputError("--train-queries and --train-qrels (their judgements) go together")
     if config.passages and config.queries and config.qrels:
-        return Collection(config.passages, config.queries, config.qrels)
+        return Collection(config.passages, config.queries, config.qrels, config.train_queries, config.train_qrels)
     raise InputError("the collection is --passages, --queries and --qrels, or --beir FOLDER")
 
 
@@ -97,39 +109,43 @@ def _say(step: str) -> None:
     print(f"\n== {step}\n", flush=True)
 
 
-def _queries(config: Config, collection: Collection, folder: Path) -> int:
-    """Training queries, each with the passage that it was made from as its positive."""
-    _say(f"{config.count} training queries out of the passages")
-    made = folder / "queries.tsv"
-    code = queries.run(
-        queries.Config(
-            passages=collection.passages,
-            output=made,
-            qrels=folder / "qrels.txt",
-            count=config.count,
-            seed=config.seed,
+def _training_queries(config: Config, collection: Collection, folder: Path) -> tuple[int, Collection]:
+    """Those that the collection has, else some made out of passages, each with its own passage as its positive."""
+    code = int(ExitCode.DONE)
+    if collection.train_queries is None:
+        _say(f"{config.count} training queries out of the passages")
+        made, own = folder / "queries.tsv", folder / "qrels.txt"
+        code = queries.run(
+            queries.Config(passages=collection.passages, output=made, qrels=own, count=config.count, seed=config.seed)
         )
-    )
-    refuse_overlap(_texts(str(made)), _texts(collection.queries), str(made), collection.queries)
-    return code
+        collection = dataclasses.replace(collection, train_queries=str(made), train_qrels=str(own))
+    trained = _judged(str(collection.train_queries), str(collection.train_qrels))
+    measured = _judged(collection.queries, collection.qrels)
+    refuse_overlap(trained, measured, str(collection.train_qrels), collection.qrels)
+    return code, collection
 
 
-def _texts(path: str) -> list[Query]:
-    return [Query(query_id, text) for query_id, text in load_queries(path, FaultLog()).items()]
+def _judged(path: str, qrels: str) -> list[Query]:
+    texts = judged_queries(load_queries(path, FaultLog()), load_qrels(qrels), path, qrels, [])
+    return [Query(query_id, text) for query_id, text in texts.items()]
 
 
 def _source(kind: str, ranks: tuple[int, int] | None, **more: Any) -> dict[str, Any]:
     return {"kind": kind, **({"ranks": ranks} if ranks else {}), **more}
 
 
-def _mine(config: Config, collection: Collection, folder: Path, name: str, source: dict[str, Any]) -> int:
+def _mine(config: Config, taught: Collection, folder: Path, name: str, source: dict[str, Any]) -> int:
     _say(f"{config.negatives} negatives a query: {name}")
+    guarded = config.guard is not None and source["kind"] != "random"
+    guard = {"scorer": {"kind": "cross-encoder", "model": config.teacher}, "at_most": config.guard}
     return mine.run(
         mine.Config(
-            queries=str(folder / "queries.tsv"),
-            passages=collection.passages,
-            qrels=str(folder / "qrels.txt"),
+            queries=str(taught.train_queries),
+            passages=taught.passages,
+            qrels=taught.train_qrels,
             sources=[source],
+            guard=guard if guarded else None,
+            cache=str(folder / "cache"),
             vectors=str(folder / "vectors"),
             seed=config.seed,
             output=str(folder / "mined" / name),
@@ -174,15 +190,10 @@ def _train(config: Config, folder: Path, name: str, pairs: Path, loss: str) -> i
 def _compare(config: Config, collection: Collection, folder: Path, students: list[str]) -> int:
     _say(f"all of them on the judged queries, BM25's best {config.depth}")
     candidates = str(folder / "candidates")
-    prepared = prepare.run(
-        prepare.Config(
-            queries=collection.queries,
-            passages=collection.passages,
-            bm25=config.depth,
-            output=candidates,
-        )
-    )
-    graded = highest_grade(qrels_at(collection.qrels)) > 1
+    apart = {"queries": collection.queries, "passages": collection.passages}
+    texts: dict[str, Any] = {"beir": config.beir, "split": "test"} if config.beir else apart
+    prepared = prepare.run(prepare.Config(**texts, bm25=config.depth, output=candidates))
+    graded = highest_grade(load_qrels(collection.qrels)) > 1
     models = {TEACHER: config.teacher} | {name: str(folder / "students" / name) for name in students}
     scorers = [{"name": name, "scorer": {"kind": "cross-encoder", "model": model}} for name, model in models.items()]
     compared = compare.run(
@@ -203,7 +214,7 @@ def _compare(config: Config, collection: Collection, folder: Path, students: lis
 
 def _print_steps(folder: Path, collection: Collection, students: list[str]) -> None:
     """What each kind of negatives, and then the teacher's scores, brought over the one before."""
-    qrels = qrels_at(collection.qrels)
+    qrels = load_qrels(collection.qrels)
     measures = parse_measures("nDCG@10")
     runs = {name: rankings_at(str(folder / "comparison" / "rankings" / name)).run for name in students}
     judged = {query_id: grades for query_id, grades in qrels.items() if all(query_id in run for run in runs.values())}

@@ -12,7 +12,15 @@ from pydantic import Field, model_validator
 
 from cluster.storage import StoredFile, absolute, join
 from jobs import prepared_folder
-from jobs.collection_files import beir_files, load_passages, load_qrels, load_queries, load_run, stored
+from jobs.collection_files import (
+    beir_files,
+    judged_queries,
+    load_passages,
+    load_qrels,
+    load_queries,
+    load_run,
+    stored,
+)
 from jobs.config import JobConfig
 from jobs.folder_report import report_folder
 from jobs.guarding import teacher_scores
@@ -215,8 +223,9 @@ def _asked(
         return [Asked(query_id, query, (), ()) for query_id, query in queries.items()]
     asked = []
     row = corpus.passages.row
-    for query_id, query in queries.items():
-        grades = sorted(qrels.get(query_id, {}).items(), key=lambda item: -item[1])
+    judged = judged_queries(queries, qrels, queries_path, qrels_path, notes)
+    for query_id, query in judged.items():
+        grades = sorted(qrels[query_id].items(), key=lambda item: -item[1])
         relevant = tuple(row[doc_id] for doc_id, grade in grades if grade >= 1 and doc_id in row)
         found = [doc_id for doc_id, grade in grades if grade >= config.positive_grade]
         for doc_id in found:
@@ -230,9 +239,11 @@ def _asked(
             continue
         asked.append(Asked(query_id, query, positives[: config.positives], relevant))
     if not asked:
-        raise InputError(f"none of the queries of {queries_path} has a positive in {qrels_path} that has a text")
-    if without := sum(query_id not in queries for query_id in qrels):
-        notes.append(f"{without} queries are judged in {qrels_path} but have no text in {queries_path}")
+        documents = {doc_id for query_id in judged for doc_id in qrels[query_id]}
+        raise InputError(
+            f"none of the queries of {queries_path} has a positive in {qrels_path} that has a text: of the "
+            f"{len(documents)} documents judged for them {sum(doc_id in row for doc_id in documents)} are in the corpus"
+        )
     return asked
 
 

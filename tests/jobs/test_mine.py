@@ -172,3 +172,23 @@ def test_what_cannot_be_mined_is_refused_in_a_line(
     assert mine(collection, *more) == ExitCode.REFUSED
     told = capsys.readouterr().err
     assert message in told and "Traceback" not in told
+
+
+def test_judgements_of_another_collection_are_told_by_what_does_not_match(
+    collection: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (collection / "qrels.txt").write_text("other 0 d1 1\n")
+    assert mine(collection, "--source", "random") == ExitCode.REFUSED
+    assert "none of the queries of" in capsys.readouterr().err
+    (collection / "qrels.txt").write_text("q1 0 elsewhere 1\n")
+    assert mine(collection, "--source", "random") == ExitCode.REFUSED
+    assert "of the 1 documents judged for them 0 are in the corpus" in capsys.readouterr().err
+
+
+def test_queries_that_nobody_judged_are_not_mined_for_and_are_no_fault(
+    collection: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (collection / "qrels.txt").write_text("q1 0 d0 1\n")
+    assert mine(collection, "--source", "random") == ExitCode.DONE
+    assert {row["query_id"] for row in mined(collection / "mined")} == {"q1"}
+    assert "1 of 3 queries are judged" in capsys.readouterr().out

@@ -93,7 +93,7 @@ def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rer
     try:
         return CliApp.run(config, cli_args=arguments, cli_exit_on_error=False, **values)
     except ValidationError as error:
-        faults = [f"{_dotted(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        faults = [_told(fault["loc"], fault["msg"]) for fault in error.errors()]
         raise InputError("the config is refused:\n  " + "\n  ".join(faults)) from None
     except SettingsError as error:
         raise InputError(f"{error} (`{program} --help` lists the flags)") from None
@@ -126,5 +126,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _dotted(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location) or "config"
+def _told(location: tuple[int | str, ...], message: str) -> str:
+    """Where and what, in our own validators' words where it is them who speak."""
+    where = ".".join(str(part) for part in location)
+    return (f"{where}: " if where else "") + message.removeprefix("Value error, ")

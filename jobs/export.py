@@ -11,9 +11,10 @@ from pydantic import Field, field_validator, model_validator
 
 from cluster.errors import StorageError
 from cluster.storage import absolute, check_writable, filesystem, join, list_files, open_read, read_bytes, write_whole
+from jobs import prepared_folder
 from jobs.command import ExitCode
 from jobs.config import JobConfig
-from jobs.export_files import export_files
+from jobs.export_files import SECOND, export_files
 from jobs.finished_input import check_finished
 from operators.errors import InputError
 from operators.exports import EXPORTS
@@ -75,6 +76,8 @@ def run(config: Config) -> int:
     """
     export, choice = EXPORTS[config.format], config.choice()
     output = absolute(config.output)
+    if job := prepared_folder.written_by(config.input):
+        raise InputError(f"{config.input}: `ray-rerank {job}` wrote this: no teacher gave its scores; run label on it")
     notes = check_finished(config.input)
     files = [file.path for file in list_files(config.input, (".parquet",))]
     if not files:
@@ -91,6 +94,7 @@ def run(config: Config) -> int:
                     written.write(name, row)
         if not any(written.rows.values()):
             raise InputError(f"{config.input}: nothing can be exported: {_told(left_out) or 'there is no row'}")
+    left_out += written.refused
     facts = {"queries": len(seen), "rows": dict(written.rows), "left_out": dict(left_out)}
     _record(config, output, facts | {"complete": True})
     print(f"{config.output}: {export.name} of {len(seen)} queries")
@@ -100,7 +104,8 @@ def run(config: Config) -> int:
         print(f"  left out: {count} x {reason}")
     for note in notes:
         print(f"  {note}")
-    return ExitCode.DONE_WITH_ERRORS if notes or any(left_out[reason] for reason in FAULTS) else ExitCode.DONE
+    faulty = notes or any(left_out[reason] for reason in (*FAULTS, SECOND))
+    return ExitCode.DONE_WITH_ERRORS if faulty else ExitCode.DONE
 
 
 def _batches(file: str) -> Iterator[pa.RecordBatch]:

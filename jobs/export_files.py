@@ -15,13 +15,18 @@ from cluster.storage import join, writing_whole
 from operators.exports.export import Export, File
 from operators.exports.selection import Choice
 
+SECOND = "text beside another of the same id: the first is kept"
 _BATCH = 4096  # rows held before they are written: a row group
 
 
 class ExportFiles:
-    """Takes the rows of every file of an export; `rows` counts them.
+    """Takes the rows of every file of an export.
 
-    Of a column whose value stands once, a 16-byte digest of each value is held in memory.
+    Of a column whose value stands once, two 16-byte digests are held in memory for each value.
+
+    Attributes:
+        rows: how many were written, by file.
+        refused: how many were not, by reason.
     """
 
     def __init__(self, export: Export, choice: Choice, sinks: dict[str, IO[bytes]]) -> None:
@@ -36,7 +41,8 @@ class ExportFiles:
             elif name.endswith(".tsv"):
                 sinks[name].write("\t".join(schema.names).encode() + b"\n")
         self._held: dict[str, list[dict[str, Any]]] = {name: [] for name in self._files}
-        self._met: dict[str, set[bytes]] = {name: set() for name, file in self._files.items() if file.once}
+        self.refused: Counter[str] = Counter()
+        self._met: dict[str, dict[bytes, bytes]] = {name: {} for name, file in self._files.items() if file.once}
 
     def write(self, name: str, row: dict[str, Any]) -> None:
         """Add a row to a file."""
@@ -57,11 +63,12 @@ class ExportFiles:
     def _is_met(self, file: File, row: dict[str, Any]) -> bool:
         if file.once is None:
             return False
-        digest = xxhash.xxh3_128_digest(str(row[file.once]).encode())
-        if digest in self._met[file.name]:
-            return True
-        self._met[file.name].add(digest)
-        return False
+        value, whole = (xxhash.xxh3_128_digest(repr(part).encode()) for part in (row[file.once], row))
+        first = self._met[file.name].get(value)
+        self._met[file.name].setdefault(value, whole)
+        if first not in (None, whole):
+            self.refused[SECOND] += 1
+        return first is not None
 
     def _flush(self, name: str) -> None:
         rows, self._held[name] = self._held[name], []

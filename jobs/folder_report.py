@@ -34,5 +34,5 @@ def report_folder(output: str, summary: dict[str, Any], counted: tuple[str, ...]
             console.print(f"  {example}", markup=False)
     if left_out:
         console.print(f"all of them: {errors}", markup=False)
-    console.print(f"{summary['seconds']} s, written to {output}", markup=False)
+    console.print(f"written to {output} in {summary['seconds']} s", markup=False)
     return ExitCode.DONE_WITH_ERRORS if left_out else ExitCode.DONE

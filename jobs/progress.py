@@ -57,13 +57,14 @@ def progress(
     count = _Count(done, pairs)
     if not console.is_terminal:
         logged = 0.0
+        console.print(f"{doing}: {total - done} units, {pairs} pairs; the actors are loading")
 
         def log(said: dict[str, Any]) -> None:
             nonlocal logged
             text = count.add(said)
             if time.perf_counter() - logged > _LOG_EVERY_S or count.units == total:
                 logged = time.perf_counter()
-                console.print(f"units {count.units}/{total}{text}")
+                console.print(f"{doing}: units {count.units}/{total}{text}")
 
         yield log
         return

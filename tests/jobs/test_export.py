@@ -220,6 +220,19 @@ def test_pylates_three_tables_name_each_query_and_document_once(tmp_path: Path) 
     }
 
 
+def test_a_document_with_a_second_text_is_counted_not_mixed_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = rows()
+    for row in content:
+        row["doc_id"] = "shared" if row["doc_id"].endswith("4") else row["doc_id"]
+    write(tmp_path / "labels", content)
+    folder = export(tmp_path, "pylate", code=ExitCode.DONE_WITH_ERRORS)
+    texts = dict(zip(*pq.read_table(folder / "documents.parquet").to_pydict().values(), strict=True))
+    assert texts["shared"] == D.format(0, 4)
+    assert "5 x text beside another of the same id" in capsys.readouterr().out
+
+
 def test_pylates_own_processing_and_collator_take_it(tmp_path: Path, cross_encoder: Path) -> None:
     pylate = pytest.importorskip("pylate.utils", reason="see the head of this file")
     from transformers import AutoTokenizer
@@ -330,6 +343,15 @@ def test_what_cannot_be_exported_is_refused_and_leaves_no_file(
     assert execute(["export", *arguments]) == ExitCode.REFUSED
     assert told in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*.*"))
+
+
+def test_what_no_teacher_scored_is_not_exported_as_its_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "labels", rows())
+    (tmp_path / "labels" / "_mine.json").write_text('{"complete": true}')
+    assert not export(tmp_path, "mse", code=ExitCode.REFUSED).exists()
+    assert "`ray-rerank mine` wrote this" in capsys.readouterr().err
 
 
 def test_another_export_and_strangers_files_are_not_overwritten(

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.errors import OutputMismatchError, StorageError
+from cluster.parquet_bytes import parquet_bytes
 from cluster.storage import UnavailableError, fingerprint, join, list_files, read_bytes, read_folder, write_whole
 from cluster.units import Unit, load_plan, save_plan
-from operators.table_bytes import parquet_bytes
 
 FORMAT = 1
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import StorageError
+from cluster.parquet_bytes import parquet_bytes
 from cluster.storage import READ_AHEAD, StoredFile, UnavailableError, fingerprint, open_read, read_bytes, write_whole
-from operators.table_bytes import parquet_bytes
 
 GroupStarts = Callable[[pa.Array], np.ndarray]
 """bool of n: where a column's rows begin another group that must stay in one unit."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from cluster.cache_upkeep import Namespace, check, compact, hashes, merged, namespaces
+from cluster.parquet_bytes import parquet_bytes
 from cluster.score_cache import ScoreCache
 from cluster.storage import absolute, join, write_whole
 from jobs.command import ExitCode
@@ -18,7 +19,6 @@ from jobs.unit_pairs import text_pairs, unit_pairs
 from operators.cached_evaluation import row_keys
 from operators.candidates import Columns
 from operators.errors import InputError
-from operators.table_bytes import parquet_bytes
 
 
 class Config(JobConfig):

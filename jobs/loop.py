@@ -73,9 +73,9 @@ def run(config: Config) -> int:
         RerankError, ClusterError: as the jobs do.
     """
     started = time.monotonic()
-    collection = _collection(config)
+    collection = collection_of(config)
     folder = Path(config.output)
-    code, taught = _training_queries(config, collection, folder)
+    code, taught = training_queries(config, collection, folder)
     codes = [code]
     sources = {"random": _source("random", None), "bm25": _source("bm25", (1, 100))}
     if config.encoder:
@@ -92,7 +92,12 @@ def run(config: Config) -> int:
     return int(max(codes))
 
 
-def _collection(config: Config) -> Collection:
+def collection_of(config: Config) -> Collection:
+    """Where everything is.
+
+    Raises:
+        InputError: something is missing, or given twice.
+    """
     if config.beir is not None:
         if config.passages or config.queries or config.qrels or config.train_queries or config.train_qrels:
             raise InputError("--beir has passages, queries and qrels: leave these out")
@@ -109,8 +114,15 @@ def _say(step: str) -> None:
     print(f"\n== {step}\n", flush=True)
 
 
-def _training_queries(config: Config, collection: Collection, folder: Path) -> tuple[int, Collection]:
-    """Those that the collection has, else some made out of passages, each with its own passage as its positive."""
+def training_queries(config: Config, collection: Collection, folder: Path) -> tuple[int, Collection]:
+    """Those that the collection has, else some made out of passages, each with its own passage as its positive.
+
+    Returns:
+        How making them ended, and the collection with them.
+
+    Raises:
+        InputError: one of them is measured on.
+    """
     code = int(ExitCode.DONE)
     if collection.train_queries is None:
         _say(f"{config.count} training queries out of the passages")

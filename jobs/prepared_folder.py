@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from cluster import storage
+from cluster.parquet_bytes import parquet_bytes
 from operators.errors import InputError
 from operators.shards import SHARD_NAME, shard_name
-from operators.table_bytes import parquet_bytes
 
 JOBS = ("prepare", "mine")
 """What writes such folders."""

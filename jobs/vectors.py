@@ -14,6 +14,7 @@ import xxhash
 
 from cluster.errors import ClusterError
 from cluster.output import Output, claim, commit, commit_failure, done_markers
+from cluster.parquet_bytes import parquet_bytes
 from cluster.pipeline import Pool, Step, stream
 from cluster.session import session
 from cluster.storage import absolute, fingerprint, join, list_files, open_read, write_whole
@@ -22,8 +23,8 @@ from jobs.progress import progress
 from jobs.rerank import Stage
 from jobs.rerank_plan import Resources, pool_sizes
 from operators.bi_encoder import BiEncoderConfig
+from operators.parcel import table_bytes
 from operators.sentence_modules import Side
-from operators.table_bytes import parquet_bytes, stream_bytes
 
 _MOST, _LEAST = 8192, 256  # texts a unit
 _NO_FAULTS = pa.schema([("reason", pa.string())]).empty_table()
@@ -118,7 +119,7 @@ def _plan(source: str, texts: pa.Array) -> list[Unit]:
 
 
 def _read(unit: Unit) -> bytes:
-    return stream_bytes(read_rows(unit, ["text"]))
+    return table_bytes(read_rows(unit, ["text"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class _Load:
             vectors = loaded.embed(distinct, self.side)[[place[text] for text in texts]]
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
             told = {"similarity": loaded.similarity}
-            return stream_bytes(pa.table({"vector": column}).replace_schema_metadata(told))
+            return table_bytes(pa.table({"vector": column}).replace_schema_metadata(told))
 
         return step
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from operators.table_bytes import stream_bytes
 from operators.work import Work
 
 
@@ -32,7 +31,7 @@ class Parcel:
     def pack(self) -> bytes:
         """One Arrow stream after another, behind a line of JSON."""
         tables = [self.candidates, self.faults, *(table for _, table, _ in self.computed)]
-        streams = [stream_bytes(table) for table in tables]
+        streams = [table_bytes(table) for table in tables]
         header = {
             "works": [work.as_dict() for work in self.works],
             "pairs": self.pairs,
@@ -60,3 +59,11 @@ class Parcel:
             tuple((name, table, seconds) for (name, seconds), table in zip(header["computed"], computed, strict=True)),
             tuple(header["notes"]),
         )
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A table as one Arrow stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())

@@ -1,7 +1,9 @@
 """What all tests share: small random models with real tokenizers, candidates made up on the spot, one Ray."""
 
+import os
 import random
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from operators.candidates import CANDIDATE_SCHEMA
+
+for name, value in {"num_workers_soft_limit": 12, "idle_worker_killing_time_threshold_ms": 600_000}.items():
+    os.environ[f"RAY_{name}"] = str(value)  # workers wait for the next test's job: starting one takes seconds
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -142,6 +147,37 @@ def write_candidates(path: Path, content: list[dict[str, Any]], row_group_size: 
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(content, schema=CANDIDATE_SCHEMA), path, row_group_size=row_group_size)
     return path
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Jobs without Ray: units one after the other here, by the very steps that actors and tasks would run.
+
+    For what a job makes of its input. How work is spread, lost and done again is tested on Ray: a start of an actor
+    takes seconds.
+    """
+    import torch
+
+    from jobs import compare, label, rerank, vectors
+
+    def serial(units: Any, read: Any, pools: Any, commit: Any, unit_bytes: int = 0) -> Iterator[Any]:
+        steps = [pool.load() for pool in pools]
+        for unit in units:
+            payload, failure = None, None
+            try:
+                payload = read(unit)
+                for step in steps:
+                    payload = step(unit, payload)
+            except Exception as error:
+                payload, failure = None, f"{type(error).__name__}: {error}"
+            yield commit(unit, payload, failure)
+
+    threads = torch.get_num_threads()
+    for module in (compare, label, rerank, vectors):
+        monkeypatch.setattr(module, "session", lambda *_, **__: nullcontext({"CPU": 3.0}))
+        monkeypatch.setattr(module, "stream", serial, raising=False)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

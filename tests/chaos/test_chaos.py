@@ -1,7 +1,7 @@
 """Whatever is killed, filled up or torn: the rows of an undisturbed run, each once.
 
-The short form runs with the test suite; `make chaos` (CHAOS=long) is the long one. Seeds are fixed and printed with a
-failure as part of the test's name.
+The short form runs with the test suite; `make chaos` (CHAOS=long) is the long one: more seeds, all cases. Seeds are
+fixed and printed with a failure as part of the test's name.
 """
 
 import json
@@ -32,6 +32,7 @@ LONG = os.environ.get("CHAOS") == "long"
 UNITS = 24
 
 pytestmark = [pytest.mark.timeout(1200)]
+long_form = pytest.mark.skipif(not LONG, reason="in the long form: `make chaos`")
 
 
 class Bench:
@@ -52,7 +53,7 @@ class Bench:
             for candidate, score in zip(row["candidates"], scores, strict=True):
                 self.expected[row["query_id"], candidate["doc_id"]] = float(score)
 
-    def command(self, output: Path, *more: str, actors: int = 2, **failings: Any) -> list[str]:
+    def command(self, output: Path, *more: str, actors: int = 2 if LONG else 1, **failings: Any) -> list[str]:
         scorer = {"kind": "failing", "model": str(self.model), "precision": "fp32", **failings}
         stages = json.dumps([{"scorer": scorer, "actors": actors}])
         job = ["rerank", "--input", str(self.folder / "in"), "--output", str(output), "--stages", stages]
@@ -140,7 +141,7 @@ def test_the_driver_killed_at_a_random_moment(bench: Bench, books: Books, tmp_pa
 def test_actors_killed_in_mid_unit(bench: Bench, books: Books, tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
     output = tmp_path / "out"
-    process = bench.start(bench.command(output, seconds=0.3))
+    process = bench.start(bench.command(output, actors=2, seconds=0.3))
     for number in (2, 8, 14):
         wait_for(output, number, process)
         found = workers(process)
@@ -187,6 +188,7 @@ def test_a_poison_unit_is_left_out_and_the_others_are_done(
     books.enter("poison unit, mended", poisoned.expected, output)
 
 
+@long_form
 def test_batches_that_do_not_fit_are_halved_and_stay_so(bench: Bench, books: Books, tmp_path: Path) -> None:
     output = tmp_path / "out"
     bench.finish(bench.command(output, actors=1, memory=150))
@@ -209,6 +211,7 @@ def test_a_truncated_part_and_a_torn_marker_are_done_again(
     books.enter("truncated output, torn marker", bench.expected, output)
 
 
+@long_form
 def test_two_drivers_on_one_output(bench: Bench, books: Books, tmp_path: Path) -> None:
     output = tmp_path / "out"
     both = [bench.start(bench.command(output, seconds=0.05, actors=1)) for _ in range(2)]
@@ -218,6 +221,7 @@ def test_two_drivers_on_one_output(bench: Bench, books: Books, tmp_path: Path) -
     books.enter("two drivers on one output", bench.expected, output)
 
 
+@long_form
 def test_the_disk_full_at_commit(bench: Bench, books: Books, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -240,7 +244,7 @@ def test_the_disk_full_at_commit(bench: Bench, books: Books, tmp_path: Path) -> 
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-@pytest.mark.skipif(not LONG, reason="several nodes on one machine: `make chaos`")
+@long_form
 def test_a_node_removed_and_another_added(bench: Bench, books: Books, tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
 

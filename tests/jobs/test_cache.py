@@ -63,7 +63,7 @@ def test_warm_and_half_warm_runs_give_the_rows_of_a_cold_one(
     assert scores(half) == pytest.approx(scores(cold), abs=1e-5)
 
 
-@pytest.mark.usefixtures("ray_here")
+@pytest.mark.usefixtures("in_process")
 def test_another_job_with_other_candidates_takes_the_pairs_that_it_shares(tmp_path: Path, cross_encoder: Path) -> None:
     content = rows(10, 8)
     write_candidates(tmp_path / "in" / "a.parquet", content)
@@ -75,7 +75,7 @@ def test_another_job_with_other_candidates_takes_the_pairs_that_it_shares(tmp_pa
     assert (work[0]["cached"], work[0]["evaluations"]) == (32, 15)
 
 
-@pytest.mark.usefixtures("ray_here")
+@pytest.mark.usefixtures("in_process")
 def test_each_stage_of_a_cascade_and_the_comparisons_of_a_pairwise_scorer_are_kept(
     tmp_path: Path, cross_encoder: Path
 ) -> None:
@@ -92,7 +92,7 @@ def test_each_stage_of_a_cascade_and_the_comparisons_of_a_pairwise_scorer_are_ke
     assert again[1]["evaluations"] == 0, "the same comparisons, added up in another way"
 
 
-@pytest.mark.usefixtures("ray_here")
+@pytest.mark.usefixtures("in_process")
 def test_another_scorer_takes_nothing(tmp_path: Path, cross_encoder: Path) -> None:
     write_candidates(tmp_path / "in" / "a.parquet", rows(4, 5))
     scored(tmp_path, "one", [stage(cross_encoder)])
@@ -103,7 +103,7 @@ def test_another_scorer_takes_nothing(tmp_path: Path, cross_encoder: Path) -> No
         assert scored(tmp_path, f"differs-{number}", [differs])[1][0]["cached"] == 0
 
 
-@pytest.mark.usefixtures("ray_here")
+@pytest.mark.usefixtures("in_process")
 def test_a_spoilt_cache_costs_its_entries_and_is_told(
     tmp_path: Path, cross_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,23 +121,25 @@ def test_a_spoilt_cache_costs_its_entries_and_is_told(
     assert listed == {first.name, second.name}
 
 
+@pytest.mark.usefixtures("in_process")
 def test_two_jobs_at_once_lose_nothing(tmp_path: Path, cross_encoder: Path) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         write_candidates(tmp_path / name / "in" / "x.parquet", rows(12, 6, seed))
 
-    def start(name: str, output: str) -> "subprocess.Popen[bytes]":
-        job = ["rerank", "--input", str(tmp_path / name / "in"), "--output", str(tmp_path / name / output)]
-        job += ["--stages", json.dumps([stage(cross_encoder)]), "--cache", str(tmp_path / "cache"), "--unit-pairs", "9"]
-        return subprocess.Popen([sys.executable, "-m", "jobs", *job], cwd=ROOT)
+    def job(name: str, output: str) -> list[str]:
+        command = ["rerank", "--input", str(tmp_path / name / "in"), "--output", str(tmp_path / name / output)]
+        command += ["--stages", json.dumps([stage(cross_encoder)]), "--cache", str(tmp_path / "cache")]
+        return [*command, "--unit-pairs", "9"]
 
-    assert [process.wait() for process in [start("a", "cold"), start("b", "cold")]] == [0, 0]
+    both = [subprocess.Popen([sys.executable, "-m", "jobs", *job(name, "cold")], cwd=ROOT) for name in ("a", "b")]
+    assert [process.wait() for process in both] == [0, 0]
     for name in ("a", "b"):
-        assert start(name, "warm").wait() == 0
+        assert execute(job(name, "warm")) == ExitCode.DONE
         report = json.loads((tmp_path / name / "warm" / "_run" / "report.json").read_text())
         assert report["stages"][0]["evaluations"] == 0
 
 
-@pytest.mark.usefixtures("ray_here")
+@pytest.mark.usefixtures("in_process")
 def test_stats_compact_and_export(tmp_path: Path, cross_encoder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = rows(12, 6)
     write_candidates(tmp_path / "in" / "a.parquet", content)

@@ -96,7 +96,7 @@ def evaluated(folder: Path, ranking: Path, tmp_path: Path) -> dict[str, float]:
     return {name: figures["reranked"] for name, figures in metrics.items()}
 
 
-@pytest.mark.usefixtures("ray_here")
+@pytest.mark.usefixtures("in_process")
 def test_rows_that_a_scorer_leaves_out_are_said_in_its_row(tmp_path: Path, cross_encoder: Path, capsys: Any) -> None:
     content = rows(3, 4)
     content[1]["candidates"][0]["text"] = " "

@@ -31,7 +31,7 @@ def test_the_starter_collection_has_what_its_readme_says() -> None:
         assert 2 in grades.values()
 
 
-@pytest.mark.usefixtures("ray_here")
+@pytest.mark.usefixtures("in_process")
 def test_the_demo_judges_its_whole_pool_and_beats_bm25(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert execute(["demo", "--output", str(tmp_path / "demo")]) == ExitCode.DONE
     told = capfd.readouterr().out

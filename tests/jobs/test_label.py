@@ -19,7 +19,8 @@ from transformers import AutoTokenizer
 from jobs.command import ExitCode, execute
 from operators.scorers import scorer_config
 
-pytestmark = pytest.mark.usefixtures("ray_here")
+on_ray = pytest.mark.usefixtures("ray_here")
+here = pytest.mark.usefixtures("in_process")
 
 
 def mined(folder: Path, queries: int = 12, depth: int = 6) -> list[dict[str, Any]]:
@@ -77,6 +78,7 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_t5(tmp_path_factory.mktemp("t5") / "model")
 
 
+@on_ray
 def test_the_canonical_table_holds_the_teachers_raw_logits_with_label_and_source(
     tmp_path: Path, cross_encoder: Path
 ) -> None:
@@ -103,6 +105,7 @@ def test_the_canonical_table_holds_the_teachers_raw_logits_with_label_and_source
         assert scores == sorted(scores, reverse=True)
 
 
+@here
 def test_an_ensembles_score_is_the_weighted_mean_of_raw_logits_which_stand_beside_it(
     tmp_path: Path, cross_encoder: Path, t5: Path
 ) -> None:
@@ -123,6 +126,7 @@ def test_an_ensembles_score_is_the_weighted_mean_of_raw_logits_which_stand_besid
     ] * 12  # fmt: skip
 
 
+@on_ray
 def test_standardised_scores_are_those_of_all_pairs_together_and_a_crash_between_leaves_no_trace(
     tmp_path: Path, cross_encoder: Path, t5: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +164,7 @@ def test_standardised_scores_are_those_of_all_pairs_together_and_a_crash_between
     assert execute(["inspect", str(tmp_path / "labels")]) == ExitCode.DONE
 
 
+@here
 def test_a_second_labelling_takes_all_scores_from_the_cache(tmp_path: Path, cross_encoder: Path) -> None:
     mined(tmp_path / "mined", queries=4)
     cache = ("--cache", str(tmp_path / "cache"))
@@ -170,6 +175,7 @@ def test_a_second_labelling_takes_all_scores_from_the_cache(tmp_path: Path, cros
     assert written(tmp_path / "again") == written(tmp_path / "labels")
 
 
+@here
 def test_what_cannot_be_scored_is_left_out_and_listed_and_the_rest_is_labelled(
     tmp_path: Path, cross_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,6 +200,7 @@ def test_what_cannot_be_scored_is_left_out_and_listed_and_the_rest_is_labelled(
     assert "10 of 16 candidates" in capsys.readouterr().out
 
 
+@here
 def test_a_pair_that_one_teacher_cannot_score_is_labelled_by_none(
     tmp_path: Path, cross_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +230,7 @@ def test_a_pair_that_one_teacher_cannot_score_is_labelled_by_none(
         (["--teachers", '[{"model": "m", "keep": 3}]'], "keep"),
     ],
 )
+@here
 def test_what_is_wrong_with_the_teachers_is_refused_and_told(
     tmp_path: Path, cross_encoder: Path, capsys: pytest.CaptureFixture[str], more: list[str], told: str
 ) -> None:
@@ -233,6 +241,7 @@ def test_what_is_wrong_with_the_teachers_is_refused_and_told(
     assert told in capsys.readouterr().err
 
 
+@here
 def test_a_label_that_is_no_number_is_refused_and_a_dry_run_writes_nothing(
     tmp_path: Path, cross_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

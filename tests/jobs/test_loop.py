@@ -6,35 +6,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.dataset as pads
 import pytest
-from small_models import write_bi_encoder
 
+from jobs.collection_files import load_qrels, load_queries
 from jobs.command import ExitCode, execute
 from jobs.demo import STARTER
+from jobs.loop import Config, collection_of, training_queries
 from operators.cross_encoder import CrossEncoderConfig
-
-
-@pytest.mark.timeout(900)
-def test_the_loop_mines_labels_trains_and_compares_and_is_done_only_once(
-    tmp_path: Path, cross_encoder: Path, ray_here: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "loop"
-    texts = ["--passages", str(STARTER / "passages.tsv"), "--queries", str(STARTER / "queries.tsv")]
-    sizes = ["--count", "24", "--negatives", "2", "--depth", "10", "--max-length", "64", "--no-timing"]
-    models = ["--teacher", str(cross_encoder), "--student", "layers=1"]
-    command = ["loop", *texts, "--qrels", str(STARTER / "qrels.txt"), *models, *sizes, "--output", str(output)]
-    assert execute(command) == ExitCode.DONE, capsys.readouterr().err
-    told = capsys.readouterr().out
-    assert "random" in told and "bm25" in told and "distilled" in told
-    assert "82 judged queries that trained none of them" in told
-    compared = json.loads((output / "comparison" / "comparison.json").read_text())
-    names = {one["name"] for one in compared["scorers"]}
-    assert {"teacher", "random", "bm25", "distilled"} <= names
-    for name in ("random", "bm25", "distilled"):
-        config = json.loads((output / "students" / name / "config.json").read_text())
-        assert config["num_hidden_layers"] == 1
-    trained = (output / "students" / "distilled" / "model.safetensors").stat().st_mtime_ns
-    assert execute(command) == ExitCode.DONE
-    assert (output / "students" / "distilled" / "model.safetensors").stat().st_mtime_ns == trained
+from operators.faults import FaultLog
 
 
 def beir(folder: Path, tests: int) -> Path:
@@ -52,28 +30,44 @@ def beir(folder: Path, tests: int) -> Path:
     return folder
 
 
-@pytest.mark.timeout(900)
-def test_real_judgements_are_trained_on_where_there_are_some_and_the_guard_keeps_its_bound(
-    tmp_path: Path, cross_encoder: Path, ray_here: None, capsys: pytest.CaptureFixture[str]
+def test_the_loop_trains_on_real_judgements_with_guarded_negatives_and_is_done_only_once(
+    tmp_path: Path, cross_encoder: Path, in_process: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, output = beir(tmp_path / "beir", tests=70), tmp_path / "loop"
     sizes = ["--negatives", "2", "--depth", "5", "--max-length", "64", "--no-timing", "--guard", "0.9"]
     models = ["--teacher", str(cross_encoder), "--student", "layers=1"]
-    models += ["--encoder", str(write_bi_encoder(tmp_path / "encoder"))]
-    assert execute(["loop", "--beir", str(folder), *models, *sizes, "--output", str(output)]) == ExitCode.DONE
+    command = ["loop", "--beir", str(folder), *models, *sizes, "--output", str(output)]
+    assert execute(command) == ExitCode.DONE, capsys.readouterr().err
     assert "70 judged queries that trained none of them" in capsys.readouterr().out
+    compared = json.loads((output / "comparison" / "comparison.json").read_text())
+    assert {"teacher", "random", "bm25", "distilled"} <= {one["name"] for one in compared["scorers"]}
+    for name in ("random", "bm25", "distilled"):
+        config = json.loads((output / "students" / name / "config.json").read_text())
+        assert config["num_hidden_layers"] == 1
+
     trained = set((folder / "qrels" / "train.tsv").read_text().split()[3::3])
     scorer = CrossEncoderConfig(model=str(cross_encoder), precision="fp32").load()
-    for kind in ("random", "bm25", "bi-encoder"):
+    for kind in ("random", "bm25"):
         rows = pads.dataset(str(output / "mined" / kind)).to_table().to_pylist()
         assert {row["query_id"] for row in rows} == trained
         scores = 1 / (1 + np.exp(-scorer.score([(row["query"], row["text"]) for row in rows]).astype(float)))
-        lowest = {one: min(s for row, s in zip(rows, scores, strict=True) if row["query_id"] == one and row["label"])
-                  for one in trained}  # fmt: skip
-        above = [
-            s > 0.9 * lowest[row["query_id"]] + 1e-5 for row, s in zip(rows, scores, strict=True) if not row["label"]
-        ]
+        scored = list(zip(rows, scores.tolist(), strict=True))
+        lowest = {row["query_id"]: score for row, score in sorted(scored, key=lambda one: -one[1]) if row["label"]}
+        above = [score > 0.9 * lowest[row["query_id"]] + 1e-5 for row, score in scored if not row["label"]]
         assert any(above) if kind == "random" else not any(above)
+
+    model = output / "students" / "distilled" / "model.safetensors"
+    written = model.stat().st_mtime_ns
+    assert execute(command) == ExitCode.DONE
+    assert model.stat().st_mtime_ns == written
+
+
+def test_queries_are_made_of_the_passages_where_there_are_none_to_train_on(tmp_path: Path) -> None:
+    texts = {name: str(STARTER / f"{name}.tsv") for name in ("passages", "queries")}
+    config = Config(**texts, qrels=str(STARTER / "qrels.txt"), teacher="t", count=24)
+    code, taught = training_queries(config, collection_of(config), tmp_path)
+    assert code == ExitCode.DONE
+    assert len(load_queries(str(taught.train_queries), FaultLog())) == len(load_qrels(str(taught.train_qrels))) == 24
 
 
 def test_a_training_query_that_is_a_judged_one_is_refused(

@@ -134,7 +134,7 @@ def test_a_bi_encoder_gives_the_nearest_and_keeps_the_vectors(
 
 
 def test_the_guard_leaves_out_what_the_teacher_finds_relevant(
-    collection: Path, cross_encoder: Path, ray_here: None, capsys: pytest.CaptureFixture[str]
+    collection: Path, cross_encoder: Path, in_process: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scorer = {"kind": "cross-encoder", "model": str(cross_encoder), "precision": "fp32"}
     guard = json.dumps({"scorer": scorer, "absolute_margin": 0.0, "view": "logit", "pool": 10})

@@ -16,7 +16,8 @@ from conftest import rows, write_candidates, write_cross_encoder
 from jobs.command import ExitCode, execute
 from operators.cross_encoder import CrossEncoderConfig
 
-pytestmark = pytest.mark.usefixtures("ray_here")
+on_ray = pytest.mark.usefixtures("ray_here")
+here = pytest.mark.usefixtures("in_process")
 
 
 def job(tmp_path: Path, model: Path, **fields: Any) -> Path:
@@ -42,6 +43,7 @@ def three_shards(tmp_path: Path) -> list[dict[str, Any]]:
     return content
 
 
+@on_ray
 def test_every_candidate_is_ranked_by_its_score_alone_whatever_the_unit(
     tmp_path: Path, cross_encoder: Path, three_shards: list[dict[str, Any]]
 ) -> None:
@@ -62,6 +64,7 @@ def test_every_candidate_is_ranked_by_its_score_alone_whatever_the_unit(
         assert {c["stage"] for c in mine} == {1}
 
 
+@here
 def test_the_written_schema_is_the_documented_one(tmp_path: Path, cross_encoder: Path) -> None:
     write_candidates(tmp_path / "in" / "a.parquet", rows(2, 3))
     assert execute(["rerank", str(job(tmp_path, cross_encoder)), "--include-text"]) == ExitCode.DONE
@@ -80,6 +83,7 @@ def test_the_written_schema_is_the_documented_one(tmp_path: Path, cross_encoder:
     )
 
 
+@on_ray
 def test_a_cascade_keeps_what_fell_out_below_with_the_score_that_dropped_it(
     tmp_path: Path, cross_encoder: Path
 ) -> None:
@@ -104,6 +108,7 @@ def test_a_cascade_keeps_what_fell_out_below_with_the_score_that_dropped_it(
         assert head == sorted(head, reverse=True)
 
 
+@here
 def test_flat_rows_with_other_names_and_extra_columns(tmp_path: Path, cross_encoder: Path) -> None:
     content = rows(7, 4)
     flat = [
@@ -122,6 +127,7 @@ def test_flat_rows_with_other_names_and_extra_columns(tmp_path: Path, cross_enco
     assert all(c["first_stage_score"] is None for row in table["ranking"].to_pylist() for c in row)
 
 
+@here
 def test_bad_rows_cost_themselves_and_are_told(
     tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +154,7 @@ def test_bad_rows_cost_themselves_and_are_told(
     assert state["pairs"] == 15 and state["ranked"] == 10
 
 
+@here
 def test_the_same_command_again_scores_nothing_and_changes_nothing(
     tmp_path: Path, cross_encoder: Path, three_shards: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +168,7 @@ def test_the_same_command_again_scores_nothing_and_changes_nothing(
     assert f"{len(before)} of {len(before)} units done ({len(before)} of them before)" in capfd.readouterr().out
 
 
+@on_ray
 def test_only_units_without_a_marker_are_done_again_and_come_out_the_same(
     tmp_path: Path, cross_encoder: Path, three_shards: list[dict[str, Any]]
 ) -> None:
@@ -177,6 +185,7 @@ def test_only_units_without_a_marker_are_done_again_and_come_out_the_same(
     assert {marker: marker.stat().st_mtime_ns for marker in kept} == kept
 
 
+@here
 def test_another_model_or_config_on_the_same_output_is_refused_naming_it(
     tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,6 +203,7 @@ def test_another_model_or_config_on_the_same_output_is_refused_naming_it(
     assert ranking(tmp_path / "out") == before
 
 
+@here
 def test_a_moved_model_is_the_same_model(tmp_path: Path, cross_encoder: Path) -> None:
     write_candidates(tmp_path / "in" / "a.parquet", rows(2, 3))
     assert execute(["rerank", str(job(tmp_path, cross_encoder))]) == ExitCode.DONE
@@ -201,6 +211,7 @@ def test_a_moved_model_is_the_same_model(tmp_path: Path, cross_encoder: Path) ->
     assert execute(["rerank", str(job(tmp_path, moved))]) == ExitCode.DONE
 
 
+@on_ray
 def test_a_dry_run_shows_the_plan_and_writes_nothing(
     tmp_path: Path, cross_encoder: Path, three_shards: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,6 +267,7 @@ def spoil(tmp_path: Path, what: str, model: Path) -> list[str]:
         ("gpu", "asks for 4 GPU"),
     ],
 )
+@on_ray
 def test_what_is_wrong_before_the_start_is_refused_and_told(
     tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str], what: str, told: str
 ) -> None:
@@ -266,6 +278,7 @@ def test_what_is_wrong_before_the_start_is_refused_and_told(
     assert not list(tmp_path.glob("out/part-*"))
 
 
+@here
 def test_bad_files_can_be_left_out_and_are_told(
     tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -275,6 +288,7 @@ def test_bad_files_can_be_left_out_and_are_told(
     assert "cut.parquet" in capfd.readouterr().out
 
 
+@here
 def test_a_file_of_flat_rows_whose_query_ids_are_damaged_can_be_left_out(
     tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,6 +306,7 @@ def test_a_file_of_flat_rows_whose_query_ids_are_damaged_can_be_left_out(
     assert "torn.parquet" in capfd.readouterr().out
 
 
+@on_ray
 def test_a_unit_with_damaged_pages_fails_alone_and_the_next_run_tries_it_again(
     tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -310,6 +325,7 @@ def test_a_unit_with_damaged_pages_fails_alone_and_the_next_run_tries_it_again(
     assert execute(["rerank", path]) == ExitCode.DONE_WITH_ERRORS
 
 
+@here
 def test_a_trec_run_holds_the_ranking_in_an_order_that_trec_eval_keeps(tmp_path: Path, cross_encoder: Path) -> None:
     write_candidates(tmp_path / "in" / "a.parquet", rows(3, 4))
     run_file = tmp_path / "run.trec"
@@ -321,6 +337,7 @@ def test_a_trec_run_holds_the_ranking_in_an_order_that_trec_eval_keeps(tmp_path:
     assert found == {query: [c["doc_id"] for c in ranked] for query, ranked in ranking(tmp_path / "out").items()}
 
 
+@here
 def test_the_shards_of_a_prepare_that_did_not_finish_are_not_taken(
     tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

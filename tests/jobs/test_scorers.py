@@ -15,7 +15,8 @@ from jobs import rerank
 from jobs.command import ExitCode, execute, parse
 from operators.scorers import FAMILIES, scorer_config
 
-pytestmark = pytest.mark.usefixtures("ray_here")
+on_ray = pytest.mark.usefixtures("ray_here")
+here = pytest.mark.usefixtures("in_process")
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,7 @@ def scorer(models: dict[str, str], kind: str, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind != "cross-encoder"])
+@here
 def test_the_job_ranks_as_the_scorer_scores(tmp_path: Path, models: dict[str, str], kind: str) -> None:
     content = rows(7, 5)
     content[3]["query"] = content[2]["query"]  # two queries of one text are still two lists
@@ -61,6 +63,7 @@ def test_the_job_ranks_as_the_scorer_scores(tmp_path: Path, models: dict[str, st
         assert 35 < report["stages"][0]["evaluations"] <= 7 * 5 * 4
 
 
+@on_ray
 def test_three_stages_narrow_down_and_what_fell_out_keeps_its_place(tmp_path: Path, models: dict[str, str]) -> None:
     content = rows(4, 12)
     write_candidates(tmp_path / "in" / "a.parquet", content)
@@ -87,6 +90,7 @@ def test_three_stages_narrow_down_and_what_fell_out_keeps_its_place(tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["reciprocal-rank", "weighted"])
+@here
 def test_a_fused_stage_ranks_by_both_scores(tmp_path: Path, models: dict[str, str], kind: str) -> None:
     content = rows(3, 6)
     write_candidates(tmp_path / "in" / "a.parquet", content)
@@ -107,6 +111,7 @@ def test_a_fused_stage_ranks_by_both_scores(tmp_path: Path, models: dict[str, st
         assert list(got.values()) == sorted(got.values(), reverse=True)
 
 
+@here
 def test_a_weighted_fusion_without_earlier_scores_costs_the_query_and_says_why(
     tmp_path: Path, models: dict[str, str]
 ) -> None:
@@ -122,6 +127,7 @@ def test_a_weighted_fusion_without_earlier_scores_costs_the_query_and_says_why(
     assert any("reciprocal-rank" in reason for reason in faults["reason"].to_pylist())
 
 
+@here
 def test_another_template_on_the_same_output_is_refused(
     tmp_path: Path, models: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +139,7 @@ def test_another_template_on_the_same_output_is_refused(
     assert "template" in capsys.readouterr().err
 
 
+@here
 def test_a_target_that_is_no_token_is_told_before_any_unit_is_lost(
     tmp_path: Path, models: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +151,7 @@ def test_a_target_that_is_no_token_is_told_before_any_unit_is_lost(
     assert "'▁quux' is not one token" in told and "Traceback" not in told
 
 
+@here
 def test_a_model_by_kind_in_two_flags(tmp_path: Path, models: dict[str, str]) -> None:
     write_candidates(tmp_path / "in" / "a.parquet", rows(2, 3))
     flags = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--kind", "bi-encoder"]
@@ -151,6 +159,7 @@ def test_a_model_by_kind_in_two_flags(tmp_path: Path, models: dict[str, str]) ->
     assert sum(pq.read_table(path).num_rows for path in (tmp_path / "out").glob("part-*.parquet")) == 2
 
 
+@here
 def test_json_on_the_command_line_is_read_as_json() -> None:
     template = 'Say "x", {query}\n▁ [{document}]:'
     for plain in (True, False):
@@ -162,6 +171,7 @@ def test_json_on_the_command_line_is_read_as_json() -> None:
         assert (config.input, config.output, config.unit_pairs) == ("a", "b", 7)
 
 
+@here
 def test_a_weighted_fusion_with_scores_that_no_file_has_is_refused_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

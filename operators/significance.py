@@ -35,8 +35,9 @@ def randomisation_p(first: np.ndarray, second: np.ndarray, seed: int = 0, resamp
 
     found = permutation_test(
         (difference,),
-        lambda values, axis: values.mean(axis=axis),
+        lambda values, axis: np.abs(values.mean(axis=axis)).round(12),  # equal but for the order of addition is equal
         permutation_type="samples",  # of one sample: its signs
+        alternative="greater",
         vectorized=True,
         n_resamples=resamples,
         batch=max(1, _NUMBERS_AT_ONCE // len(difference)),

@@ -52,7 +52,7 @@ def run(config: Config) -> int:
     metrics = str(folder / "metrics.json")
     evaluate.run(evaluate.Config(ranking=ranking, qrels=qrels, measures="MRR@10 nDCG@10", json=metrics))
     print(f"\n4. {_SHOWN} questions before and after, best passage first\n")
-    _show_questions(ranking, Path(qrels))
+    _show_questions(ranking, qrels)
     print(f"candidates  {candidates}/*.parquet")
     print(f"ranking     {ranking}/part-*.parquet")
     print(f"report      {ranking}/_run/report.json")
@@ -61,9 +61,9 @@ def run(config: Config) -> int:
     return ExitCode.DONE
 
 
-def _show_questions(ranking: str, qrels_path: Path) -> None:
+def _show_questions(ranking: str, judgements: str) -> None:
     """Questions at even steps of what re-ranking gained, losses included: not the best of them."""
-    qrels = load_qrels(str(qrels_path))
+    qrels = load_qrels(judgements)
     rows = pads.dataset(ranking).to_table().to_pylist()
     gains = [_first_answer(row, qrels, "first_stage_rank") - _first_answer(row, qrels, "rank") for row in rows]
     by_gain = np.argsort(np.array(gains), kind="stable")

@@ -64,11 +64,13 @@ class ExportFiles:
         if file.once is None:
             return False
         value, whole = (xxhash.xxh3_128_digest(repr(part).encode()) for part in (row[file.once], row))
-        first = self._met[file.name].get(value)
-        self._met[file.name].setdefault(value, whole)
-        if first not in (None, whole):
+        met = self._met[file.name]
+        if value not in met:
+            met[value] = whole
+            return False
+        if met[value] != whole:
             self.refused[SECOND] += 1
-        return first is not None
+        return True
 
     def _flush(self, name: str) -> None:
         rows, self._held[name] = self._held[name], []

@@ -16,6 +16,9 @@ from operators.candidates import CANDIDATE_SCHEMA
 for name, value in {"num_workers_soft_limit": 12, "idle_worker_killing_time_threshold_ms": 600_000}.items():
     os.environ[f"RAY_{name}"] = str(value)  # workers wait for the next test's job: starting one takes seconds
 
+on_ray = pytest.mark.usefixtures("ray_here")
+here = pytest.mark.usefixtures("in_process")
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 WORDS = [

@@ -11,16 +11,13 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import rows, write_cross_encoder
+from conftest import here, on_ray, rows, write_cross_encoder
 from safetensors.torch import load_file, save_file
 from small_models import write_t5
 from transformers import AutoTokenizer
 
 from jobs.command import ExitCode, execute
 from operators.scorers import scorer_config
-
-on_ray = pytest.mark.usefixtures("ray_here")
-here = pytest.mark.usefixtures("in_process")
 
 
 def mined(folder: Path, queries: int = 12, depth: int = 6) -> list[dict[str, Any]]:

@@ -11,13 +11,10 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import rows, write_candidates, write_cross_encoder
+from conftest import here, on_ray, rows, write_candidates, write_cross_encoder
 
 from jobs.command import ExitCode, execute
 from operators.cross_encoder import CrossEncoderConfig
-
-on_ray = pytest.mark.usefixtures("ray_here")
-here = pytest.mark.usefixtures("in_process")
 
 
 def job(tmp_path: Path, model: Path, **fields: Any) -> Path:

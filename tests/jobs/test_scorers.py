@@ -8,15 +8,12 @@ import numpy as np
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
-from conftest import rows, write_candidates
+from conftest import here, on_ray, rows, write_candidates
 from small_models import write_bi_encoder, write_colbert, write_t5
 
 from jobs import rerank
 from jobs.command import ExitCode, execute, parse
 from operators.scorers import FAMILIES, scorer_config
-
-on_ray = pytest.mark.usefixtures("ray_here")
-here = pytest.mark.usefixtures("in_process")
 
 
 @pytest.fixture(scope="module")

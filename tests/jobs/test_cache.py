@@ -38,7 +38,7 @@ def scores(table: list[dict[str, Any]]) -> dict[tuple[str, str], float]:
     return {(row["query_id"], c["doc_id"]): c["score"] for row in table for c in row["ranking"]}
 
 
-@pytest.mark.usefixtures("ray_here")
+@pytest.mark.usefixtures("in_process")
 def test_warm_and_half_warm_runs_give_the_rows_of_a_cold_one(
     tmp_path: Path, cross_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,10 +1,13 @@
 """A guard against false negatives: a teacher's score says which negatives may be relevant after all."""
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from operators.negative_sources import Source
+from operators.negatives import Negative
 from operators.scorers import ScorerConfig
 
 
@@ -66,6 +69,30 @@ def allowed(guard: Guard, negatives: np.ndarray, positives: np.ndarray) -> np.nd
             if share is not None:
                 kept &= scores <= lowest * share if len(found) else False
     return np.asarray(kept)
+
+
+def first_allowed(
+    guard: Guard, sources: Sequence[Source], drawn: Sequence[Negative], scores: np.ndarray, positives: np.ndarray
+) -> tuple[list[Negative], int]:
+    """Of one query's draws the first of each source that are allowed, up to its count.
+
+    Args:
+        drawn: of n, each source's in its order.
+        scores: float of n, their raw logits.
+        positives: float of m, raw logits of the query's positives.
+
+    Returns:
+        Those that are kept, and how many were refused on the way to them.
+    """
+    left = [source.count for source in sources]
+    kept, refused = [], 0
+    for negative, fine in zip(drawn, allowed(guard, scores, positives).tolist(), strict=True):
+        if left[negative.source] and fine:
+            left[negative.source] -= 1
+            kept.append(negative)
+        elif left[negative.source]:
+            refused += 1
+    return kept, refused
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

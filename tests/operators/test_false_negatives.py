@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from operators.false_negatives import Guard, allowed
+from operators.false_negatives import Guard, allowed, first_allowed
+from operators.negative_sources import BM25Source, RandomSource
+from operators.negatives import Negative
 
 SCORER = {"kind": "cross-encoder", "model": "m"}
 NEGATIVES = np.array([-3.0, 0.0, 1.0, 2.9, np.nan])  # sigmoids .047 .5 .731 .948
@@ -38,3 +40,13 @@ def test_a_guard_without_a_bound_and_a_share_of_a_logit_are_refused() -> None:
         Guard.model_validate({"scorer": SCORER})
     with pytest.raises(ValidationError, match="raw logit"):
         Guard.model_validate({"scorer": SCORER, "at_most": 0.9, "view": "logit"})
+
+
+def test_the_next_draw_of_the_same_source_takes_the_place_of_a_refused_one() -> None:
+    guard = Guard.model_validate({"scorer": SCORER, "max_score": 0.0, "view": "logit"})
+    sources = [BM25Source(kind="bm25", count=2), RandomSource(kind="random", count=1)]
+    drawn = [Negative(row, 0.0, source) for row, source in enumerate([0, 0, 0, 0, 1, 1])]
+    scores = np.array([-1.0, 2.0, -2.0, -3.0, np.nan, 5.0])
+    kept, refused = first_allowed(guard, sources, drawn, scores, np.zeros(0))
+    assert [negative.row for negative in kept] == [0, 2]
+    assert refused == 3

@@ -1,0 +1,104 @@
+"""What is mined in and for: the corpus, and each query with its positives."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.collection_files import judged_queries, load_passages
+from operators.collections import Passages
+from operators.errors import InputError
+from operators.faults import Fault, FaultLog, Reason
+from operators.judgements import Qrels
+from operators.negatives import text_keys
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What is mined in.
+
+    Attributes:
+        doc_ids: by row.
+        keys: uint64 of n, `text_keys` of the texts.
+    """
+
+    passages: Passages
+    doc_ids: list[str]
+    keys: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One query: the rows of its positives, best grade first, and of all that is judged relevant."""
+
+    query_id: str
+    query: str
+    positives: tuple[int, ...]
+    relevant: tuple[int, ...]
+
+
+def load_corpus(path: str, faults: FaultLog) -> Corpus:
+    """Read the passages.
+
+    Raises:
+        InputError: there is none.
+    """
+    passages = load_passages(path, faults)
+    if not passages.row:
+        raise InputError(f"{path}: holds no passage")
+    keys = np.concatenate([text_keys(chunk) for chunk in _chunks(passages.texts)])
+    return Corpus(passages, list(passages.row), keys)
+
+
+def judged(
+    queries: dict[str, str],
+    qrels: Qrels,
+    corpus: Corpus,
+    queries_path: str,
+    qrels_path: str,
+    positive_grade: int,
+    faults: FaultLog,
+    notes: list[str],
+) -> list[Asked]:
+    """The queries that have a positive with a text; the others are faults, or not judged and a note.
+
+    Raises:
+        InputError: there is none.
+    """
+    asked = []
+    row = corpus.passages.row
+    own = judged_queries(queries, qrels, queries_path, qrels_path, notes)
+    for query_id, query in own.items():
+        grades = sorted(qrels[query_id].items(), key=lambda item: -item[1])
+        relevant = tuple(row[doc_id] for doc_id, grade in grades if grade >= 1 and doc_id in row)
+        found = [doc_id for doc_id, grade in grades if grade >= positive_grade]
+        for doc_id in found:
+            if doc_id not in row:
+                faults.add(
+                    Fault(qrels_path, 0, Reason.UNKNOWN_DOC, f"the positive {doc_id!r} has no text", query_id, doc_id)
+                )
+        positives = _of_distinct_text([row[doc_id] for doc_id in found if doc_id in row], corpus.keys)
+        if not positives:
+            faults.add(Fault(queries_path, 0, Reason.NO_POSITIVE, f"query_id {query_id!r}", query_id))
+            continue
+        asked.append(Asked(query_id, query, positives, relevant))
+    if not asked:
+        documents = {doc_id for query_id in own for doc_id in qrels[query_id]}
+        raise InputError(
+            f"none of the queries of {queries_path} has a positive in {qrels_path} that has a text: of the "
+            f"{len(documents)} documents judged for them {sum(doc_id in row for doc_id in documents)} are in the corpus"
+        )
+    return asked
+
+
+def _chunks(texts: pa.Array) -> Iterator[list[str]]:
+    for start in range(0, len(texts), 4096):
+        yield texts[start : start + 4096].to_pylist()
+
+
+def _of_distinct_text(rows: list[int], keys: np.ndarray) -> tuple[int, ...]:
+    first: dict[int, int] = {}
+    for row in rows:
+        first.setdefault(int(keys[row]), row)
+    return tuple(first.values())

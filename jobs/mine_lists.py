@@ -1,0 +1,60 @@
+"""Each source's ranked list for each query, in rows of the corpus."""
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.collection_files import load_run
+from jobs.mine_collection import Corpus
+from jobs.vectors import embed
+from operators.bm25 import bm25_run
+from operators.exact_search import nearest
+from operators.faults import Fault, FaultLog, Reason
+from operators.negative_sources import BiEncoderSource, BM25Source, RunSource, Source
+from operators.negatives import RankedRows
+from operators.runs import Run
+
+
+def ranked_lists(
+    source: Source,
+    queries: dict[str, str],
+    corpus: Corpus,
+    queries_path: str,
+    vectors: str,
+    address: str | None,
+    faults: FaultLog,
+    notes: list[str],
+) -> dict[str, RankedRows]:
+    """The source's list of each query that has one; random ones have none.
+
+    Args:
+        vectors: folder or URI where a bi-encoder's vectors are kept.
+        address: the Ray cluster to embed on.
+
+    Raises:
+        RerankError, ClusterError: the run, the encoder or the storage cannot be used.
+    """
+    if isinstance(source, BM25Source):
+        texts = corpus.passages.texts
+        run = bm25_run(queries, corpus.doc_ids, texts, source.ranks[1], queries_path, faults)
+        return _rows_of(run, corpus, "", FaultLog())
+    if isinstance(source, RunSource):
+        return _rows_of(load_run(source.path, faults, notes), corpus, source.path, faults)
+    if isinstance(source, BiEncoderSource):
+        documents = embed(corpus.passages.texts, "document", source.encoder, vectors, address)
+        asked = embed(pa.array(list(queries.values()), pa.large_string()), "query", source.encoder, vectors, address)
+        wanted = np.concatenate(list(asked.blocks()))
+        rows, scores = nearest(wanted, documents.blocks(), source.ranks[1], documents.similarity)
+        return {one: RankedRows(*pair) for one, *pair in zip(queries, rows, scores, strict=True)}
+    return {}
+
+
+def _rows_of(run: Run, corpus: Corpus, path: str, faults: FaultLog) -> dict[str, RankedRows]:
+    """A run by rows of the corpus; a document without a text is left out, and the others keep their order."""
+    lists = {}
+    for query_id, ranked in run.items():
+        rows = np.array([corpus.passages.row.get(doc_id, -1) for doc_id in ranked.doc_ids], np.int64)
+        for at in np.flatnonzero(rows < 0).tolist():
+            doc_id, line = ranked.doc_ids[at], int(ranked.lines[at])
+            faults.add(Fault(path, line, Reason.UNKNOWN_DOC, "the passages have no text for it", query_id, doc_id))
+        lists[query_id] = RankedRows(rows[rows >= 0], ranked.scores[rows >= 0].astype(np.float32))
+    return lists

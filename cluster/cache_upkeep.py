@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,8 @@ import pyarrow as pa
 from cluster.errors import StorageError
 from cluster.score_cache import BadRunError, Run, columns, entries, open_run, prefixes, read_groups, write_run
 from cluster.storage import StoredFile, filesystem, join, list_files, read_bytes
+
+_FINGERPRINT = re.compile("[0-9a-f]{32}")
 
 FILE_ROWS = 1 << 22  # entries of a merged run: some 150 MB, and a few times that in memory while merging
 
@@ -54,7 +57,7 @@ def namespaces(uri: str) -> tuple[list[Namespace], list[str]]:
     """All scorers of a cache by name, footers read; and files that belong to none.
 
     Raises:
-        StorageError: there is nothing, or it cannot be listed.
+        StorageError: there is nothing, or what is there is no cache, or it cannot be listed.
     """
     below: dict[str, list[StoredFile]] = {}
     strangers = []
@@ -62,10 +65,12 @@ def namespaces(uri: str) -> tuple[list[Namespace], list[str]]:
     root = _root(uri)
     for file in files:
         name, _, rest = _path(file.path)[len(root) :].lstrip("/").partition("/")
-        if not rest or "/" in rest:
-            strangers.append(file.path)
-        else:
+        if _FINGERPRINT.fullmatch(name) and rest and "/" not in rest:
             below.setdefault(name, []).append(file)
+        else:
+            strangers.append(file.path)
+    if strangers and not below:
+        raise StorageError(f"{uri}: is no score cache: it holds {len(strangers)} files and no scorer's folder")
     return [_namespace(uri, name, found) for name, found in sorted(below.items())], strangers
 
 

@@ -3,17 +3,19 @@
     CACHE/NAMESPACE/scorer.json     what the scorer is; NAMESPACE is the fingerprint of that
     CACHE/NAMESPACE/RUN.parquet     query: 16 bytes, document: 16 bytes, score: float32; sorted, no key twice
 
-A run is written whole, under a name made of its content, and never changed: writers need not know of each other. A
-lookup reads the row groups whose statistics admit a query that was asked for, and nothing else. What is not a run of
-this format is noted and left alone.
+A run is written whole, under a name made of its content and its footer's, and never changed: writers need not know of
+each other. A lookup reads the row groups whose statistics admit a query that was asked for, and nothing else. What is
+not a run of this format is noted and left alone; the footer is held against the name before it is decoded, and pages
+against their checksums, so that a damaged byte costs the file, never a wrong score or the process.
 """
 
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +24,14 @@ import pyarrow.parquet as pq
 from cluster.errors import ClusterError, StorageError
 from cluster.storage import StoredFile, fingerprint, join, list_files, open_read, read_bytes, write_whole
 
-FORMAT = "1"
+FORMAT = "2"
 SCHEMA = pa.schema([("query", pa.binary(16)), ("document", pa.binary(16)), ("score", pa.float32())])
 
 GROUP_ROWS = 2048  # rows of a row group: what one query costs to look up
 _GROUPS_AT_A_TIME = 256  # row groups in memory during a lookup
 _OPENERS = 8  # runs opened at a time
+_TAIL = 1 << 16  # bytes read at first where a footer is expected
+_NAME = re.compile(r"[0-9a-f]{32}-([0-9a-f]{32})\.parquet")
 _KEPT_GROUPS = 1 << 15  # row groups whose footers a worker keeps decoded: some 30 MB
 
 Keys = np.ndarray
@@ -122,7 +126,8 @@ def write_run(folder: str, table: pa.Table, seconds: float) -> str | None:
         writer.write_table(entries(query[order], document[order], score[order]), row_group_size=GROUP_ROWS)
         writer.add_key_value_metadata(told)
     data = sink.getvalue()
-    uri = join(folder, f"{fingerprint(data)}.parquet")
+    footer = data[-8 - int.from_bytes(data[-8:-4], "little") :]
+    uri = join(folder, f"{fingerprint(data)}-{fingerprint(footer)}.parquet")
     write_whole(uri, data)
     return uri
 
@@ -133,29 +138,40 @@ def open_run(file: StoredFile, namespace: str, keep_footer: bool = False) -> Run
     Raises:
         BadRunError: it is no run of this format and scorer, or is gone.
     """
-    try:
-        with open_read(file.path) as source, pq.ParquetFile(source) as parquet:
-            metadata, schema = parquet.metadata, parquet.schema_arrow
-    except (pa.ArrowException, OSError, StorageError) as error:
-        raise BadRunError(f"not a whole Parquet file: {str(error).splitlines()[0]}") from None
+    metadata = _footer(file)
     told = metadata.metadata or {}
     version = told.get(b"ray-rerank-cache", b"").decode(errors="replace")
     if version != FORMAT:
         raise BadRunError(f"format {version}, this version reads {FORMAT}" if version else "not a cache file")
-    if told.get(b"namespace", b"").decode(errors="replace") != namespace:
+    if told[b"namespace"].decode(errors="replace") != namespace:
         raise BadRunError("made for another scorer")
-    if not schema.equals(SCHEMA) or not metadata.num_rows:
-        raise BadRunError("its columns are not those of a cache file")
     groups = [metadata.row_group(number).column(0).statistics for number in range(metadata.num_row_groups)]
-    if any(group is None or not group.has_min_max for group in groups):
-        raise BadRunError("lacks statistics")
     firsts = prefixes(np.frombuffer(b"".join(group.min for group in groups), dtype=np.uint8).reshape(-1, 16))
     last = int.from_bytes(groups[-1].max[:8], "big")
-    try:
-        seconds = float(told.get(b"seconds", b"0"))
-    except ValueError:
-        seconds = 0.0
+    seconds = float(told[b"seconds"])
     return Run(file, firsts, last, metadata.num_rows, seconds, metadata if keep_footer else None)
+
+
+def _footer(file: StoredFile) -> pq.FileMetaData:
+    """A run's footer, checked before it is decoded: a damaged one can end the process that decodes it."""
+    name = _NAME.fullmatch(file.path.rpartition("/")[2])
+    if name is None:
+        raise BadRunError(f"not a cache file of format {FORMAT}")
+    try:
+        with open_read(file.path) as source:
+            tail = _last(source, file.size, _TAIL)
+            size = 8 + int.from_bytes(tail[-8:-4], "little")
+            tail = tail[-size:] if size <= len(tail) else _last(source, file.size, size)
+        if fingerprint(tail) != name[1]:
+            raise BadRunError("not whole, or its footer is damaged")
+        return pq.read_metadata(io.BytesIO(b"PAR1" + tail))
+    except (pa.ArrowException, OSError, StorageError) as error:
+        raise BadRunError(f"cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _last(source: IO[bytes], size: int, most: int) -> bytes:
+    source.seek(max(size - most, 0))
+    return source.read()
 
 
 def read_groups(run: Run, groups: np.ndarray) -> Iterator[tuple[Keys, Keys, np.ndarray]]:
@@ -167,7 +183,9 @@ def read_groups(run: Run, groups: np.ndarray) -> Iterator[tuple[Keys, Keys, np.n
     try:
         with (
             open_read(run.file.path) as source,
-            pq.ParquetFile(source, metadata=run.footer, page_checksum_verification=True, pre_buffer=True) as parquet,
+            pq.ParquetFile(
+                source, metadata=run.footer or _footer(run.file), page_checksum_verification=True, pre_buffer=True
+            ) as parquet,
         ):
             for start in range(0, len(groups), _GROUPS_AT_A_TIME):
                 chosen = groups[start : start + _GROUPS_AT_A_TIME].tolist()
@@ -208,15 +226,15 @@ class ScoreCache:
         Args:
             uri: the cache, shared by all scorers.
             identity: all that decides a score.
-
-        Raises:
-            StorageError: the cache cannot be read or written.
         """
         described = _described(identity)
         cache = cls.of(uri, identity)
         place = join(cache.folder, "scorer.json")
-        if read_bytes(place) != described:
-            write_whole(place, described)
+        try:
+            if read_bytes(place) != described:
+                write_whole(place, described)
+        except StorageError as error:
+            cache._note(str(error))
         return cache
 
     def lookup(self, query: Keys, document: Keys) -> tuple[np.ndarray, float]:

@@ -214,8 +214,11 @@ def writing_whole(uri: str) -> Iterator[IO[bytes]]:
         raise StorageError(f"{_shown(uri)}: cannot be written: {_reason(error)}") from None
 
 
-def check_writable(uri: str) -> None:
-    """Fail now, not after hours of work, where an output cannot be written.
+def check_writable(uri: str, called: str = "output") -> None:
+    """Fail now, not after hours of work, where a folder cannot be written.
+
+    Args:
+        called: what the message calls it.
 
     Raises:
         StorageError: a probe file could not be written and removed.
@@ -228,7 +231,7 @@ def check_writable(uri: str) -> None:
             system.rm_file(path)
     except StorageError as error:
         reason = str(error).removeprefix(f"{_shown(probe)}: ").removeprefix("cannot be written: ")
-        raise type(error)(f"{_shown(uri)}: the output cannot be written: {reason}") from None
+        raise type(error)(f"{_shown(uri)}: the {called} cannot be written: {reason}") from None
 
 
 def fingerprint(data: bytes) -> str:

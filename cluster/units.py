@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from cluster.errors import StorageError
 from cluster.parquet_bytes import parquet_bytes
+from cluster.repeats import Values
 from cluster.storage import READ_AHEAD, StoredFile, UnavailableError, fingerprint, open_read, read_bytes, write_whole
 
 GroupStarts = Callable[[pa.Array], np.ndarray]
@@ -115,10 +116,10 @@ def plan_by_group(shards: list[ParquetShard], column: str, starts: GroupStarts, 
     """Cut files whose rows belong together while `column` stays the same, which is read for it.
 
     Raises:
-        StorageError: a group is not contiguous, or the column is damaged; the message names file, rows and value.
+        StorageError: a group is not contiguous, or the column is damaged; the message names files and rows.
     """
     ranges: list[tuple[ParquetShard, int, int, int]] = []
-    last: object = None
+    seen = Values()
     for shard in shards:
         values = whole_column(shard, column)
         if len(values) == 0:
@@ -128,13 +129,19 @@ def plan_by_group(shards: list[ParquetShard], column: str, starts: GroupStarts, 
                 pa.large_binary()
             )
         begins = np.flatnonzero(starts(values))
-        _check_contiguous(shard.stored.path, column, values, begins, last)
-        last = values[-1].as_py()
+        seen.add(shard.stored.path, begins, values.take(pa.array(begins)))
         start = 0
         for begin in [*begins[1:].tolist(), len(values)]:
             if begin - start >= target or begin == len(values):
                 ranges.append((shard, start, begin, begin - start))
                 start = begin
+    if (example := seen.repeats().example) is not None:
+        file, row, before, row_before = example
+        value = _readable(whole_column(next(shard for shard in shards if shard.stored.path == file), column)[row])
+        raise StorageError(
+            f"{file}: row {row}: {column} {value} stood in {before} at row {row_before} already; flat rows must be "
+            "contiguous by query, each query in one file (`ray-rerank prepare --pairs` sorts them)"
+        )
     return _named(ranges)
 
 
@@ -305,6 +312,12 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def _readable(value: pa.Scalar) -> str:
+    return repr(
+        value.as_py() if pa.types.is_integer(value.type) else value.cast(pa.binary()).as_py().decode("utf-8", "replace")
+    )
+
+
 def _leaf_of(schema: pq.ParquetSchema, column: str) -> int | None:
     """The first leaf of a top-level column, whose name may hold dots."""
     leaves = (index for index in range(len(schema)) if f"{schema.column(index).path}.".startswith(f"{column}."))
@@ -320,23 +333,3 @@ def _named(ranges: list[tuple[ParquetShard, int, int, int]]) -> list[Unit]:
 
 def _unit_id(stored: StoredFile, start: int, stop: int) -> str:
     return fingerprint(f"{stored.path}\0{stored.size}\0{stored.version}\0{start}\0{stop}".encode())[:16]
-
-
-def _check_contiguous(file: str, column: str, values: pa.Array, begins: np.ndarray, last: object) -> None:
-    firsts = values.take(pa.array(begins))
-    if firsts[0].as_py() is not None and firsts[0].as_py() == last:
-        raise StorageError(
-            f"{file}: {column} {_readable(last)} goes on from the file before; a query must stand in one file"
-        )
-    seen: dict[object, int] = {}
-    for row, value in zip(begins.tolist(), firsts.to_pylist(), strict=True):
-        if value is not None and value in seen:
-            raise StorageError(
-                f"{file}: row {row}: {column} {_readable(value)} stood at row {seen[value]} already; flat rows must be "
-                "contiguous by query (`ray-rerank prepare --pairs` sorts them)"
-            )
-        seen[value] = row
-
-
-def _readable(value: object) -> str:
-    return repr(value.decode("utf-8", "replace") if isinstance(value, bytes) else value)

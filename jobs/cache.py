@@ -14,6 +14,7 @@ from cluster.score_cache import ScoreCache
 from cluster.storage import absolute, join, write_whole
 from jobs.command import ExitCode
 from jobs.config import JobConfig
+from jobs.folders import check_apart, check_empty
 from jobs.rerank_plan import Asked, default_unit_pairs, plan_units, read_input
 from jobs.unit_pairs import text_pairs, unit_pairs
 from operators.cached_evaluation import row_keys
@@ -36,15 +37,17 @@ class Config(JobConfig):
 
     @model_validator(mode="after")
     def _export_has_an_output(self) -> "Config":
-        if (self.action == "export") != (self.output is not None):
-            raise ValueError("`export` writes to --output, and nothing else does")
+        if self.action == "export" and self.output is None:
+            raise ValueError("`export` needs --output: a folder for the tables")
+        if self.action != "export" and self.output is not None:
+            raise ValueError("--output goes with `export`")
         if self.candidates and self.action != "export":
             raise ValueError("--candidates goes with `export`")
         return self
 
     def asked(self) -> Asked:
         """The candidates to join to."""
-        return Asked(input=str(self.candidates), output=str(self.output), columns=self.columns)
+        return Asked(input=str(self.candidates), columns=self.columns)
 
 
 def run(config: Config) -> int:
@@ -54,6 +57,9 @@ def run(config: Config) -> int:
         ClusterError, InputError: there is no such cache or scorer, or its files cannot be read or written.
     """
     found, strangers = namespaces(absolute(config.cache))
+    if not found and config.action != "verify" and not config.json_:
+        print(f"{config.cache}: the cache is empty")
+        return ExitCode.DONE
     chosen = [namespace for namespace in found if namespace.name.startswith(config.scorer or "")]
     if config.scorer and not chosen:
         raise InputError(f"{config.cache}: there is no scorer {config.scorer}; `ray-rerank cache stats` lists them")
@@ -85,8 +91,6 @@ def _stats(config: Config, chosen: list[Namespace]) -> int:
             f"{facts['bytes'] / 1e6:>10,.1f} MB  {facts['actor_seconds']:>10,.0f} s of actors' work  {kind}"
         )
         _print_bad(namespace)
-    if not told:
-        print("the cache is empty")
     return ExitCode.DONE
 
 
@@ -112,7 +116,7 @@ def _verify(config: Config, chosen: list[Namespace], strangers: list[str]) -> in
     else:
         for path, reason in faults:
             print(f"{path}: {reason}")
-        print(f"{runs} runs read, {len(faults)} files are no good" + (": remove them" if faults else ""))
+        print(f"{runs} runs read, {len(faults)} files are no good" + (": no job takes them" if faults else ""))
     return ExitCode.DONE_WITH_ERRORS if faults else ExitCode.DONE
 
 
@@ -123,17 +127,27 @@ def _export(config: Config, chosen: list[Namespace]) -> int:
             + ", ".join(namespace.name for namespace in chosen)
         )
     namespace = chosen[0]
-    tables = _joined(config, namespace) if config.candidates else (hashes(table) for table, _ in merged(namespace))
-    folder, rows = absolute(str(config.output)), 0
-    for number, table in enumerate(tables):
+    folder, rows, asked = absolute(str(config.output)), 0, 0
+    check_apart(cache=config.cache, output=str(config.output), candidates=config.candidates)
+    check_empty(folder)
+    tables = _joined(config, namespace) if config.candidates else _hashed(namespace)
+    for number, (table, of) in enumerate(tables):
         write_whole(join(folder, f"part-{number:05d}.parquet"), parquet_bytes(table))
-        rows += table.num_rows
-    print(f"{rows} scores of {namespace.name} written to {config.output}")
+        rows, asked = rows + table.num_rows, asked + of
+    print(f"{rows:,} scores of {namespace.name} written to {config.output}")
+    if rows < asked:
+        print(f"{asked - rows:,} of {asked:,} candidates are not in the cache")
     return ExitCode.DONE
 
 
-def _joined(config: Config, namespace: Namespace) -> Iterator[pa.Table]:
-    """query_id, doc_id and score of the candidates whose pair was scored, a unit at a time."""
+def _hashed(namespace: Namespace) -> Iterator[tuple[pa.Table, int]]:
+    for entries, _ in merged(namespace):
+        table = hashes(entries)
+        yield table, table.num_rows
+
+
+def _joined(config: Config, namespace: Namespace) -> Iterator[tuple[pa.Table, int]]:
+    """query_id, doc_id and score of the candidates whose pair was scored, and how many were asked for; by unit."""
     if namespace.scorer.get("kind") == "duot5":
         raise InputError("a pairwise scorer's entries are comparisons of two documents; export them without candidates")
     reader = ScoreCache(namespace.uri, namespace.name)
@@ -142,7 +156,7 @@ def _joined(config: Config, namespace: Namespace) -> Iterator[pa.Table]:
         pairs = unit_pairs(unit, given, config.columns)
         score, _ = reader.lookup(*row_keys(text_pairs(pairs)))
         joined = pairs.select(["query_id", "doc_id"]).append_column("score", pa.array(score, pa.float32()))
-        yield joined.filter(pa.array(~np.isnan(score)))
+        yield joined.filter(pa.array(~np.isnan(score))), len(score)
 
 
 def _print_bad(namespace: Namespace) -> None:

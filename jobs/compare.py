@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from cluster.session import session
-from cluster.storage import absolute, check_writable, join, write_whole
+from cluster.storage import absolute, join, write_whole
 from jobs import rerank
 from jobs.collection_files import load_qrels
 from jobs.command import ExitCode
@@ -16,6 +16,7 @@ from jobs.compare_result import Tried, comparison, ranking_of
 from jobs.compare_table import print_comparison
 from jobs.compare_timing import time_pipelines
 from jobs.config import JobConfig
+from jobs.folders import check_apart, check_output
 from jobs.ranked_files import counted_queries
 from jobs.rerank_plan import Asked, Input, default_unit_pairs, plan_units, read_input
 from operators.candidates import Columns
@@ -82,9 +83,9 @@ def run(config: Config) -> int:
     """
     measures = parse_measures(config.measures)
     qrels = load_qrels(config.qrels)
-    given = read_input(Asked(config.candidates, config.output, config.columns))
-    for uri in filter(None, (config.output, config.cache)):
-        check_writable(absolute(uri))
+    check_apart(output=config.output, candidates=config.candidates, cache=config.cache)
+    given = read_input(Asked(config.candidates, config.columns))
+    check_output(config.output, config.cache)
     tried = {entry.name: Tried(entry, entry.pipeline(config.cpus, config.gpus)) for entry in config.scorers}
     _find_unusable(tried)
     first = _first_stage(config, given)

@@ -62,7 +62,7 @@ def read_first_stage(
         StorageError: a file cannot be read.
         InputError: there is no query that can be ranked.
     """
-    read = ReadUnit(columns, (), given.columns)
+    read = ReadUnit(columns, (), given.columns, given.repeated)
     draw = np.random.default_rng(seed)
     run: Run = {}
     sample: pa.Table | None = None

@@ -16,6 +16,7 @@ from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.export_files import SECOND, export_files
 from jobs.finished_input import check_finished
+from jobs.folders import check_apart
 from operators.errors import InputError
 from operators.exports import EXPORTS
 from operators.exports.groups import FAULTS, columns_of, groups
@@ -82,8 +83,7 @@ def run(config: Config) -> int:
     files = [file.path for file in list_files(config.input, (".parquet",))]
     if not files:
         raise InputError(f"{config.input}: holds no *.parquet file; `ray-rerank label` writes labels")
-    if (output + "/").startswith(absolute(config.input).rstrip("/") + "/"):
-        raise InputError(f"{config.output}: the output lies in the input {config.input}; use a folder beside it")
+    check_apart(output=config.output, input=config.input)
     _claim(config, output)
     seen: set[str] = set()
     left_out: Counter[str] = Counter()

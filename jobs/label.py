@@ -10,9 +10,10 @@ from pydantic import Field, model_validator
 from cluster.output import Output, claim, done_markers
 from cluster.pipeline import Pool, stream
 from cluster.session import session
-from cluster.storage import absolute, check_writable
+from cluster.storage import absolute
 from cluster.units import Unit
 from jobs.command import ExitCode
+from jobs.folders import check_apart, check_output
 from jobs.label_steps import PROVISIONAL, LabelUnit, LoadTeacher, ReadPart, StandardiseUnit
 from jobs.progress import progress
 from jobs.rerank import Config as RerankConfig
@@ -100,14 +101,13 @@ def run(config: Config) -> int:
     """
     started = time.time()
     output, scoring = Output(absolute(config.output)), config.scoring()
+    check_apart(output=config.output, input=config.input, cache=config.cache)
     given = _with_carried(read_input(scoring), config.columns)
     unit_pairs = config.unit_pairs or default_unit_pairs(given.pairs)
     identity = config.identity() | {"unit_pairs": unit_pairs}
     units = plan_units(given, config.columns, unit_pairs)
     if not config.dry_run:
-        check_writable(output.uri)
-        if config.cache:
-            check_writable(absolute(config.cache))
+        check_output(config.output, config.cache)
         claim(output, identity, units)
     done = done_markers(output)
     left = [unit for unit in units if unit.name not in done]
@@ -149,7 +149,7 @@ def _score(
         Pool(LoadTeacher(stages, number, size.cpus, cache), size.actors, size.cpus, size.gpus)
         for number, size in enumerate(sizes, start=1)
     ]
-    read = ReadUnit(config.columns, (), given.columns, carry=True)
+    read = ReadUnit(config.columns, (), given.columns, given.repeated, carry=True)
     commit = LabelUnit(output, config.shares(), config.combine == "standardised", config.include_text, cache)
     with progress(len(units) + done, done, sum(unit.items for unit in units), "labelling") as show:
         for said in stream(units, read, pools, commit, unit_bytes):

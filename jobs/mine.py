@@ -14,6 +14,7 @@ from jobs import prepared_folder
 from jobs.collection_files import beir_files, load_qrels, load_queries, stored
 from jobs.config import JobConfig
 from jobs.folder_report import report_folder
+from jobs.folders import check_apart
 from jobs.guarding import teacher_scores
 from jobs.mine_collection import Asked, Corpus, judged, load_corpus
 from jobs.mine_lists import ranked_lists
@@ -83,6 +84,7 @@ def run(config: Config) -> int:
         RerankError, ClusterError: something is wrong with what all queries share.
     """
     started = time.monotonic()
+    check_apart(output=config.output, cache=config.cache, vectors=config.vectors)
     paths, qrels_path = _paths(config)
     settings = config.model_dump(mode="json", exclude={"output", "overwrite", "vectors", "cache", "address"})
     claim = prepared_folder.claim(config.output, settings, _inputs(config, paths, qrels_path), config.overwrite, "mine")

@@ -11,11 +11,12 @@ from pydantic import Field, model_validator
 from cluster.output import Output, claim, done_markers
 from cluster.pipeline import Pool, stream
 from cluster.session import session
-from cluster.storage import absolute, check_writable, write_whole
+from cluster.storage import absolute, write_whole
 from cluster.units import Unit
 from jobs.cache_forecast import forecast
 from jobs.command import ExitCode
 from jobs.config import JobConfig
+from jobs.folders import check_apart, check_output
 from jobs.progress import progress
 from jobs.rerank_plan import (
     Input,
@@ -96,6 +97,7 @@ def run(config: Config) -> int:
     """
     started = time.time()
     output = Output(absolute(config.output))
+    check_apart(output=config.output, input=config.input, cache=config.cache)
     given = read_input(config)
     if isinstance(config.stages[0].fusion, WeightedFusion) and not given.scored:
         raise InputError(
@@ -106,9 +108,7 @@ def run(config: Config) -> int:
     identity = config.identity() | {"unit_pairs": unit_pairs}
     units = plan_units(given, config.columns, unit_pairs)
     if not config.dry_run:
-        check_writable(output.uri)
-        if config.cache:
-            check_writable(absolute(config.cache))
+        check_output(config.output, config.cache)
         claim(output, identity, units)
     done = done_markers(output)
     left = [unit for unit in units if unit.name not in done]
@@ -139,7 +139,7 @@ def _run_units(
         Pool(LoadStage(config.stages, number, size.cpus, cache), size.actors, size.cpus, size.gpus)
         for number, size in enumerate(sizes, start=1)
     ]
-    read = ReadUnit(config.columns, config.pass_through, given.columns)
+    read = ReadUnit(config.columns, config.pass_through, given.columns, given.repeated)
     commit = CommitUnit(output, config.include_text, config.pass_through, cache)
     with progress(len(units) + done, done, sum(unit.items for unit in units)) as show:
         for said in stream(units, read, pools, commit, unit_bytes):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from cluster.errors import ClusterError, StorageError
-from cluster.storage import UnavailableError, absolute, list_files
+from cluster.repeats import Values
+from cluster.storage import UnavailableError, list_files
 from cluster.units import ParquetShard, Unit, plan_by_group, plan_by_rows, read_footers, whole_column
 from jobs.prepared_folder import unfinished
 from operators.candidates import Columns, Shape, needed_columns, query_starts, shape_of
@@ -16,6 +19,8 @@ from operators.errors import InputError
 
 if TYPE_CHECKING:
     from jobs.rerank import Config, Stage
+
+_READERS = 16  # files whose query_ids are read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class Input:
         items: the column whose values are the candidates; where no file has it, the rows are.
         bad_files: what is wrong with files that are left out.
         scored: whether all files have a column of first-stage scores.
+        repeated: rows by file whose query_id stood in a row before, where a row is a query.
     """
 
     shards: tuple[ParquetShard, ...]
@@ -36,6 +42,7 @@ class Input:
     items: str
     bad_files: tuple[str, ...]
     scored: bool
+    repeated: dict[str, np.ndarray]
 
     @property
     def queries(self) -> int:
@@ -83,25 +90,22 @@ class PoolSize:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Where candidates are and what is to be read of them; `output` may not lie in `input`."""
+    """Where candidates are and what is to be read of them."""
 
     input: str
-    output: str
     columns: Columns
     pass_through: tuple[str, ...] = ()
     skip_bad_files: bool = False
 
 
 def read_input(config: Asked | Config) -> Input:
-    """Look at all input files without reading their rows.
+    """Look at all input files: their footers, and the query_ids.
 
     Raises:
         StorageError: nothing is there.
         InputError: no file, a damaged file (unless they are to be skipped), a missing column or a wrong type.
     """
     files = list_files(config.input, (".parquet",))
-    if (absolute(config.output) + "/").startswith(absolute(config.input).rstrip("/") + "/"):
-        raise InputError(f"{config.output}: the output lies in the input {config.input}; use a folder beside it")
     if job := unfinished(config.input):
         raise InputError(f"{config.input}: `ray-rerank {job}` has not finished here; run it again first")
     if not files:
@@ -132,7 +136,26 @@ def read_input(config: Asked | Config) -> Input:
         odd = {shape: path for path, shape in shapes.items()}
         raise InputError(f"{config.input}: mixes rows of one query ({odd['nested']}) and of one pair ({odd['flat']})")
     scored = all(_has_scores(shard.schema, config.columns, shapes[shard.stored.path]) for shard in good)
-    return Input(tuple(good), next(iter(shapes.values())), columns, config.columns.candidates, tuple(bad), scored)
+    shape = next(iter(shapes.values()))
+    repeated = _repeated(good, config.columns.query_id) if shape == "nested" else {}
+    return Input(tuple(good), shape, columns, config.columns.candidates, tuple(bad), scored, repeated)
+
+
+def _repeated(shards: list[ParquetShard], column: str) -> dict[str, np.ndarray]:
+    seen = Values()
+    with ThreadPoolExecutor(_READERS) as readers:
+        for shard, ids in zip(shards, readers.map(lambda shard: _ids(shard, column), shards), strict=True):
+            seen.add(shard.stored.path, np.arange(len(ids)), ids)
+    return seen.repeats().rows
+
+
+def _ids(shard: ParquetShard, column: str) -> pa.Array:
+    try:
+        return whole_column(shard, column)
+    except UnavailableError:
+        raise
+    except StorageError:  # the unit that reads them will tell
+        return pa.nulls(0, pa.string())
 
 
 def _has_scores(schema: pa.Schema, columns: Columns, shape: Shape) -> bool:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from cluster.errors import StorageError
@@ -33,12 +34,15 @@ class ReadUnit:
     columns: Columns
     extra: tuple[str, ...]
     needed: dict[str, list[str]]
+    repeated: dict[str, np.ndarray]
     carry: bool = False
 
     def __call__(self, unit: Unit) -> bytes:
         table = read_rows(unit, self.needed[unit.file])
         origin = Origin(unit.file, unit.start)
-        candidates, faults = read_candidates(table, self.columns, origin, self.extra, self.carry)
+        candidates, faults = read_candidates(
+            table, self.columns, origin, self.extra, self.carry, self.repeated.get(unit.file)
+        )
         pairs = int(pa.compute.sum(pa.compute.list_value_length(candidates["candidates"])).as_py() or 0)
         pairs += int(pa.compute.sum(faults["candidates"]).as_py() or 0)
         return Parcel(candidates, faults, (), pairs).pack()

@@ -137,7 +137,12 @@ def needed_columns(shape: Shape, columns: Columns, extra: tuple[str, ...], schem
 
 
 def read_candidates(
-    table: pa.Table, columns: Columns, origin: Origin, extra: tuple[str, ...] = (), carry: bool = False
+    table: pa.Table,
+    columns: Columns,
+    origin: Origin,
+    extra: tuple[str, ...] = (),
+    carry: bool = False,
+    repeated: np.ndarray | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """Separate what can be ranked from what cannot.
 
@@ -149,6 +154,7 @@ def read_candidates(
         columns: what the file calls its columns.
         origin: for the faults.
         extra: columns to pass through (in the flat shape, from the first row of the query).
+        repeated: rows of the file whose query_id stood in a row before; none by default.
         carry: also give every candidate the fields of CARRIED, null where the file has none or it is not finite.
 
     Returns:
@@ -165,7 +171,9 @@ def read_candidates(
     size = np.bincount(flat.parent, minlength=count)
 
     query_reason = np.full(count, None, dtype=object)
+    again = np.isin(flat.first_row + origin.first_row, [] if repeated is None else repeated)
     for fault, bad in (
+        ("the query_id stood in a row before; that one is ranked", again),
         ("the candidate list is empty", size == 0),
         ("the query is empty", _blank(flat.query)),
         ("the query is not valid UTF-8", flat.broken_query),

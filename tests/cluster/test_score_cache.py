@@ -1,6 +1,7 @@
 """What was put into the cache comes out, whatever else lies there, whoever writes and merges meanwhile."""
 
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_a_query_whose_entries_span_row_groups_is_found_whole(cache: ScoreCache)
     np.testing.assert_array_equal(get(cache, np.arange(count), each=count), np.arange(count))
 
 
-def spoil(cache: ScoreCache, run: Path, how: str) -> None:
+def spoil(run: Path, how: str) -> Path:
     """Make a run something that must not be trusted."""
     if how == "truncated":
         run.write_bytes(run.read_bytes()[:-40])
@@ -90,34 +91,37 @@ def spoil(cache: ScoreCache, run: Path, how: str) -> None:
         run.write_text("this is a note")
     elif how == "foreign":
         pq.write_table(pa.table({"query": ["a"], "document": ["b"], "score": [1.0]}), run)
-    elif how in {"older", "other scorer"}:
-        told = {"ray-rerank-cache": "0" if how == "older" else "1", "namespace": "someone-else", "seconds": "1"}
-        table = pq.read_table(run)
-        with pq.ParquetWriter(run, table.schema) as writer:
-            writer.write_table(table)
-            writer.add_key_value_metadata(told)
+        run = run.rename(run.with_name("scores.parquet"))
+    elif how == "older":
+        run = run.rename(run.with_name(f"{run.name[:32]}.parquet"))
+    elif how == "other scorer":
+        other = ScoreCache.open(str(run.parents[1]), {"kind": "other"})
+        run.unlink()
+        own = Path(str(add(other, np.arange(100, 200))))
+        run = own.rename(run.with_name(own.name))
+        shutil.rmtree(other.folder)
     elif how == "a flipped byte":
         data = bytearray(run.read_bytes())
         data[200] ^= 0xFF
         run.write_bytes(data)
+    return run
 
 
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        ("truncated", "not a whole Parquet file"),
-        ("empty", "not a whole Parquet file"),
-        ("not parquet", "not a whole Parquet file"),
-        ("foreign", "not a cache file"),
-        ("older", "format 0, this version reads 1"),
+        ("truncated", "not whole"),
+        ("empty", "not whole"),
+        ("not parquet", "not whole"),
+        ("foreign", "not a cache file of format 2"),
+        ("older", "not a cache file of format 2"),
         ("other scorer", "made for another scorer"),
         ("a flipped byte", "damaged"),
     ],
 )
 def test_a_file_that_is_no_sound_run_is_noted_skipped_and_listed(cache: ScoreCache, how: str, told: str) -> None:
     add(cache, np.arange(100))
-    spoilt = Path(str(add(cache, np.arange(100, 200))))
-    spoil(cache, spoilt, how)
+    spoilt = spoil(Path(str(add(cache, np.arange(100, 200)))), how)
     found = get(cache, np.arange(200))
     np.testing.assert_array_equal(found[:100], np.arange(100))
     assert np.isnan(found[100:]).all()
@@ -127,6 +131,21 @@ def test_a_file_that_is_no_sound_run_is_noted_skipped_and_listed(cache: ScoreCac
     compact(namespace)
     assert spoilt.exists(), "what is not understood was removed"
     np.testing.assert_array_equal(get(cache, np.arange(100)), np.arange(100))
+
+
+def test_no_damaged_byte_gives_a_wrong_score_or_ends_the_process(cache: ScoreCache) -> None:
+    """In the footer it costs the file, in a page too; what no reader looks at costs nothing."""
+    run = Path(str(add(cache, np.arange(300))))
+    whole = run.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    for at in [*range(0, footer, 97), *range(footer, len(whole))]:
+        data = bytearray(whole)
+        data[at] ^= 1 << at % 8
+        run.write_bytes(data)
+        reader = ScoreCache(cache.folder.rpartition("/")[0], cache.namespace)
+        found = get(reader, np.arange(300))
+        assert np.isnan(found).all() if reader.notes else (found == np.arange(300)).all()
+        assert reader.notes or at < footer, f"byte {at}: a damaged footer was taken"
 
 
 def test_merged_runs_hold_the_same_entries_and_are_few(cache: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:

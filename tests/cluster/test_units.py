@@ -72,14 +72,18 @@ def test_units_of_flat_rows_never_part_a_query(
 
 def test_flat_rows_that_are_not_contiguous_are_refused_with_file_row_and_query(tmp_path: Path) -> None:
     pq.write_table(pa.table({"query_id": ["a", "b", "a"]}), tmp_path / "flat.parquet")
-    with pytest.raises(StorageError, match=r"flat\.parquet: row 2: query_id 'a' stood at row 0"):
+    with pytest.raises(StorageError, match=r"flat\.parquet: row 2: query_id 'a' stood in .*flat\.parquet at row 0"):
         plan_by_group(shards(tmp_path), "query_id", query_starts, 10)
 
 
-def test_a_query_that_goes_on_in_the_next_file_is_refused(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"query_id": ["a", "b"]}), tmp_path / "1.parquet")
-    pq.write_table(pa.table({"query_id": ["b", "c"]}), tmp_path / "2.parquet")
-    with pytest.raises(StorageError, match=r"2\.parquet: query_id 'b' goes on"):
+@pytest.mark.parametrize("between", [[], ["x"]], ids=["next", "later"])
+@pytest.mark.parametrize("shared", [b"b", b"\xff"])
+def test_a_query_that_goes_on_in_another_file_is_refused(tmp_path: Path, between: list[bytes], shared: bytes) -> None:
+    for number, ids in enumerate([[b"a", shared], between, [shared, b"c"]]):
+        raw = pa.array(ids, pa.binary())
+        strings = pa.Array.from_buffers(pa.string(), len(raw), raw.buffers())
+        pq.write_table(pa.table({"query_id": strings}), tmp_path / f"{number}.parquet")
+    with pytest.raises(StorageError, match=r"2\.parquet: row 0: query_id '.' stood in .*0\.parquet at row 1"):
         plan_by_group(shards(tmp_path), "query_id", query_starts, 10)
 
 

@@ -172,6 +172,32 @@ def test_stats_compact_and_export(tmp_path: Path, cross_encoder: Path, capsys: p
     assert {(row["query_id"], row["doc_id"]): row["score"] for row in exported} == scores(cold)
 
 
+@pytest.mark.usefixtures("in_process")
+def test_an_export_says_what_the_cache_lacks_and_does_not_mix_with_other_files(
+    tmp_path: Path, cross_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = rows(6, 5)
+    write_candidates(tmp_path / "in" / "a.parquet", content[:4])
+    scored(tmp_path, "cold", [stage(cross_encoder)])
+    write_candidates(tmp_path / "in" / "b.parquet", content[4:])
+    command = ["cache", "export", str(tmp_path / "cache"), "--candidates", str(tmp_path / "in"), "--output"]
+    assert execute([*command, str(tmp_path / "out")]) == ExitCode.DONE
+    assert "10 of 30 candidates are not in the cache" in capsys.readouterr().out
+    for taken, told in ((tmp_path / "out", "holds files already"), (tmp_path / "cache" / "x", "lies in the cache")):
+        assert execute([*command, str(taken)]) == ExitCode.REFUSED
+        assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("action", ["stats", "verify", "compact"])
+def test_what_is_no_cache_is_refused_and_nobody_is_told_to_remove_it(
+    action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_candidates(tmp_path / "in" / "a.parquet", rows(2, 2))
+    for path in (tmp_path, tmp_path / "in", tmp_path / "in" / "a.parquet"):
+        assert execute(["cache", action, str(path)]) == ExitCode.REFUSED
+        assert "is no score cache" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -179,6 +205,7 @@ def test_stats_compact_and_export(tmp_path: Path, cross_encoder: Path, capsys: p
         (["burn", "nowhere"], "action"),
         (["export", "nowhere"], "--output"),
         (["stats", "nowhere", "--output", "x"], "--output"),
+        (["stats", ""], "cache"),
     ],
 )
 def test_what_cannot_be_done_to_a_cache_is_said(

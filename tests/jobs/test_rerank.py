@@ -152,6 +152,21 @@ def test_bad_rows_cost_themselves_and_are_told(
 
 
 @here
+def test_a_query_that_stands_twice_is_ranked_once(
+    tmp_path: Path, cross_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = rows(5, 3)
+    write_candidates(tmp_path / "in" / "a.parquet", content[:3])
+    write_candidates(tmp_path / "in" / "b.parquet", [content[3], content[1] | {"query": "another"}, content[4]])
+    assert execute(["rerank", str(job(tmp_path, cross_encoder))]) == ExitCode.DONE_WITH_ERRORS
+    assert "1 x the query_id stood in a row before" in capsys.readouterr().out
+    assert {query: len(ranked) for query, ranked in ranking(tmp_path / "out").items()} == {f"q{n}": 3 for n in range(5)}
+    errors = sorted(map(str, (tmp_path / "out" / "_errors").glob("*.parquet")))
+    (fault,) = pads.dataset(errors).to_table().to_pylist()
+    assert (Path(fault["file"]).name, fault["row"], fault["query_id"], fault["candidates"]) == ("b.parquet", 1, "q1", 3)
+
+
+@here
 def test_the_same_command_again_scores_nothing_and_changes_nothing(
     tmp_path: Path, cross_encoder: Path, three_shards: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
 ) -> None:

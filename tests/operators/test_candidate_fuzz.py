@@ -90,13 +90,13 @@ def told_of(folder: Path, columns: Columns = PLAIN, extra: tuple[str, ...] = (),
     it has to be a fault of the file, with a message.
     """
     try:
-        given = read_input(Asked(str(folder), f"{folder}-out", columns, extra))
+        given = read_input(Asked(str(folder), columns, extra))
         pairs, _ = given.pairs, given.bytes
         units = plan_units(given, columns, target)
     except (RerankError, ClusterError) as error:
         assert str(error).strip()
         return Told(refused=str(error))
-    read = ReadUnit(columns, extra, given.columns)
+    read = ReadUnit(columns, extra, given.columns, given.repeated)
     told = Told(rows=sum(unit.stop - unit.start for unit in units), pairs=pairs)
     assert told.rows == given.queries, "the plan does not cover the rows of the footer"
     for unit in units:
@@ -830,7 +830,7 @@ def test_a_footer_that_contradicts_itself_is_refused(folder: Path, part: bytes, 
 def test_rows_and_columns_that_went_missing_after_the_plan_are_told(folder: Path) -> None:
     path = folder / "shard.parquet"
     pq.write_table(nested_table(), path)
-    given = read_input(Asked(str(folder), f"{folder}-out", PLAIN))
+    given = read_input(Asked(str(folder), PLAIN))
     (unit,) = plan_units(given, PLAIN, 9)
     for now, told in (
         (nested_table().slice(0, 1), "rows 0 to 2: there are only 1"),
@@ -838,4 +838,4 @@ def test_rows_and_columns_that_went_missing_after_the_plan_are_told(folder: Path
     ):
         pq.write_table(now, path)
         with pytest.raises(StorageError, match=told):
-            ReadUnit(PLAIN, (), given.columns)(unit)
+            ReadUnit(PLAIN, (), given.columns, given.repeated)(unit)

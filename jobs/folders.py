@@ -1,0 +1,55 @@
+"""Whether the folders that a job is given can be used together: seen before any work starts."""
+
+import itertools
+
+from cluster.errors import StorageError
+from cluster.storage import absolute, check_writable, filesystem, list_files
+from operators.errors import InputError
+
+
+def check_apart(**folders: str | None) -> None:
+    """See that no folder lies in another, where its files would be taken for the other's.
+
+    Raises:
+        InputError: one does.
+    """
+    given = [(name, uri, absolute(uri).rstrip("/") + "/") for name, uri in folders.items() if uri]
+    for (name, uri, place), (other, other_uri, other_place) in itertools.permutations(given, 2):
+        if place.startswith(other_place):
+            raise InputError(f"{uri}: the {name} lies in the {other} {other_uri}; use a folder beside it")
+
+
+def check_empty(folder: str) -> None:
+    """See that nothing is there yet.
+
+    Raises:
+        InputError: something is.
+    """
+    system, path = filesystem(folder)
+    if system.isfile(path):
+        raise InputError(f"{folder}: is a file; --output is a folder")
+    if system.exists(path) and (found := system.find(path)):
+        raise InputError(f"{folder}: holds files already ({found[0]}); use an empty folder")
+
+
+def check_output(output: str, cache: str | None = None) -> None:
+    """See that workers can write the output, and read the cache; print a note where they cannot write it.
+
+    Raises:
+        InputError: this process alone would see what is written.
+        StorageError: the output cannot be written, or the cache neither written nor read.
+    """
+    for uri in filter(None, (output, cache)):
+        if uri.startswith("memory:"):
+            raise InputError(f"{uri}: no other process sees what is written there; use a folder or an object store")
+    check_writable(absolute(output))
+    if cache is None:
+        return
+    try:
+        check_writable(absolute(cache), "cache")
+    except StorageError as error:
+        system, path = filesystem(absolute(cache))
+        if not system.isdir(path):
+            raise
+        list_files(cache, (".parquet",))
+        print(f"note: {error}; scores are taken from it and none are added")

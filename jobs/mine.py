@@ -22,8 +22,14 @@ from operators.errors import InputError
 from operators.false_negatives import Guard, first_allowed
 from operators.faults import FaultLog
 from operators.mined_shards import POSITIVE, MinedQuery, mined_shard
-from operators.negative_sources import RunSource, Source
+from operators.negative_sources import BiEncoderSource, RunSource, Source
 from operators.negatives import NO_LIST, Negative, draw_negatives
+
+_NOT_DECIDING: Any = dict.fromkeys(("output", "overwrite", "vectors", "cache", "address", "encoder"), True) | {
+    "sources": {"__all__": {"encoder"}},
+    "guard": {"scorer"},
+}
+"""Of the config; what the models are stands in their identities, wherever they lie."""
 
 _COUNTED = ("queries", "positives", "negatives", "shards")
 
@@ -61,6 +67,11 @@ class Config(JobConfig):
         if values.get("sources"):
             raise ValueError("give `source` or `sources`, not both")
         kind = values["source"]
+        for name, owner in (("encoder", "bi-encoder"), ("run", "run")):
+            if values.get(name) and kind != owner:
+                raise ValueError(f"`{name}` goes with `source: {owner}`, not with {kind}")
+        if values.get("ranks") and kind == "random":
+            raise ValueError("`ranks` are of a ranked list: random passages have none")
         own = {"kind": kind, "count": values.get("count", 4)}
         own |= {} if kind == "random" else {"ranks": values.get("ranks", "1-100")}
         own |= {"bi-encoder": {"model": values.get("encoder")}, "run": {"path": values.get("run")}}.get(kind, {})
@@ -86,7 +97,7 @@ def run(config: Config) -> int:
     started = time.monotonic()
     check_apart(output=config.output, cache=config.cache, vectors=config.vectors)
     paths, qrels_path = _paths(config)
-    settings = config.model_dump(mode="json", exclude={"output", "overwrite", "vectors", "cache", "address"})
+    settings = config.model_dump(mode="json", exclude=_NOT_DECIDING) | {"models": _models(config)}
     claim = prepared_folder.claim(config.output, settings, _inputs(config, paths, qrels_path), config.overwrite, "mine")
     if claim.finished is not None:
         print(f"{config.output}: already mined from these files with these settings")
@@ -102,19 +113,22 @@ def run(config: Config) -> int:
         asked = judged(queries, qrels, corpus, paths[0], str(qrels_path), config.positive_grade, faults, notes)
         asked = [replace(one, positives=one.positives[: config.positives]) for one in asked]
     label = None if qrels is None else 0.0
-    prepared_folder.begin(claim)
     drawn = _drawn(config, asked, corpus, paths[0], config.vectors or join(claim.work, "vectors"), faults, notes)
     if config.guard:
         drawn = _guarded(config, config.guard, asked, drawn, corpus, label, claim, notes)
     mined = [_mined(config, one, negatives, label) for one, negatives in zip(asked, drawn, strict=True)]
     mined = [query for query in mined if len(query.rows)]
     parts = _shards(config, mined, corpus)
+    prepared_folder.begin(claim)
     shards = [prepared_folder.write_shard(claim, number, len(parts), part) for number, part in enumerate(parts)]
     by_source = Counter(source for query in mined for source in query.sources)
     positives = by_source.pop(POSITIVE, 0)
     wanted = sum(source.count for source in config.sources)
     if short := sum(len(negatives) < wanted for negatives in drawn):
-        notes.append(f"{short} of {len(asked)} queries have fewer than {wanted} negatives: their ranks hold no more")
+        pool = f"the guard allowed no more of {config.guard.pool} times as many (`pool`)" if config.guard else ""
+        notes.append(
+            f"{short} of {len(asked)} queries have fewer than {wanted} negatives: {pool or 'their ranks hold no more'}"
+        )
     notes += [f"negatives by source: {', '.join(f'{count:,} {kind}' for kind, count in by_source.items()) or 'none'}"]
     summary = {
         "shards": shards,
@@ -136,6 +150,16 @@ def _paths(config: Config) -> tuple[tuple[str, str], str | None]:
         return (str(config.queries), str(config.passages)), config.qrels
     files = beir_files(config.beir, config.split)
     return (files.queries, files.passages), config.qrels or files.qrels
+
+
+def _models(config: Config) -> list[dict[str, Any]]:
+    """What encoders and teacher are: other weights at the same place mine something else.
+
+    Raises:
+        ModelError: one cannot be found.
+    """
+    encoders = [source.encoder.identity() for source in config.sources if isinstance(source, BiEncoderSource)]
+    return [*encoders, *([config.guard.scorer.identity()] if config.guard else [])]
 
 
 def _inputs(config: Config, paths: Sequence[str], qrels: str | None) -> list[StoredFile]:

@@ -49,12 +49,12 @@ def ranked_lists(
 
 
 def _rows_of(run: Run, corpus: Corpus, path: str, faults: FaultLog) -> dict[str, RankedRows]:
-    """A run by rows of the corpus; a document without a text is left out, and the others keep their order."""
+    """A run by rows of the corpus; a document without a text is a fault, and the others keep their ranks."""
     lists = {}
     for query_id, ranked in run.items():
         rows = np.array([corpus.passages.row.get(doc_id, -1) for doc_id in ranked.doc_ids], np.int64)
         for at in np.flatnonzero(rows < 0).tolist():
             doc_id, line = ranked.doc_ids[at], int(ranked.lines[at])
             faults.add(Fault(path, line, Reason.UNKNOWN_DOC, "the passages have no text for it", query_id, doc_id))
-        lists[query_id] = RankedRows(rows[rows >= 0], ranked.scores[rows >= 0].astype(np.float32))
+        lists[query_id] = RankedRows(rows, ranked.scores.astype(np.float32))
     return lists

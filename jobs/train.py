@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from operators.training_groups import Groups
 
 HELD_OUT = 0.05
+TOO_LONG = 1.25  # times the tokens: less is what smaller embeddings are worth
 PICTURE = "training.svg"
 
 
@@ -115,7 +116,9 @@ def run(config: Config) -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         start = Path(folder) / "start"
-        cross_encoder.write_start(config.model, plan, table, start)
+        growth = cross_encoder.write_start(config.model, plan, table, start)
+        if growth is not None:
+            print(_vocabulary(plan, growth))
         claim(config.output, checkpoints, settings)
         shutil.copytree(start, training.start, dirs_exist_ok=True)
     began = time.monotonic()
@@ -126,6 +129,7 @@ def run(config: Config) -> int:
         "pairs": table.num_rows,
         "queries": len(pc.unique(table["query"])),
         "groups": len(groups),
+        "token_growth": None if growth is None else round(growth, 4),
         "left_out": pairs.left_out | _ungrouped(table, groups),
         "started_from": read_record(Path(config.model)),
         **_save(config, training),
@@ -319,6 +323,11 @@ def _figures(point: Mapping[str, float | None]) -> dict[str, float | None]:
 def _ungrouped(table: pa.Table, groups: "Groups") -> dict[str, int]:
     alone = table.num_rows - len(set(groups.rows.tolist()))
     return {"no other label in its query": alone} if alone else {}
+
+
+def _vocabulary(plan: "TrainingPlan", growth: float) -> str:
+    told = f"vocabulary of {plan.student.vocabulary:,} pieces: the texts take {growth:.2f} times as many tokens"
+    return told + ("; that costs speed, and what max_length cuts: keep more pieces" if growth > TOO_LONG else "")
 
 
 def _summary(config: Config, record: Mapping[str, Any], seconds: float) -> str:

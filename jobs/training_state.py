@@ -23,6 +23,9 @@ def is_finished(output: Path, checkpoints: Path, settings: Mapping[str, Any], ov
             f"{checkpoints}: holds an unfinished training with other settings "
             f"({_difference(marked, settings)}); delete it, or go on with the settings it began with"
         )
+    for folder in (output, checkpoints):
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder}: is a file, and a folder is to stand there")
     empty = not output.exists() or not any(output.iterdir())
     if empty or marked is not None or overwrite:
         return False

@@ -32,6 +32,7 @@ PROGRESS = "progress.txt"
 EVALUATIONS_A_TRAINING = 5
 LOGGED_EVERY = 25  # steps; more often in a training so short that its curve would be empty
 LOGGED_AT_LEAST = 5
+_SAMPLE = 1000  # texts whose tokens are counted with the old and the new vocabulary
 _LOSSES = "losses.json"
 
 
@@ -87,12 +88,15 @@ class Training:
     threads: int | None
 
 
-def write_start(model: str, plan: TrainingPlan, pairs: pa.Table, folder: Path) -> None:
+def write_start(model: str, plan: TrainingPlan, pairs: pa.Table, folder: Path) -> float | None:
     """Write what the training starts from: the checkpoint as a cross-encoder with one logit, in fp32, cut to the
     plan's student.
 
     A checkpoint without a scoring head gets a new one, drawn from the plan's seed. The vocabulary keeps what is
     frequent in the texts of `pairs`.
+
+    Returns:
+        How many times as many tokens these texts take with the trimmed vocabulary; None where it was not trimmed.
 
     Raises:
         InputError: the extra `train` is not installed.
@@ -108,10 +112,19 @@ def write_start(model: str, plan: TrainingPlan, pairs: pa.Table, folder: Path) -
     if layers is not None:
         total = int(encoder.config.num_hidden_layers)
         keep_layers(encoder, spaced_layers(layers, total) if isinstance(layers, int) else layers)
+    growth = None
     if plan.student.vocabulary is not None:
-        texts = (text for name in ("query", "document") for text in pc.unique(pairs[name]).to_pylist())
-        tokenizer = trim_vocabulary(encoder, tokenizer, texts, plan.student.vocabulary)
+        texts = [text for name in ("query", "document") for text in pc.unique(pairs[name]).to_pylist()]
+        trimmed = trim_vocabulary(encoder, tokenizer, texts, plan.student.vocabulary)
+        sample = texts[:: max(len(texts) // _SAMPLE, 1)]
+        growth = _tokens(trimmed, sample) / max(_tokens(tokenizer, sample), 1)
+        tokenizer = trimmed
     save_cross_encoder(trainee, tokenizer, folder, "fp32")
+    return growth
+
+
+def _tokens(tokenizer: Any, texts: list[str]) -> int:
+    return sum(map(len, tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]))
 
 
 def load_trainee(model: str, max_length: int) -> "CrossEncoder":

@@ -1,7 +1,7 @@
 """A guard against false negatives: a teacher's score says which negatives may be relevant after all."""
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -32,6 +32,13 @@ class Guard(BaseModel):
     )
     max_score: float | None = Field(None, description="no negative scores more")
     pool: int = Field(4, ge=1, description="so many times each count are drawn for the guard to choose from")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_teacher(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not values.get("scorer"):
+            raise ValueError("a guard needs the teacher that scores: `scorer: {model: …}`, --guard.scorer.model")
+        return values
 
     @model_validator(mode="after")
     def _bounds_go_together(self) -> Self:

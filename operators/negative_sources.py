@@ -29,7 +29,10 @@ class _Ranked(_Source):
     @classmethod
     def _ranks_of_text(cls, ranks: Any) -> Any:
         """`10-100` is the same as [10, 100]."""
-        return ranks.split("-") if isinstance(ranks, str) else ranks
+        given = ranks.split("-") if isinstance(ranks, str) else ranks
+        if isinstance(given, list | tuple) and len(given) == 2:
+            return given
+        raise ValueError(f"ranks are FIRST-LAST, such as 5-100, not {ranks!r}")
 
     @model_validator(mode="after")
     def _ranks_rise(self) -> Self:

@@ -16,7 +16,7 @@ class RankedRows:
     """A source's list for one query, best first.
 
     Attributes:
-        rows: int64 of n, rows of the corpus.
+        rows: int64 of n, rows of the corpus; -1 for what it does not hold, whose rank stays taken.
         scores: float32 of n, the source's own.
     """
 
@@ -53,7 +53,8 @@ def draw_negatives(
 ) -> list[Negative]:
     """Draw each source's negatives, in the order of the sources; a passage that two have belongs to the first.
 
-    A query's draw depends on the seed, its id, the source and its list alone, not on other queries.
+    A query's draw depends on the seed, its id, the source's settings and its list alone, not on other queries, nor on
+    where a model or a run lies.
 
     Args:
         lists: one a source; not looked at for random ones.
@@ -67,7 +68,7 @@ def draw_negatives(
     taken = {int(keys[row]) for row in forbidden}
     chosen: list[Negative] = []
     for number, (source, ranked) in enumerate(zip(sources, lists, strict=True)):
-        told = xxhash.xxh3_64_intdigest(source.model_dump_json().encode())
+        told = xxhash.xxh3_64_intdigest(source.model_dump_json(exclude={"encoder", "path"}).encode())
         draw = np.random.default_rng([seed, xxhash.xxh3_64_intdigest(query_id.encode()), told])
         wanted = source.count * factor
         for row, score in _in_order(source, ranked, len(keys), draw):
@@ -91,6 +92,7 @@ def _in_order(
         return
     first, last = source.ranks
     places = np.arange(first - 1, min(last, len(ranked.rows)))
+    places = places[ranked.rows[places] >= 0]
     if source.draw == "random":
         places = draw.permutation(places)
     for place in places.tolist():

@@ -95,7 +95,9 @@ def together(group: Group, choice: Choice, left_out: Counter[str]) -> tuple[list
         drawn = _draw(group, "", _far_enough(negatives, positives[-1].score, choice), choice)
         if drawn:
             return positives, drawn
-    left_out[NO_NEGATIVE if positives else NO_POSITIVE] += 1
+        left_out[f"query without a negative {choice.min_margin:g} below its lowest positive"] += 1
+    else:
+        left_out[NO_NEGATIVE if positives else NO_POSITIVE] += 1
     return None
 
 
@@ -117,5 +119,6 @@ def _draw(group: Group, positive: str, negatives: list[Document], choice: Choice
     if choice.negatives is None or len(negatives) <= choice.negatives:
         return negatives
     seed = xxhash.xxh3_64_intdigest(f"{choice.seed}\0{group.query_id}\0{positive}".encode())
-    drawn = np.random.default_rng(seed).choice(len(negatives), choice.negatives, replace=False)
+    by_id = np.argsort([document.doc_id for document in negatives], kind="stable")
+    drawn = np.random.default_rng(seed).choice(by_id, choice.negatives, replace=False)
     return [negatives[index] for index in sorted(drawn.tolist())]

@@ -297,8 +297,9 @@ def test_the_teachers_best_is_the_positive_where_nothing_is_judged_or_it_is_aske
 
 
 def test_the_draw_of_negatives_depends_on_seed_and_ids_alone(tmp_path: Path) -> None:
-    def drawn(folder: str, parts: int, *more: str) -> list[dict[str, Any]]:
-        write(tmp_path / folder / "labels", rows(20, 9), parts)
+    def drawn(folder: str, parts: int, *more: str, sign: float = 1) -> list[dict[str, Any]]:
+        content = [row | {"score": sign * row["score"]} for row in rows(20, 9)]
+        write(tmp_path / folder / "labels", content, parts)
         lines = jsonl(export(tmp_path / folder, "flag-embedding", "--negatives", "3", *more) / "train.jsonl")
         return sorted(lines, key=lambda line: str(line["query"]))
 
@@ -307,6 +308,18 @@ def test_the_draw_of_negatives_depends_on_seed_and_ids_alone(tmp_path: Path) -> 
     assert all(len(set(line["neg"])) == 3 for line in one)
     assert drawn("four", 4) == one
     assert drawn("other", 1, "--seed", "1") != one
+    other_teacher = drawn("teacher", 1, sign=-0.5)
+    assert [set(line["neg"]) for line in other_teacher] == [set(line["neg"]) for line in one]
+    assert [line["neg_scores"] for line in other_teacher] != [line["neg_scores"] for line in one]
+
+
+def test_a_margin_that_no_negative_keeps_is_the_reason_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = rows()
+    content[0]["label"] = 1.0
+    content[2:5] = [row | {"score": content[1]["score"] - 0.5} for row in content[2:5]]
+    write(tmp_path / "labels", content)
+    export(tmp_path, "listwise", "--min-margin", "1")
+    assert "1 x query without a negative 1 below its lowest positive" in capsys.readouterr().out
 
 
 def test_queries_without_a_positive_or_a_negative_and_bad_rows_are_left_out_and_told(

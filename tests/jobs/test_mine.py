@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow.dataset as pads
 import pytest
-from conftest import WORDS
+from conftest import WORDS, write_cross_encoder
 from small_models import write_bi_encoder
 
 from jobs.command import ExitCode, execute
@@ -105,6 +105,49 @@ def test_a_run_gives_its_own_ranks(collection: Path) -> None:
     assert [row["score"] for row in q1[2:]] == [58, 57, 56]
 
 
+def test_a_document_of_a_run_without_a_text_keeps_its_rank(collection: Path) -> None:
+    (collection / "run.trec").write_text(
+        "".join(f"q1 Q0 {d} {n} {9 - n} t\n" for n, d in enumerate(["d9", "?", "d8", "d7"], 1))
+    )
+    source = {"kind": "run", "path": str(collection / "run.trec"), "ranks": [1, 3], "count": 3, "draw": "top"}
+    assert mine(collection, "--sources", json.dumps([source])) == ExitCode.DONE_WITH_ERRORS
+    assert [row["doc_id"] for row in by_query(mined(collection / "mined"))["q1"][2:]] == ["d9", "d8"]
+
+
+def test_a_refused_mining_leaves_the_one_before_as_it_was(collection: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine(collection, "--source", "random")
+    before = mined(collection / "mined")
+    nowhere = ("--source", "bi-encoder", "--encoder", str(collection / "nowhere"), "--overwrite")
+    assert mine(collection, *nowhere) == ExitCode.REFUSED
+    assert mined(collection / "mined") == before
+    assert mine(collection, *nowhere, output="new") == ExitCode.REFUSED
+    assert mine(collection, "--source", "random", output="new") == ExitCode.DONE_WITH_ERRORS, "q3 has no positive"
+
+
+def test_other_weights_at_the_same_place_are_another_teacher_and_moved_ones_the_same(
+    collection: Path, in_process: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_cross_encoder(collection / "teacher", seed=1)
+
+    def guarded(*more: str) -> int:
+        scorer = {"kind": "cross-encoder", "model": str(model), "precision": "fp32"}
+        guard = json.dumps({"scorer": scorer, "max_score": 0.0, "view": "logit", "pool": 15})
+        return mine(collection, "--source", "random", "--count", "4", "--guard", guard, *more)
+
+    guarded()
+    first = mined(collection / "mined")
+    model = model.rename(collection / "moved")
+    guarded()
+    assert "already mined" in capsys.readouterr().out
+    write_cross_encoder(model, seed=2)
+    assert guarded() == ExitCode.REFUSED
+    guarded("--overwrite")
+    assert mined(collection / "mined") != first
+    teacher = CrossEncoderConfig(model=str(model), precision="fp32").load()
+    negatives = [(row["query"], row["text"]) for row in mined(collection / "mined") if not row["label"]]
+    assert negatives and (teacher.score(negatives) <= 1e-5).all()
+
+
 def test_a_bi_encoder_gives_the_nearest_and_keeps_the_vectors(
     collection: Path, ray_here: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,6 +208,10 @@ def _texts(folder: Path) -> list[str]:
         ([], "nothing to draw from"),
         (["--source", "run", "--run", "nowhere.trec"], "nowhere.trec"),
         (["--source", "random", "--guard", '{"scorer": {"model": "m"}}'], "needs a bound"),
+        (["--source", "random", "--guard.at-most", "0.9"], "--guard.scorer.model"),
+        (["--source", "bm25", "--ranks", "5"], "FIRST-LAST"),
+        (["--source", "random", "--ranks", "5-10"], "random passages have none"),
+        (["--source", "bm25", "--encoder", "m"], "`encoder` goes with"),
     ],
 )
 def test_what_cannot_be_mined_is_refused_in_a_line(

@@ -328,6 +328,30 @@ def test_a_student_of_fewer_layers_and_pieces_is_trained_in_one_flag(tmp_path: P
     assert math.isfinite(model.predict([("apple red", "the apple castle")])[0])
 
 
+def test_a_vocabulary_that_spells_words_out_is_told(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(64))
+    tokenizer = json.loads((checkpoint / "tokenizer.json").read_text())
+    pieces = len(tokenizer["model"]["vocab"])
+    least = sum(len(piece.removeprefix("##")) == 1 or piece[0] == "[" for piece in tokenizer["model"]["vocab"])
+    for size, told in ((pieces - 1, "1.00 times as many tokens\n"), (least, "tokens; that costs speed")):
+        output = tmp_path / f"model-{size}"
+        assert train(source, checkpoint, output, *QUICK, "--student", f"vocabulary={size}") == ExitCode.DONE
+        assert told in capsys.readouterr().out
+        record = json.loads((output / "training.json").read_text())
+        assert (record["token_growth"] > 1.25) == (size == least)
+
+
+def test_an_output_that_is_a_file_is_refused(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(32))
+    for more in ((), ("--overwrite",)):
+        assert train(source, checkpoint, source, *QUICK, *more) == ExitCode.REFUSED
+        assert "is a file" in capsys.readouterr().err
+
+
 def test_layers_that_are_not_there_leave_nothing_behind(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -223,7 +223,7 @@ def test_a_moved_model_is_the_same_model(tmp_path: Path, cross_encoder: Path) ->
     assert execute(["rerank", str(job(tmp_path, moved))]) == ExitCode.DONE
 
 
-@on_ray
+@here
 def test_a_dry_run_shows_the_plan_and_writes_nothing(
     tmp_path: Path, cross_encoder: Path, three_shards: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -318,7 +318,7 @@ def test_a_file_of_flat_rows_whose_query_ids_are_damaged_can_be_left_out(
     assert "torn.parquet" in capfd.readouterr().out
 
 
-@on_ray
+@here
 def test_a_unit_with_damaged_pages_fails_alone_and_the_next_run_tries_it_again(
     tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
-from conftest import here, on_ray, rows, write_candidates
+from conftest import here, rows, write_candidates
 from small_models import write_bi_encoder, write_colbert, write_t5
 
 from jobs import rerank
@@ -60,7 +60,7 @@ def test_the_job_ranks_as_the_scorer_scores(tmp_path: Path, models: dict[str, st
         assert 35 < report["stages"][0]["evaluations"] <= 7 * 5 * 4
 
 
-@on_ray
+@here
 def test_three_stages_narrow_down_and_what_fell_out_keeps_its_place(tmp_path: Path, models: dict[str, str]) -> None:
     content = rows(4, 12)
     write_candidates(tmp_path / "in" / "a.parquet", content)

@@ -317,17 +317,17 @@ def length_grouped_trainer(lengths: NDArray[np.int64], workers: int) -> Any:
     from sentence_transformers.cross_encoder import CrossEncoderTrainer
 
     class LengthGrouped(DefaultBatchSampler):  # type: ignore[misc]
-        """Batches of like length, in an order that a resumed epoch repeats; accelerate deals them to processes."""
+        """Batches of like length, in an order that a resumed epoch repeats; accelerate deals them to processes.
 
-        @property
-        def sampler(self) -> Any:  # under several processes accelerate tells the epoch to the sampler's sampler alone
-            return self
+        The epoch is that of the trainer's step: what accelerate tells of it, a resumed one in several processes never
+        hears.
+        """
 
-        @sampler.setter
-        def sampler(self, _: Any) -> None: ...
+        trainer: Any
 
         def __iter__(self) -> Iterator[list[int]]:
-            batches = length_grouped_batches(lengths, self.batch_size, self.seed, self.epoch)
+            epoch = self.trainer.state.global_step // (len(self) // workers)
+            batches = length_grouped_batches(lengths, self.batch_size, self.seed, epoch)
             for rows in full_batches(batches, self.batch_size, workers):
                 yield rows.tolist()
 
@@ -347,7 +347,9 @@ def length_grouped_trainer(lengths: NDArray[np.int64], workers: int) -> Any:
             generator: Any = None,
             seed: int = 0,
         ) -> Any:
-            return LengthGrouped(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
+            sampler = LengthGrouped(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
+            sampler.trainer = self
+            return sampler
 
     return LengthGroupedTrainer
 

@@ -35,10 +35,12 @@ def test_two_workers_go_on_after_their_driver_was_killed(
 ) -> None:
     source = write_pairs(tmp_path / "pairs.parquet", pairs(400, low=-2.0, high=2.0))
     model, checkpoints = tmp_path / "model", tmp_path / "model.checkpoints"
+    assert train(source, checkpoint, tmp_path / "whole", *FLAGS) == ExitCode.DONE
     command = [sys.executable, "-m", "jobs", "train", "--input", str(source), "--model", str(checkpoint)]
     process = subprocess.Popen([*command, "--output", str(model), "--threads", "1", *FLAGS], cwd=ROOT)
     deadline = time.monotonic() + 300
-    while not list(checkpoints.glob("checkpoint-*/trainer_state.json")):
+    epoch = json.loads((tmp_path / "whole" / "training.json").read_text())["groups"] // 8 // 2
+    while not any(_step(path) > epoch for path in checkpoints.glob("checkpoint-*/trainer_state.json")):
         assert process.poll() is None, "the training ended before it could be killed"
         assert time.monotonic() < deadline, "no checkpoint was written"
         time.sleep(0.01)
@@ -49,6 +51,12 @@ def test_two_workers_go_on_after_their_driver_was_killed(
     assert "going on from step" in capsys.readouterr().err
     check(model)
     assert not checkpoints.exists()
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (model, tmp_path / "whole")]
+    assert weights[0] == weights[1], "an uninterrupted training ends with other weights"
+
+
+def _step(state: Path) -> int:
+    return int(state.parent.name.rpartition("-")[2])
 
 
 def check(model: Path) -> None:

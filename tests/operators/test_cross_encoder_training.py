@@ -1,5 +1,6 @@
 """What several processes read of an epoch: other rows each, as many batches, and another part of the rows next time."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,19 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("sentence_transformers")
-from accelerate.data_loader import prepare_data_loader
+from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from torch.utils.data import DataLoader
 
 from operators.cross_encoder_training import length_grouped_trainer
 
 
-def epoch_of(rows: int, size: int, workers: int, rank: int, epoch: int) -> list[list[int]]:
-    """The batches of one process, as accelerate deals them in the trainer."""
-    trainer = length_grouped_trainer(np.arange(rows) % 7, workers)
-    sampler = trainer.get_batch_sampler(None, range(rows), size, False)
+def epoch_of(rows: int, size: int, workers: int, rank: int, epoch: int, done: int = 0) -> list[list[int]]:
+    """The batches of one process that are left of an epoch after some, as accelerate deals them in the trainer."""
+    trainer = SimpleNamespace(state=SimpleNamespace(global_step=0))
+    sampler = length_grouped_trainer(np.arange(rows) % 7, workers).get_batch_sampler(trainer, range(rows), size, False)
+    trainer.state.global_step = epoch * (len(sampler) // workers) + done
     loader: Any = DataLoader(range(rows), batch_sampler=sampler, collate_fn=list)  # type: ignore[arg-type]
     prepared = prepare_data_loader(loader, num_processes=workers, process_index=rank, even_batches=False)
-    prepared.set_epoch(epoch)
+    prepared = skip_first_batches(prepared, done) if done else prepared
     batches = list(prepared)
     assert len(batches) == len(prepared)
     return batches
@@ -42,3 +44,9 @@ def test_every_epoch_is_dealt_anew(workers: int) -> None:
     first, second, again = (epoch_of(64, 4, workers, 0, epoch) for epoch in (0, 1, 0))
     assert first == again
     assert first != second
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_resumed_epoch_goes_on_with_the_rows_that_are_left(workers: int) -> None:
+    whole = epoch_of(64, 4, workers, 0, epoch=1)
+    assert epoch_of(64, 4, workers, 0, epoch=1, done=3) == whole[3:]

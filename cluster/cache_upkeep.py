@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from cluster.errors import StorageError
 from cluster.score_cache import BadRunError, Run, columns, entries, open_run, prefixes, read_groups, write_run
-from cluster.storage import StoredFile, filesystem, join, list_files, read_bytes
+from cluster.storage import StoredFile, filesystem, fingerprint, join, list_files, read_bytes
 
 _FINGERPRINT = re.compile("[0-9a-f]{32}")
 
@@ -158,6 +158,8 @@ def _namespace(uri: str, name: str, files: list[StoredFile]) -> Namespace:
     runs, bad = [], []
     for file in files:
         if file.path.endswith("/scorer.json"):
+            if fingerprint(read_bytes(file.path) or b"") != name:
+                bad.append((file.path, "is not what this scorer is; the next job with it writes it again"))
             continue
         try:
             if not file.path.endswith(".parquet"):

@@ -1,6 +1,7 @@
 """`ray-rerank loop`: mine, label, train, distil, compare, on one collection whose measured queries train nothing."""
 
 import dataclasses
+import json
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,12 +16,17 @@ from jobs.collection_files import beir_files, beir_qrels, judged_queries, load_q
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.ranked_files import rankings_at
+from operators.bi_encoder import BiEncoderConfig
 from operators.bootstrap import paired_interval
+from operators.checkpoint import find_checkpoint
 from operators.errors import InputError
 from operators.faults import FaultLog
 from operators.judgements import highest_grade
 from operators.leakage import Query, refuse_overlap
 from operators.measures import evaluate, parse_measures
+from operators.student import parse_student, spaced_layers
+
+_RECORD = "loop.json"
 
 TEACHER = "teacher"
 DISTILLED = "distilled"
@@ -74,7 +80,9 @@ def run(config: Config) -> int:
     """
     started = time.monotonic()
     collection = collection_of(config)
+    _check_models(config)
     folder = Path(config.output)
+    _claim(config, folder)
     code, taught = training_queries(config, collection, folder)
     codes = [code]
     sources = {"random": _source("random", None), "bm25": _source("bm25", (1, 100))}
@@ -108,6 +116,41 @@ def collection_of(config: Config) -> Collection:
     if config.passages and config.queries and config.qrels:
         return Collection(config.passages, config.queries, config.qrels, config.train_queries, config.train_qrels)
     raise InputError("the collection is --passages, --queries and --qrels, or --beir FOLDER")
+
+
+def _check_models(config: Config) -> None:
+    """See before hours of work that teacher and encoder are there, and that the student can be cut.
+
+    Raises:
+        InputError, ModelError: as the steps would.
+    """
+    teacher = find_checkpoint(config.teacher)
+    layers, total = parse_student(config.student).layers, int(teacher.config.get("num_hidden_layers", 0))
+    if isinstance(layers, int):
+        spaced_layers(layers, total)
+    elif layers and max(layers) >= total:
+        raise InputError(f"student {config.student!r}: {config.teacher} has layers 0 to {total - 1}")
+    if config.encoder:
+        BiEncoderConfig(model=config.encoder).checkpoint()
+
+
+def _claim(config: Config, folder: Path) -> None:
+    """Write down what is looped with, or see that it is the same as before.
+
+    Raises:
+        InputError: the folder holds a loop with other settings, or cannot be written.
+    """
+    settings = config.model_dump(mode="json", exclude={"output", "timing"})
+    record = folder / _RECORD
+    before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else settings
+    if differs := [name for name in settings if settings[name] != before.get(name)]:
+        told = "; ".join(f"{name}: {before.get(name)} there, {settings[name]} now" for name in differs)
+        raise InputError(f"{folder}: holds a loop with other settings ({told}); use another output, or remove it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error}") from None
 
 
 def _say(step: str) -> None:

@@ -1,5 +1,6 @@
 """`ray-rerank queries`: training queries out of passages' own text, without a model or a click log."""
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -26,6 +27,10 @@ def run(config: Config) -> int:
     """Read, make, write, and say how many of which form."""
     from operators.pseudo_queries import pseudo_queries
 
+    files = [("--passages", Path(config.passages)), ("--output", config.output), ("--qrels", config.qrels)]
+    for (one, path), (other, same) in itertools.combinations(files, 2):
+        if path and same and path.absolute() == same.absolute():
+            raise InputError(f"{path}: {one} and {other} are one file; each needs a file of its own")
     faults = FaultLog()
     passages = load_passages(config.passages, faults)
     made = pseudo_queries(list(zip(passages.row, passages.texts.to_pylist(), strict=True)), config.count, config.seed)
@@ -34,6 +39,8 @@ def run(config: Config) -> int:
         _write(config.qrels, "".join(f"{query.query_id}\t0\t{query.passage_id}\t1\n" for query in made))
     forms = ", ".join(f"{many:,} {form}" for form, many in Counter(query.form for query in made).most_common())
     print(f"{len(made):,} queries in {config.output}: {forms}")
+    if len(made) < config.count:
+        print(f"{config.count:,} were asked for: the texts of these {len(passages.row):,} passages give no more")
     for reason, count in faults.counts.items():
         print(f"left out: {count:,} x {reason}")
         for example in faults.first(reason):

@@ -137,7 +137,7 @@ def run(config: Config) -> int:
     (config.output / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(checkpoints)
     print(_summary(config, record, seconds))
-    return ExitCode.DONE
+    return ExitCode.DONE_WITH_ERRORS if pairs.left_out else ExitCode.DONE
 
 
 def _evaluation(config: Config) -> "JudgedCandidates | None":

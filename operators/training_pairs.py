@@ -69,16 +69,23 @@ def read_training_pairs(path: Path, target: Target | None = None) -> TrainingPai
 
 def usable_pairs(table: pa.Table, source: Path) -> TrainingPairs:
     """Leave out rows that teach nothing: a null or blank query or document, a null or non-finite label."""
+    unlabelled = ~np.isfinite(table["label"].to_numpy())
+    query, document = _blank(table["query"]), _blank(table["document"])
     reasons = {
-        "empty query": _blank(table["query"]),
-        "empty document": _blank(table["document"]),
-        "label is no finite number": ~np.isfinite(table["label"].to_numpy()),
+        "line that cannot be read": query & document & unlabelled,
+        "empty query": query,
+        "empty document": document,
+        "label is no finite number": unlabelled,
     }
-    usable = table.filter(pa.array(~np.logical_or.reduce(list(reasons.values()))))
-    found = {reason: int(mask.sum()) for reason, mask in reasons.items() if mask.any()}
-    if usable.num_rows == 0:
-        raise InputError(f"{source}: none of the {table.num_rows} rows can be trained on ({found or 'no rows'})")
-    return TrainingPairs(usable.combine_chunks(), found)
+    usable, found = np.ones(table.num_rows, dtype=np.bool_), dict[str, int]()
+    for reason, mask in reasons.items():
+        if many := int((mask & usable).sum()):
+            found[reason] = many
+        usable &= ~mask
+    if not usable.any():
+        told = ", ".join(f"{many} x {reason}" for reason, many in found.items())
+        raise InputError(f"{source}: none of the {table.num_rows} rows can be trained on ({told or 'no rows'})")
+    return TrainingPairs(table.filter(pa.array(usable)).combine_chunks(), found)
 
 
 def split_by_query(table: pa.Table, fraction: float, seed: int) -> tuple[pa.Table, pa.Table]:
@@ -201,11 +208,34 @@ def _read_parquet(file: Path) -> pa.Table:
 
 
 def _read_tsv(file: Path) -> pa.Table:
-    return pyarrow.csv.read_csv(
+    """A line with more or fewer fields than the header is a row of nulls, and what is no number is none."""
+    with file.open("rb") as stream:
+        names = stream.readline().decode("utf-8-sig", "replace").rstrip("\r\n").split("\t")
+    torn: list[Any] = []
+
+    def tear(row: Any) -> str:
+        torn.append(row)
+        return "skip"
+
+    table = pyarrow.csv.read_csv(
         file,
-        parse_options=pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False),
-        convert_options=pyarrow.csv.ConvertOptions(column_types={"query": pa.string(), "document": pa.string()}),
+        parse_options=pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False, invalid_row_handler=tear),
+        convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
     )
+    for name in {"label", "score"} & {*names}:
+        table = table.set_column(table.column_names.index(name), name, _numbers(table[name]))
+    nulls = [pa.nulls(len(torn), field.type) for field in table.schema]
+    return pa.concat_tables([table, pa.Table.from_arrays(nulls, schema=table.schema)])
+
+
+def _numbers(texts: "pa.ChunkedArray[Any]") -> pa.Array:
+    def number(text: str | None) -> float | None:
+        try:
+            return None if text is None else float(text)
+        except ValueError:
+            return None
+
+    return pa.array([number(text) for text in texts.to_pylist()], pa.float64())
 
 
 _READERS: dict[str, Callable[[Path], pa.Table]] = {

@@ -56,10 +56,31 @@ def test_the_loop_trains_on_real_judgements_with_guarded_negatives_and_is_done_o
         above = [score > 0.9 * lowest[row["query_id"]] + 1e-5 for row, score in scored if not row["label"]]
         assert any(above) if kind == "random" else not any(above)
 
+    capsys.readouterr()
+    assert execute([*command, "--negatives", "3"]) == ExitCode.REFUSED
+    assert "negatives: 2 there, 3 now" in capsys.readouterr().err
     model = output / "students" / "distilled" / "model.safetensors"
     written = model.stat().st_mtime_ns
     assert execute(command) == ExitCode.DONE
     assert model.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--teacher", "nowhere"], "nowhere"),
+        (["--student", "layers=9"], "9 layers are asked for, and the model has 2"),
+        (["--student", "layers=0,7"], "has layers 0 to 1"),
+        (["--encoder", "nowhere"], "nowhere"),
+    ],
+)
+def test_models_that_cannot_be_used_are_refused_before_any_work(
+    tmp_path: Path, cross_encoder: Path, more: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["loop", "--beir", str(beir(tmp_path / "beir", tests=70)), "--output", str(tmp_path / "out")]
+    assert execute([*command, "--teacher", str(cross_encoder), "--student", "layers=1", *more]) == ExitCode.REFUSED
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_queries_are_made_of_the_passages_where_there_are_none_to_train_on(tmp_path: Path) -> None:
@@ -78,6 +99,15 @@ def test_a_training_query_that_is_a_judged_one_is_refused(
     queries.write_text("q1\tWHAT IS A KILN\n")
     qrels.write_text("q1 0 p1 1\n")
     command = ["loop", "--passages", str(passages), "--queries", str(queries), "--qrels", str(qrels)]
-    command += ["--teacher", str(cross_encoder), "--count", "2", "--output", str(tmp_path / "out")]
+    command += [
+        "--teacher",
+        str(cross_encoder),
+        "--student",
+        "layers=1",
+        "--count",
+        "2",
+        "--output",
+        str(tmp_path / "out"),
+    ]
     assert execute(command) == ExitCode.REFUSED
     assert "what is a kiln" in capsys.readouterr().err.lower()

@@ -219,7 +219,7 @@ def test_unusable_rows_are_counted_and_left_out(
 ) -> None:
     bad = pa.table({"query": [None, "apple"], "document": ["the apple", "a river"], "label": [1.0, math.nan]})
     source = write_pairs(tmp_path / "pairs.parquet", pa.concat_tables([pairs(32), bad]))
-    assert train(source, checkpoint, tmp_path / "model", *QUICK) == ExitCode.DONE
+    assert train(source, checkpoint, tmp_path / "model", *QUICK) == ExitCode.DONE_WITH_ERRORS
     record = json.loads((tmp_path / "model" / "training.json").read_text())
     assert record["left_out"] == {"empty query": 1, "label is no finite number": 1}
     assert record["pairs"] + record["held_out"]["pairs"] == 32

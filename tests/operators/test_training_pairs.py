@@ -80,11 +80,19 @@ def test_unusable_rows_are_counted_by_reason(tmp_path: Path) -> None:
     assert pairs.left_out == {"empty query": 2, "empty document": 2, "label is no finite number": 2}
 
 
+def test_a_line_that_cannot_be_read_costs_itself(tmp_path: Path) -> None:
+    lines = ["query\tdocument\tlabel", "a\tb", "q\td\t1", "q\td\tgood", "q\td\t0\tmore", "q\te\t0.5"]
+    (tmp_path / "pairs.tsv").write_text("\n".join(lines))
+    pairs = read_training_pairs(tmp_path / "pairs.tsv")
+    assert rows(pairs.table) == [("q", "d", 1.0), ("q", "e", 0.5)]
+    assert pairs.left_out == {"line that cannot be read": 2, "label is no finite number": 1}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("pairs.tsv", "query\tlabel\na\t1\n", "no column document or text"),
-        ("pairs.tsv", "query\tdocument\tlabel\na\tb\tgood\n", "column label"),
+        ("pairs.tsv", "query\tdocument\tlabel\na\tb\tgood\n", "1 x label is no finite number"),
         ("pairs.tsv", "query\tdocument\tlabel\na\tb\tnan\n", "none of the 1 rows"),
         ("pairs.jsonl", "{not json", "cannot be read as jsonl"),
         ("pairs.parquet", "PAR1 cut off", "cannot be read as parquet"),

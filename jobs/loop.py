@@ -124,8 +124,11 @@ def _check_models(config: Config) -> None:
     Raises:
         InputError, ModelError: as the steps would.
     """
-    teacher = find_checkpoint(config.teacher)
-    layers, total = parse_student(config.student).layers, int(teacher.config.get("num_hidden_layers", 0))
+    from transformers import AutoConfig
+
+    folder = find_checkpoint(config.teacher).folder
+    total = int(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).num_hidden_layers)
+    layers = parse_student(config.student).layers
     if isinstance(layers, int):
         spaced_layers(layers, total)
     elif layers and max(layers) >= total:

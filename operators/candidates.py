@@ -173,7 +173,7 @@ def read_candidates(
     query_reason = np.full(count, None, dtype=object)
     again = np.isin(flat.first_row + origin.first_row, [] if repeated is None else repeated)
     for fault, bad in (
-        ("the query_id stood in a row before; that one is ranked", again),
+        ("the query_id stood in a row before", again),
         ("the candidate list is empty", size == 0),
         ("the query is empty", _blank(flat.query)),
         ("the query is not valid UTF-8", flat.broken_query),

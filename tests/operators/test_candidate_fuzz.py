@@ -581,11 +581,16 @@ def again_in_python(case: Case) -> tuple[list[tuple[Any, ...]], Counter[tuple[An
             groups.append((row, query_id, query, own))
     ranked: list[tuple[Any, ...]] = []
     faults: Counter[tuple[Any, ...]] = Counter()
+    before: set[str | None] = set()
     for row, query_id, query, own in groups:
         name = decoded(query_id)[0]
         reason = fault_in(query_id, "query_id") or fault_in(query, "query")
-        if reason or not own:
-            faults[row, name, None, reason or "the candidate list is empty", len(own)] += 1
+        reason = reason or (None if own else "the candidate list is empty")
+        if name in before:
+            reason = reason or "the query_id stood in a row before"
+        before.add(name)
+        if reason:
+            faults[row, name, None, reason, len(own)] += 1
             continue
         with np.errstate(over="ignore"):
             scores = [np.float32(np.nan if score is None else score) for _, _, (_, _, score) in own]

@@ -156,9 +156,10 @@ def _is_compact(namespace: Namespace) -> bool:
 
 def _namespace(uri: str, name: str, files: list[StoredFile]) -> Namespace:
     runs, bad = [], []
+    described = _described(join(uri, name, "scorer.json"))
     for file in files:
         if file.path.endswith("/scorer.json"):
-            if fingerprint(read_bytes(file.path) or b"") != name:
+            if fingerprint(described) != name:
                 bad.append((file.path, "is not what this scorer is; the next job with it writes it again"))
             continue
         try:
@@ -167,13 +168,20 @@ def _namespace(uri: str, name: str, files: list[StoredFile]) -> Namespace:
             runs.append(open_run(file, name))
         except BadRunError as error:
             bad.append((file.path, str(error)))
-    return Namespace(uri, name, _scorer(uri, name), tuple(runs), tuple(bad))
+    return Namespace(uri, name, _scorer(described), tuple(runs), tuple(bad))
 
 
-def _scorer(uri: str, name: str) -> dict[str, Any]:
+def _described(place: str) -> bytes:
     try:
-        scorer = json.loads(read_bytes(join(uri, name, "scorer.json")) or b"{}")
-    except (ValueError, StorageError):
+        return read_bytes(place) or b""
+    except StorageError:
+        return b""
+
+
+def _scorer(described: bytes) -> dict[str, Any]:
+    try:
+        scorer = json.loads(described)
+    except ValueError:
         return {}
     return scorer if isinstance(scorer, dict) else {}
 

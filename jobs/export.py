@@ -16,7 +16,7 @@ from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.export_files import SECOND, export_files
 from jobs.finished_input import check_finished
-from jobs.folders import check_apart
+from jobs.folders import check_apart, check_no_file
 from operators.errors import InputError
 from operators.exports import EXPORTS
 from operators.exports.groups import FAULTS, columns_of, groups
@@ -124,9 +124,8 @@ def _claim(config: Config, output: str) -> None:
         InputError: it holds something else.
         StorageError: it cannot be written.
     """
+    check_no_file(config.output)
     system, path = filesystem(output)
-    if system.isfile(path):
-        raise InputError(f"{config.output}: is a file; --output is a folder")
     data = read_bytes(join(output, RECORD))
     before = json.loads(data) if data else None
     if before is None:

@@ -3,7 +3,7 @@
 import itertools
 
 from cluster.errors import StorageError
-from cluster.storage import absolute, check_writable, filesystem, list_files
+from cluster.storage import absolute, check_writable, filesystem
 from operators.errors import InputError
 
 
@@ -19,15 +19,25 @@ def check_apart(**folders: str | None) -> None:
             raise InputError(f"{uri}: the {name} lies in the {other} {other_uri}; use a folder beside it")
 
 
+def check_no_file(output: str) -> None:
+    """See that an output can be a folder.
+
+    Raises:
+        InputError: it is a file.
+    """
+    system, path = filesystem(output)
+    if system.isfile(path):
+        raise InputError(f"{output}: is a file; --output is a folder")
+
+
 def check_empty(folder: str) -> None:
     """See that nothing is there yet.
 
     Raises:
         InputError: something is.
     """
+    check_no_file(folder)
     system, path = filesystem(folder)
-    if system.isfile(path):
-        raise InputError(f"{folder}: is a file; --output is a folder")
     if system.exists(path) and (found := system.find(path)):
         raise InputError(f"{folder}: holds files already ({found[0]}); use an empty folder")
 
@@ -51,5 +61,5 @@ def check_output(output: str, cache: str | None = None) -> None:
         system, path = filesystem(absolute(cache))
         if not system.isdir(path):
             raise
-        list_files(cache, (".parquet",))
+        system.ls(path, detail=False)
         print(f"note: {error}; scores are taken from it and none are added")

@@ -16,6 +16,7 @@ from jobs.collection_files import beir_files, beir_qrels, judged_queries, load_q
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.ranked_files import rankings_at
+from jobs.training_state import difference
 from operators.bi_encoder import BiEncoderConfig
 from operators.bootstrap import paired_interval
 from operators.checkpoint import find_checkpoint
@@ -24,7 +25,7 @@ from operators.faults import FaultLog
 from operators.judgements import highest_grade
 from operators.leakage import Query, refuse_overlap
 from operators.measures import evaluate, parse_measures
-from operators.student import parse_student, spaced_layers
+from operators.student import chosen_layers, parse_student
 
 _RECORD = "loop.json"
 
@@ -129,10 +130,8 @@ def _check_models(config: Config) -> None:
     folder = find_checkpoint(config.teacher).folder
     total = int(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).num_hidden_layers)
     layers = parse_student(config.student).layers
-    if isinstance(layers, int):
-        spaced_layers(layers, total)
-    elif layers and max(layers) >= total:
-        raise InputError(f"student {config.student!r}: {config.teacher} has layers 0 to {total - 1}")
+    if layers is not None:
+        chosen_layers(layers, total)
     if config.encoder:
         BiEncoderConfig(model=config.encoder).checkpoint()
 
@@ -146,9 +145,11 @@ def _claim(config: Config, folder: Path) -> None:
     settings = config.model_dump(mode="json", exclude={"output", "timing"})
     record = folder / _RECORD
     before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else settings
-    if differs := [name for name in settings if settings[name] != before.get(name)]:
-        told = "; ".join(f"{name}: {before.get(name)} there, {settings[name]} now" for name in differs)
-        raise InputError(f"{folder}: holds a loop with other settings ({told}); use another output, or remove it")
+    if before != settings:
+        raise InputError(
+            f"{folder}: holds a loop with other settings ({difference(before, settings)}); use another output, or "
+            "remove it"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from cluster import storage
 from cluster.parquet_bytes import parquet_bytes
+from jobs.folders import check_no_file
 from operators.errors import InputError
 from operators.shards import SHARD_NAME, shard_name
 
@@ -56,9 +57,8 @@ def claim(
     """
     described = [[file.path, file.size, file.version] for file in inputs]
     identity = storage.fingerprint(json.dumps([settings, described], sort_keys=True).encode())
+    check_no_file(output)
     system, root = storage.filesystem(output)
-    if system.isfile(root):
-        raise InputError(f"{output}: is a file; --output is a folder")
     found = [name[len(root) :].lstrip("/") for name in system.find(root)] if system.exists(root) else []
     visible = sorted(name for name in found if not any(part.startswith(".") for part in name.split("/")))
     own = [name for name in visible if SHARD_NAME.fullmatch(name) or name in {_name(job), _errors(job)}]

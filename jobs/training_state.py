@@ -21,7 +21,7 @@ def is_finished(output: Path, checkpoints: Path, settings: Mapping[str, Any], ov
     if marked is not None and marked != settings:
         raise InputError(
             f"{checkpoints}: holds an unfinished training with other settings "
-            f"({_difference(marked, settings)}); delete it, or go on with the settings it began with"
+            f"({difference(marked, settings)}); delete it, or go on with the settings it began with"
         )
     for folder in (output, checkpoints):
         if folder.exists() and not folder.is_dir():
@@ -36,7 +36,7 @@ def is_finished(output: Path, checkpoints: Path, settings: Mapping[str, Any], ov
         return True
     raise InputError(
         f"{output}: holds a model trained otherwise "
-        f"({_difference(record.get('settings') or {}, settings)}); name another output, or --overwrite"
+        f"({difference(record.get('settings') or {}, settings)}); name another output, or --overwrite"
     )
 
 
@@ -63,6 +63,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Which settings differ, and how: `name: old there, new now`."""
     names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
     return "; ".join(f"{name}: {old.get(name)!r} there, {new.get(name)!r} now" for name in names)

@@ -19,7 +19,7 @@ from operators.best_weights import LAST, BestWeights, evaluations, load_weights,
 from operators.errors import InputError, ModelError
 from operators.held_out import HeldOut
 from operators.length_groups import full_batches, length_grouped_batches
-from operators.student import Student, keep_layers, spaced_layers
+from operators.student import Student, keep_layers
 from operators.training_groups import Groups, group_table
 from operators.training_losses import LOSSES, LossName
 from operators.vocabulary import trim_vocabulary
@@ -108,10 +108,8 @@ def write_start(model: str, plan: TrainingPlan, pairs: pa.Table, folder: Path) -
     trainee = load_trainee(model, plan.max_length)
     tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     encoder = trainee.model
-    layers = plan.student.layers
-    if layers is not None:
-        total = int(encoder.config.num_hidden_layers)
-        keep_layers(encoder, spaced_layers(layers, total) if isinstance(layers, int) else layers)
+    if plan.student.layers is not None:
+        keep_layers(encoder, plan.student.layers)
     growth = None
     if plan.student.vocabulary is not None:
         texts = [text for name in ("query", "document") for text in pc.unique(pairs[name]).to_pylist()]

@@ -58,26 +58,36 @@ def spaced_layers(count: int, total: int) -> tuple[int, ...]:
     return tuple(int(layer) for layer in np.rint(np.linspace(0, total - 1, count)))
 
 
-def keep_layers(model: "PreTrainedModel", layers: Sequence[int]) -> None:
-    """Keep only the given encoder layers of a model, in the given order, in place.
+def chosen_layers(layers: Sequence[int] | int, total: int) -> tuple[int, ...]:
+    """The layers of a model of `total` that are meant: those given, or so many of them, evenly spaced.
+
+    Raises:
+        ModelError: they are none, not rising or not there.
+    """
+    chosen = spaced_layers(layers, total) if isinstance(layers, int) else tuple(layers)
+    if not chosen or list(chosen) != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= total:
+        raise ModelError(
+            f"layers {list(chosen)}: give at least one, each once and in rising order "
+            f"(the model has {total} layers: it has layers 0 to {total - 1})"
+        )
+    return chosen
+
+
+def keep_layers(model: "PreTrainedModel", layers: Sequence[int] | int) -> None:
+    """Keep only some encoder layers of a model, in their order, in place.
 
     Embeddings, pooler and head stay as they are; the config then tells the new number of layers, so that the
     model saves and loads as one of that depth. Cutting without retraining makes a poor scorer: distil next.
 
     Args:
         model: an encoder whose layers stand in one `ModuleList` as long as `config.num_hidden_layers`.
-        layers: zero-based, strictly rising.
+        layers: zero-based, strictly rising; or so many of them, evenly spaced.
 
     Raises:
         ModelError: the layers are none, not rising or not there, or the model has no such list.
     """
     total = int(model.config.num_hidden_layers)
-    chosen = list(layers)
-    if not chosen or chosen != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= total:
-        raise ModelError(
-            f"layers {chosen}: give at least one of 0 to {total - 1}, each once and in rising order "
-            f"(the model has {total} layers)"
-        )
+    chosen = chosen_layers(layers, total)
     name = _layer_list(model, total)
     stack: nn.ModuleList = model.get_submodule(name)
     kept = [stack[layer] for layer in chosen]

@@ -19,6 +19,7 @@ from operators.errors import InputError
 from operators.leakage import Query, normalised
 
 DOCUMENT_NAMES = ("document", "text", "passage")
+_TEXT_COLUMNS = ("query_id", "query", *DOCUMENT_NAMES, "label", "score")  # of a TSV: none is guessed to be a number
 Target = Literal["label", "score"]
 SCHEMA = pa.schema(
     [
@@ -209,8 +210,6 @@ def _read_parquet(file: Path) -> pa.Table:
 
 def _read_tsv(file: Path) -> pa.Table:
     """A line with more or fewer fields than the header is a row of nulls, and what is no number is none."""
-    with file.open("rb") as stream:
-        names = stream.readline().decode("utf-8-sig", "replace").rstrip("\r\n").split("\t")
     torn: list[Any] = []
 
     def tear(row: Any) -> str:
@@ -220,9 +219,9 @@ def _read_tsv(file: Path) -> pa.Table:
     table = pyarrow.csv.read_csv(
         file,
         parse_options=pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False, invalid_row_handler=tear),
-        convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+        convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_TEXT_COLUMNS, pa.string())),
     )
-    for name in {"label", "score"} & {*names}:
+    for name in {"label", "score"} & {*table.column_names}:
         table = table.set_column(table.column_names.index(name), name, _numbers(table[name]))
     nulls = [pa.nulls(len(torn), field.type) for field in table.schema]
     return pa.concat_tables([table, pa.Table.from_arrays(nulls, schema=table.schema)])

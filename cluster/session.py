@@ -49,16 +49,22 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[dic
 
 
 def _start(ray: Any, address: str | None, cpus: int | None) -> None:
+    here = address is None and not os.environ.get("RAY_ADDRESS")
     try:
         with _no_stderr():
-            _connect(ray, address, cpus)
+            try:
+                _connect(ray, address, cpus)
+            except Exception as error:
+                if not (here and "timed out" in str(error)):
+                    raise
+                _connect(ray, address, cpus)  # Ray gives itself 30 s, too few beside work that takes all CPUs
     except Exception as error:  # Ray raises bare Exception where a node does not come up in time
         hint = (
             "; a cluster that asks for a token is reached with RAY_AUTH_MODE=token and the token in ~/.ray/auth_token"
             if address and os.environ.get("RAY_AUTH_MODE") != "token"
             else ""
         )
-        if address is None and not os.environ.get("RAY_ADDRESS"):
+        if here:
             raise ClusterError(
                 f"Ray did not start on this machine: {error} Other work may keep it from answering in time; the same "
                 "command can be run again"

@@ -282,8 +282,8 @@ class _Patient:
         try:
             return _again()(call, *args, **kwargs)
         except Exception as error:
-            if isinstance(error, FileNotFoundError) and name not in _WRITES:
-                raise
+            if isinstance(error, FileNotFoundError | NotADirectoryError) and name not in _WRITES:
+                raise FileNotFoundError(*error.args) from None  # also what lies below a file is not there
             kind = UnavailableError if _may_pass(error) and not _is_local(self._system) else StorageError
             raise kind(f"{_shown(self._uri)}: {_FAILED.get(name, 'cannot be read')}: {_reason(error)}") from None
 

@@ -16,7 +16,7 @@ from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.export_files import SECOND, export_files
 from jobs.finished_input import check_finished
-from jobs.folders import check_apart, check_no_file
+from jobs.folders import check_apart, check_folder
 from operators.errors import InputError
 from operators.exports import EXPORTS
 from operators.exports.groups import FAULTS, columns_of, groups
@@ -124,7 +124,7 @@ def _claim(config: Config, output: str) -> None:
         InputError: it holds something else.
         StorageError: it cannot be written.
     """
-    check_no_file(config.output)
+    check_folder(config.output)
     system, path = filesystem(output)
     data = read_bytes(join(output, RECORD))
     before = json.loads(data) if data else None

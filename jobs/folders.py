@@ -19,15 +19,17 @@ def check_apart(**folders: str | None) -> None:
             raise InputError(f"{uri}: the {name} lies in the {other} {other_uri}; use a folder beside it")
 
 
-def check_no_file(output: str) -> None:
-    """See that an output can be a folder.
+def check_folder(uri: str) -> None:
+    """See that this can be a folder that other processes read.
 
     Raises:
-        InputError: it is a file.
+        InputError: it is a file, or in this process's memory.
     """
-    system, path = filesystem(output)
+    if uri.startswith("memory:"):
+        raise InputError(f"{uri}: no other process sees what is written there; use a folder or an object store")
+    system, path = filesystem(uri)
     if system.isfile(path):
-        raise InputError(f"{output}: is a file; --output is a folder")
+        raise InputError(f"{uri}: is a file; a folder is needed here")
 
 
 def check_empty(folder: str) -> None:
@@ -36,7 +38,7 @@ def check_empty(folder: str) -> None:
     Raises:
         InputError: something is.
     """
-    check_no_file(folder)
+    check_folder(folder)
     system, path = filesystem(folder)
     if system.exists(path) and (found := system.find(path)):
         raise InputError(f"{folder}: holds files already ({found[0]}); use an empty folder")
@@ -46,12 +48,11 @@ def check_output(output: str, cache: str | None = None) -> None:
     """See that workers can write the output, and read the cache; print a note where they cannot write it.
 
     Raises:
-        InputError: this process alone would see what is written.
+        InputError: one cannot be a folder that other processes read.
         StorageError: the output cannot be written, or the cache neither written nor read.
     """
     for uri in filter(None, (output, cache)):
-        if uri.startswith("memory:"):
-            raise InputError(f"{uri}: no other process sees what is written there; use a folder or an object store")
+        check_folder(uri)
     check_writable(absolute(output))
     if cache is None:
         return

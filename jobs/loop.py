@@ -142,6 +142,8 @@ def _claim(config: Config, folder: Path) -> None:
     Raises:
         InputError: the folder holds a loop with other settings, or cannot be written.
     """
+    if "://" in config.output:
+        raise InputError(f"{config.output}: a loop's steps lie in a folder on a disk; its jobs take URIs one by one")
     settings = config.model_dump(mode="json", exclude={"output", "timing"})
     record = folder / _RECORD
     before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else settings
@@ -173,11 +175,11 @@ def training_queries(config: Config, collection: Collection, folder: Path) -> tu
     code = int(ExitCode.DONE)
     if collection.train_queries is None:
         _say(f"{config.count} training queries out of the passages")
-        made, own = folder / "queries.tsv", folder / "qrels.txt"
+        made, own = str(folder / "queries.tsv"), str(folder / "qrels.txt")
         code = queries.run(
             queries.Config(passages=collection.passages, output=made, qrels=own, count=config.count, seed=config.seed)
         )
-        collection = dataclasses.replace(collection, train_queries=str(made), train_qrels=str(own))
+        collection = dataclasses.replace(collection, train_queries=made, train_qrels=own)
     trained = _judged(str(collection.train_queries), str(collection.train_qrels))
     measured = _judged(collection.queries, collection.qrels)
     refuse_overlap(trained, measured, str(collection.train_qrels), collection.qrels)
@@ -228,7 +230,7 @@ def _train(config: Config, folder: Path, name: str, pairs: Path, loss: str) -> i
     _say(f"student {name}: {loss} on {pairs}")
     return train.run(
         train.Config(
-            input=pairs,
+            input=str(pairs),
             model=config.teacher,
             student=config.student,
             loss=loss,
@@ -241,7 +243,7 @@ def _train(config: Config, folder: Path, name: str, pairs: Path, loss: str) -> i
             held_out=0,
             seed=config.seed,
             save_precision="fp16",
-            output=folder / "students" / name,
+            output=str(folder / "students" / name),
         )
     )
 

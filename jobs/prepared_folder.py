@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from cluster import storage
 from cluster.parquet_bytes import parquet_bytes
-from jobs.folders import check_no_file
+from jobs.folders import check_folder
 from operators.errors import InputError
 from operators.shards import SHARD_NAME, shard_name
 
@@ -57,7 +57,7 @@ def claim(
     """
     described = [[file.path, file.size, file.version] for file in inputs]
     identity = storage.fingerprint(json.dumps([settings, described], sort_keys=True).encode())
-    check_no_file(output)
+    check_folder(output)
     system, root = storage.filesystem(output)
     found = [name[len(root) :].lstrip("/") for name in system.find(root)] if system.exists(root) else []
     visible = sorted(name for name in found if not any(part.startswith(".") for part in name.split("/")))

@@ -2,10 +2,10 @@
 
 import itertools
 from collections import Counter
-from pathlib import Path
 
 from pydantic import Field
 
+from cluster.storage import absolute, read_bytes, write_whole
 from jobs.collection_files import load_passages
 from jobs.command import ExitCode
 from jobs.config import JobConfig
@@ -17,8 +17,8 @@ class Config(JobConfig):
     """Make pseudo-queries: questions, phrases, keywords and sentences a reader might have typed."""
 
     passages: str = Field(description="TSV of id<TAB>text, or JSONL; plain or .gz")
-    output: Path = Field(description="TSV of id<TAB>query; an id is PASSAGE-FORM-VISIT")
-    qrels: Path | None = Field(None, description="also write TREC qrels: each query's own passage, as its positive")
+    output: str = Field(description="TSV of id<TAB>query; an id is PASSAGE-FORM-VISIT")
+    qrels: str | None = Field(None, description="also write TREC qrels: each query's own passage, as its positive")
     count: int = Field(5000, ge=1, description="how many queries")
     seed: int = Field(0, ge=0, description="of the passages' order and of every draw")
 
@@ -27,9 +27,9 @@ def run(config: Config) -> int:
     """Read, make, write, and say how many of which form."""
     from operators.pseudo_queries import pseudo_queries
 
-    files = [("--passages", Path(config.passages)), ("--output", config.output), ("--qrels", config.qrels)]
+    files = [("--passages", config.passages), ("--output", config.output), ("--qrels", config.qrels)]
     for (one, path), (other, same) in itertools.combinations(files, 2):
-        if path and same and path.absolute() == same.absolute():
+        if path and same and absolute(path) == absolute(same):
             raise InputError(f"{path}: {one} and {other} are one file; each needs a file of its own")
     faults = FaultLog()
     passages = load_passages(config.passages, faults)
@@ -49,12 +49,7 @@ def run(config: Config) -> int:
     return ExitCode.DONE if whole else ExitCode.DONE_WITH_ERRORS
 
 
-def _write(path: Path, content: str) -> None:
+def _write(path: str, content: str) -> None:
     """Write the file, or leave it as it is where it says so already: later steps know their input by its time."""
-    try:
-        if path.is_file() and path.read_bytes() == content.encode():
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error}") from None
+    if read_bytes(path) != content.encode():
+        write_whole(path, content.encode())

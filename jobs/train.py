@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field
 
-from cluster import storage
-from jobs.collection_files import load_qrels
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.finished_input import check_finished
-from jobs.training_state import RECORD, claim, is_finished, read_record
+from jobs.training_input import load_evaluation, load_training_pairs
+from jobs.training_state import claim, finish, is_finished, read_record
+from operators.checkpoint import find_folder
 from operators.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,14 +34,14 @@ PICTURE = "training.svg"
 class Config(JobConfig):
     """Train a cross-encoder from any encoder checkpoint on (query, document, label)."""
 
-    input: Path = Field(
+    input: str = Field(
         description="what mine, label or rerank --include-text wrote; or Parquet, TSV, JSONL: query, document, label"
     )
     target: Literal["label", "score"] | None = Field(
         None, description="the column that is learnt; default: score where a rank stands beside it, else label"
     )
-    model: str = Field(description="checkpoint to start from: a folder or a hub id, safetensors only")
-    output: Path = Field(description="folder of the trained model")
+    model: str = Field(description="checkpoint to start from: a folder, a URI or a hub id, safetensors only")
+    output: str = Field(description="folder or URI of the trained model")
     student: str | None = Field(
         None, description="what is kept of the checkpoint: 'layers=4 vocabulary=16000', layers=0,4,8,11"
     )
@@ -69,7 +68,7 @@ class Config(JobConfig):
     seed: int = Field(0, ge=0, description="of the split, the order, the groups and any new weights")
     save_precision: Literal["fp16", "fp32"] = Field("fp32", description="of the weights written")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints; a killed training resumes")
-    checkpoints: Path | None = Field(None, description="where they lie while training; default: OUTPUT.checkpoints")
+    checkpoints: Path | None = Field(None, description="folder for them while training; default: OUTPUT.checkpoints")
     threads: int | None = Field(
         None, ge=1, description="CPU threads a process; default: all that torch takes, one in each of several workers"
     )
@@ -83,15 +82,16 @@ def run(config: Config) -> int:
     """Train, save, and print what came of it."""
     from operators.training_groups import group_rows
     from operators.training_losses import LOSSES
-    from operators.training_pairs import read_training_pairs, split_by_query
+    from operators.training_pairs import split_by_query
 
-    for note in check_finished(str(config.input)):
+    checkpoints = _checkpoints(config)
+    for note in check_finished(config.input):
         print(note)
     evaluation = _evaluation(config)
-    pairs = read_training_pairs(config.input, config.target)
+    pairs = load_training_pairs(config.input, config.target)
     plan = _plan(config, pairs.table)
-    settings = _settings(config, plan, pairs.table, evaluation)
-    checkpoints = config.checkpoints or config.output.with_name(config.output.name + ".checkpoints")
+    model = find_folder(config.model)
+    settings = _settings(config, model, plan, pairs.table, evaluation)
     if is_finished(config.output, checkpoints, settings, config.overwrite):
         print(f"{config.output}: already trained with these settings; --overwrite trains it again")
         return ExitCode.DONE
@@ -105,18 +105,18 @@ def run(config: Config) -> int:
     cross_encoder.require_training_libraries()
     training = cross_encoder.Training(
         plan=plan,
-        start=checkpoints.absolute() / "start",
+        start=checkpoints / "start",
         pairs=table,
         groups=groups,
         held_out=measured,
         evaluate_every=config.evaluate_every,
-        checkpoints=checkpoints.absolute(),
+        checkpoints=checkpoints,
         checkpoint_every=config.checkpoint_every,
         threads=config.threads,
     )
     with tempfile.TemporaryDirectory() as folder:
         start = Path(folder) / "start"
-        growth = cross_encoder.write_start(config.model, plan, table, start)
+        growth = cross_encoder.write_start(str(model), plan, table, start)
         if growth is not None:
             print(_vocabulary(plan, growth))
         claim(config.output, checkpoints, settings)
@@ -124,6 +124,7 @@ def run(config: Config) -> int:
     began = time.monotonic()
     _train(config, training)
     seconds = time.monotonic() - began
+    trained = checkpoints / "model"
     record = {
         "settings": settings,
         "pairs": table.num_rows,
@@ -131,12 +132,12 @@ def run(config: Config) -> int:
         "groups": len(groups),
         "token_growth": None if growth is None else round(growth, 4),
         "left_out": pairs.left_out | _ungrouped(table, groups),
-        "started_from": read_record(Path(config.model)),
-        **_save(config, training),
+        "started_from": read_record(str(model)),
+        **_save(config, training, trained),
     }
-    (config.output / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(checkpoints)
-    print(_summary(config, record, seconds))
+    size = sum(file.stat().st_size for file in trained.iterdir())
+    finish(config.output, checkpoints, trained, record)
+    print(_summary(config, record, seconds, size))
     return ExitCode.DONE_WITH_ERRORS if pairs.left_out else ExitCode.DONE
 
 
@@ -146,27 +147,20 @@ def _evaluation(config: Config) -> "JudgedCandidates | None":
     Raises:
         InputError: one is given without the other or beside a held-out share, or they cannot be read.
     """
-    from operators.held_out import judged_candidates
-
     if config.evaluation is None and config.evaluation_qrels is None:
         return None
     if config.evaluation is None or config.evaluation_qrels is None:
         raise InputError("--evaluation (candidate shards) and --evaluation-qrels (their judgements) go together")
     if config.held_out:
         raise InputError("give --held-out or --evaluation, not both: one figure decides which weights are best")
-    qrels = load_qrels(config.evaluation_qrels)
-    files = storage.list_files(config.evaluation, (".parquet",))
-    if not files:
-        raise InputError(f"{config.evaluation}: holds no Parquet file of candidates")
-    return judged_candidates(((file.path, _parquet(file.path)) for file in files), qrels, config.evaluation)
+    return load_evaluation(config.evaluation, config.evaluation_qrels)
 
 
-def _parquet(path: str) -> pa.Table:
-    with storage.open_read(path) as stream:
-        try:
-            return pq.read_table(stream)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path}: cannot be read as Parquet: {error}") from None
+def _checkpoints(config: Config) -> Path:
+    """Raises InputError where the output is a URI and no folder is named for them."""
+    if config.checkpoints is None and "://" in config.output:
+        raise InputError(f"{config.output}: --checkpoints must name a folder on a disk, which all workers see")
+    return (config.checkpoints or Path(f"{config.output.rstrip('/')}.checkpoints")).absolute()
 
 
 def _plan(config: Config, pairs: pa.Table) -> "TrainingPlan":
@@ -201,17 +195,17 @@ def _plan(config: Config, pairs: pa.Table) -> "TrainingPlan":
 
 
 def _settings(
-    config: Config, plan: "TrainingPlan", pairs: pa.Table, evaluation: "JudgedCandidates | None"
+    config: Config, model: Path, plan: "TrainingPlan", pairs: pa.Table, evaluation: "JudgedCandidates | None"
 ) -> dict[str, Any]:
     """All that decides the trained weights, as plain JSON: what a resume has to find unchanged."""
     import xxhash
 
     start = xxhash.xxh3_128()
-    for file in sorted(Path(config.model).glob("*.safetensors")):
+    for file in sorted(model.glob("*.safetensors")):
         start.update(file.read_bytes())
     held_out = HELD_OUT if config.held_out is None and evaluation is None else config.held_out or 0.0
     decided = {
-        "model": Path(config.model).name if Path(config.model).is_dir() else config.model,
+        "model": Path(config.model).name if "://" in config.model or Path(config.model).is_dir() else config.model,
         "weights": start.hexdigest(),
         **dataclasses.asdict(plan),
         "held_out": held_out,
@@ -248,7 +242,7 @@ def _measured_on(
 
     if evaluation is not None:
         trained = queries(table)
-        refuse_overlap(trained, evaluation.queries(), str(config.input), str(config.evaluation))
+        refuse_overlap(trained, evaluation.queries(), config.input, str(config.evaluation))
         return evaluation
     return LabelledPairs(held_out, plan.loss) if held_out.num_rows else None
 
@@ -289,7 +283,7 @@ def _train(config: Config, training: "Training") -> None:
         )
 
 
-def _save(config: Config, training: "Training") -> dict[str, Any]:
+def _save(config: Config, training: "Training", folder: Path) -> dict[str, Any]:
     """Write the model that is kept, and the picture of how it came about; returns their part of the record."""
     from operators import best_weights as weights
     from operators.cross_encoder_training import curve, save_trained
@@ -298,8 +292,7 @@ def _save(config: Config, training: "Training") -> dict[str, Any]:
     best = weights.best_step(training.checkpoints)
     keeps_best = config.keep == "best" and best is not None
     kept = training.checkpoints / (weights.BEST if keeps_best else weights.LAST)
-    (config.output / RECORD).unlink(missing_ok=True)
-    step = save_trained(training, kept, config.output, config.save_precision)
+    step = save_trained(training, kept, folder, config.save_precision)
     points = curve(training.checkpoints)
     by_step = {point["step"]: _figures(point) for point in points}
     measured = training.held_out
@@ -310,7 +303,7 @@ def _save(config: Config, training: "Training") -> dict[str, Any]:
         "after": by_step.get(step) if measured else None,
     }
     try:
-        (config.output / PICTURE).write_bytes(curve_picture(points, step))
+        (folder / PICTURE).write_bytes(curve_picture(points, step))
     except InputError as missing:
         print(f"{config.output}: {missing}")
     return {"held_out": held_out, "best_step": best, "kept_step": step, "curve": points}
@@ -330,7 +323,7 @@ def _vocabulary(plan: "TrainingPlan", growth: float) -> str:
     return told + ("; that costs speed, and what max_length cuts: keep more pieces" if growth > TOO_LONG else "")
 
 
-def _summary(config: Config, record: Mapping[str, Any], seconds: float) -> str:
+def _summary(config: Config, record: Mapping[str, Any], seconds: float, size: int) -> str:
     left_out = ", ".join(f"{count} {reason}" for reason, count in record["left_out"].items()) or "none"
     lines = [
         f"trained on {record['pairs']:,} pairs of {record['queries']:,} queries in {seconds / 60:.1f} min; "
@@ -351,6 +344,5 @@ def _summary(config: Config, record: Mapping[str, Any], seconds: float) -> str:
             f"best of {sum(bool(_figures(point)) for point in record['curve']) - 1} by {decides}: step "
             f"{record['best_step']} of {last}; saved: step {record['kept_step']}"
         )
-    size = sum(file.stat().st_size for file in config.output.iterdir() if file.is_file()) / 1e6
-    lines.append(f"model: {config.output} ({size:.1f} MB, {config.save_precision})")
+    lines.append(f"model: {config.output} ({size / 1e6:.1f} MB, {config.save_precision})")
     return "\n".join(lines)

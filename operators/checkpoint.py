@@ -10,6 +10,7 @@ import xxhash
 from safetensors import SafetensorError, safe_open
 
 from operators.errors import ModelError
+from operators.fetched_model import fetched
 
 _DECIDING = (".safetensors", ".json", ".txt", ".model", ".metadata")
 """Files that can decide a score: weights, configs, vocabularies. A README or a licence cannot."""
@@ -20,7 +21,7 @@ class Checkpoint:
     """A model directory that has been looked at, not loaded.
 
     Attributes:
-        folder: the local directory, for a hub id that of the hub's own cache.
+        folder: the local directory, for a hub id that of the hub's own cache, for a URI that of its copy.
         config: the content of config.json.
         content: 128-bit xxh3 over the names and bytes of all files that can decide a score; renaming or
             moving the directory does not change it.
@@ -48,17 +49,19 @@ def check_length(model: str, found: Checkpoint, name: str, length: int | None) -
 
 
 def find_folder(model: str, revision: str | None = None) -> Path:
-    """The directory of a model: itself, or the hub cache's.
+    """The directory of a model: itself, the copy of what lies at a URI, or the hub cache's.
 
     Raises:
-        ModelError: there is no such directory or hub id.
+        ModelError: there is no such directory or hub id, or a URI's cannot be fetched.
     """
+    if "://" in model:
+        return fetched(model, _DECIDING)
     folder = Path(model).expanduser()
     return folder if folder.is_dir() else _from_hub(model, revision)
 
 
 def find_checkpoint(model: str, revision: str | None = None, part: str = "") -> Checkpoint:
-    """Resolve a directory or a hub id and check that it holds safetensors and a config.
+    """Resolve a directory, a URI or a hub id and check that it holds safetensors and a config.
 
     Args:
         part: the folder inside it that holds config, weights and tokenizer; "" is the directory itself.

@@ -25,7 +25,7 @@ def model_size(model: str, revision: str | None = None) -> ModelSize:
     """Read it off the headers of a model's safetensors files.
 
     Raises:
-        ModelError: there is no such directory or hub id.
+        ModelError: there is no such directory, URI or hub id.
     """
     size = parameters = 0
     for path in sorted(find_folder(model, revision).rglob("*.safetensors")):

@@ -48,7 +48,7 @@ class ScorerFamily(Protocol):
 
     @property
     def model(self) -> str:
-        """A directory or a hub id."""
+        """A directory, a URI of one, or a hub id."""
 
     @property
     def precision(self) -> str:

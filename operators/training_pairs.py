@@ -1,16 +1,16 @@
 """Training data: (query, document, label) rows from Parquet, TSV, JSONL or a re-ranking with its texts."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.dataset
 import pyarrow.json
+import pyarrow.parquet
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -49,26 +49,29 @@ class TrainingPairs:
         return len(pc.unique(self.table["query"]))
 
 
-def read_training_pairs(path: Path, target: Target | None = None) -> TrainingPairs:
-    """Read pairs from a file, or from all Parquet, TSV and JSONL files of a folder.
+def read_training_pairs(
+    files: Iterable[tuple[str, IO[bytes]]], source: str, target: Target | None = None
+) -> TrainingPairs:
+    """Read pairs from Parquet, TSV and JSONL files.
 
-    Files and folders whose names begin with `_` or `.` are not data. Columns are `query`, `document` (or
+    Columns are `query`, `document` (or
     `text`, `passage`) and `label` or `score`, and `query_id` where there is one: what `mine` and `label` write,
     and any table of pairs. A re-ranking written with its texts (`query`, `ranking: list<struct<text, score,
     ...>>`) is taken as it is, its raw scores as labels, which are a teacher's logits. TSV has a header line.
 
     Args:
+        files: each's name, which ends with one of READABLE, and its content.
+        source: what messages call all of them together.
         target: the column that is learnt; None: `score` where a `rank` stands beside it (a teacher's), else
             `label` where there is one, else `score`.
 
     Raises:
-        InputError: nothing to read, a column is missing or of the wrong type, or no row is usable.
+        InputError: a file cannot be read, a column is missing or of the wrong type, or no row is usable.
     """
-    files = _data_files(path)
-    return usable_pairs(pa.concat_tables([_read(file, target) for file in files]), path)
+    return usable_pairs(pa.concat_tables([_read(name, content, target) for name, content in files]), source)
 
 
-def usable_pairs(table: pa.Table, source: Path) -> TrainingPairs:
+def usable_pairs(table: pa.Table, source: str) -> TrainingPairs:
     """Leave out rows that teach nothing: a null or blank query or document, a null or non-finite label."""
     unlabelled = ~np.isfinite(table["label"].to_numpy())
     query, document = _blank(table["query"]), _blank(table["document"])
@@ -133,26 +136,12 @@ def _owners(table: pa.Table) -> NDArray[np.int32]:
     return np.asarray(parts[text], np.int32)
 
 
-def _data_files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise InputError(f"{path}: there is no such file or folder of training pairs")
-    inside = (file.relative_to(path) for file in path.rglob("*") if file.suffix in _READERS)
-    files = [path / file for file in inside if not any(part.startswith(("_", ".")) for part in file.parts)]
-    if not files:
-        raise InputError(f"{path}: holds no {', '.join(_READERS)} file")
-    return sorted(files)
-
-
-def _read(file: Path, target: Target | None) -> pa.Table:
-    reader = _READERS.get(file.suffix)
-    if reader is None:
-        raise InputError(f"{file}: training pairs are read from {', '.join(_READERS)} files")
+def _read(file: str, content: IO[bytes], target: Target | None) -> pa.Table:
+    kind = file.rpartition(".")[2]
     try:
-        table = reader(file)
+        table = _READERS[kind](content)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{file}: cannot be read as {file.suffix[1:]}: {error}") from None
+        raise InputError(f"{file}: cannot be read as {kind}: {error}") from None
     if "ranking" in table.column_names:
         table = _flatten(table, file)
     elif "candidates" in table.column_names:
@@ -172,7 +161,7 @@ def _read(file: Path, target: Target | None) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
-def _flatten(table: pa.Table, file: Path) -> pa.Table:
+def _flatten(table: pa.Table, file: str) -> pa.Table:
     """One row a ranked document, out of one row a query."""
     table = table.combine_chunks()
     kind = table.schema.field("ranking").type
@@ -190,7 +179,7 @@ def _flatten(table: pa.Table, file: Path) -> pa.Table:
     )
 
 
-def _column(table: pa.Table, names: tuple[str, ...], kind: pa.DataType, file: Path) -> "pa.ChunkedArray[Any]":
+def _column(table: pa.Table, names: tuple[str, ...], kind: pa.DataType, file: str) -> "pa.ChunkedArray[Any]":
     name = next((name for name in names if name in table.column_names), None)
     if name is None:
         raise InputError(f"{file}: no column {' or '.join(names)}; it has {table.column_names}")
@@ -204,11 +193,27 @@ def _blank(texts: "pa.ChunkedArray[Any]") -> NDArray[np.bool_]:
     return np.array([text is None or not text.strip() for text in texts.to_pylist()], dtype=np.bool_)
 
 
-def _read_parquet(file: Path) -> pa.Table:
-    return pyarrow.dataset.dataset(file, format="parquet").to_table()
+def _read_jsonl(content: IO[bytes]) -> pa.Table:
+    """A line that is no JSON object is a row of nulls."""
+    data = content.read()
+    try:
+        return pyarrow.json.read_json(pa.BufferReader(data))
+    except pa.ArrowInvalid:
+        lines = [line for line in data.split(b"\n") if line.strip()]
+        whole = [line for line in lines if _is_object(line)]
+        if not whole:
+            raise
+        return _with_nulls(pyarrow.json.read_json(pa.BufferReader(b"\n".join(whole))), len(lines) - len(whole))
 
 
-def _read_tsv(file: Path) -> pa.Table:
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _read_tsv(content: IO[bytes]) -> pa.Table:
     """A line with more or fewer fields than the header is a row of nulls, and what is no number is none."""
     torn: list[Any] = []
 
@@ -217,13 +222,18 @@ def _read_tsv(file: Path) -> pa.Table:
         return "skip"
 
     table = pyarrow.csv.read_csv(
-        file,
+        content,
         parse_options=pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False, invalid_row_handler=tear),
         convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_TEXT_COLUMNS, pa.string())),
     )
     for name in {"label", "score"} & {*table.column_names}:
         table = table.set_column(table.column_names.index(name), name, _numbers(table[name]))
-    nulls = [pa.nulls(len(torn), field.type) for field in table.schema]
+    return _with_nulls(table, len(torn))
+
+
+def _with_nulls(table: pa.Table, rows: int) -> pa.Table:
+    """The table, with rows of nulls behind: what was there could not be read."""
+    nulls = [pa.nulls(rows, field.type) for field in table.schema]
     return pa.concat_tables([table, pa.Table.from_arrays(nulls, schema=table.schema)])
 
 
@@ -237,8 +247,10 @@ def _numbers(texts: "pa.ChunkedArray[Any]") -> pa.Array:
     return pa.array([number(text) for text in texts.to_pylist()], pa.float64())
 
 
-_READERS: dict[str, Callable[[Path], pa.Table]] = {
-    ".parquet": _read_parquet,
-    ".tsv": _read_tsv,
-    ".jsonl": pyarrow.json.read_json,
+_READERS: dict[str, Callable[[IO[bytes]], pa.Table]] = {
+    "parquet": pyarrow.parquet.read_table,
+    "tsv": _read_tsv,
+    "jsonl": _read_jsonl,
 }
+READABLE = tuple(f".{kind}" for kind in _READERS)
+"""How the names of such files end."""

@@ -3,7 +3,7 @@
 import os
 import random
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +152,8 @@ def write_candidates(path: Path, content: list[dict[str, Any]], row_group_size: 
     return path
 
 
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@contextmanager
+def without_ray() -> Iterator[None]:
     """Jobs without Ray: units one after the other here, by the very steps that actors and tasks would run.
 
     For what a job makes of its input. How work is spread, lost and done again is tested on Ray: a start of an actor
@@ -176,11 +176,19 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             yield commit(unit, payload, failure)
 
     threads = torch.get_num_threads()
-    for module in (compare, label, rerank, vectors):
-        monkeypatch.setattr(module, "session", lambda *_, **__: nullcontext({"CPU": 3.0}))
-        monkeypatch.setattr(module, "stream", serial, raising=False)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (compare, label, rerank, vectors):
+            patch.setattr(module, "session", lambda *_, **__: nullcontext({"CPU": 3.0}))
+            patch.setattr(module, "stream", serial, raising=False)
+        yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def in_process() -> Iterator[None]:
+    """A test `without_ray`."""
+    with without_ray():
+        yield
 
 
 @pytest.fixture(scope="session")

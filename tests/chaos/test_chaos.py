@@ -1,7 +1,8 @@
 """Whatever is killed, filled up or torn: the rows of an undisturbed run, each once.
 
-The short form runs with the test suite; `make chaos` (CHAOS=long) is the long one: more seeds, all cases. Seeds are
-fixed and printed with a failure as part of the test's name.
+The short form runs with the test suite; `make chaos` (CHAOS=long) is the long one: more seeds, all cases, with a
+cross-encoder, where the short one has scores that take no model. Seeds are fixed and printed with a failure as part of
+the test's name.
 """
 
 import json
@@ -21,10 +22,9 @@ import psutil
 import pytest
 from books import Books, Rows
 from conftest import rows, write_candidates
-from failing_scorers import POISON
+from failing_scorers import CHECKSUM, POISON, FailingConfig
 
 from jobs.command import ExitCode
-from operators.cross_encoder import CrossEncoderConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -38,23 +38,23 @@ long_form = pytest.mark.skipif(not LONG, reason="in the long form: `make chaos`"
 class Bench:
     """One input, what must come out of it, and the job that is to be disturbed."""
 
-    def __init__(self, folder: Path, model: Path) -> None:
+    def __init__(self, folder: Path, model: str) -> None:
         self.folder, self.model = folder, model
         self.expected: Rows = {}
-        scorer = CrossEncoderConfig(model=str(model), precision="fp32").load()
         for number in range(4):
             content = [row | {"query_id": f"{number}-{row['query_id']}"} for row in rows(UNITS // 2, 5, number)]
             write_candidates(folder / "in" / f"{number}.parquet", content, row_group_size=2)
-            self._expect(scorer, content)
+            self.expect(content)
 
-    def _expect(self, scorer: Any, content: list[dict[str, Any]]) -> None:
+    def expect(self, content: list[dict[str, Any]]) -> None:
+        scorer = FailingConfig(model=self.model, precision="fp32").load()
         for row in content:
             scores = scorer.score([(row["query"], candidate["text"]) for candidate in row["candidates"]])
             for candidate, score in zip(row["candidates"], scores, strict=True):
                 self.expected[row["query_id"], candidate["doc_id"]] = float(score)
 
     def command(self, output: Path, *more: str, actors: int = 2 if LONG else 1, **failings: Any) -> list[str]:
-        scorer = {"kind": "failing", "model": str(self.model), "precision": "fp32", **failings}
+        scorer = {"kind": "failing", "model": self.model, "precision": "fp32", **failings}
         stages = json.dumps([{"scorer": scorer, "actors": actors}])
         job = ["rerank", "--input", str(self.folder / "in"), "--output", str(output), "--stages", stages]
         return [sys.executable, str(HERE / "job.py"), *job, "--unit-pairs", "10", *more]
@@ -78,18 +78,24 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def books(request: pytest.FixtureRequest) -> Iterator[Books]:
-    """Prints the table at the end."""
+    """Prints the table at the end; one of several test processes (pytest-xdist) has no terminal."""
     kept = Books()
     yield kept
     plugins = request.config.pluginmanager
-    with plugins.get_plugin("capturemanager").global_and_fixture_disabled():
-        for line in ["", *kept.lines_of_text()]:
-            plugins.get_plugin("terminalreporter").write_line(line)
+    if terminal := plugins.get_plugin("terminalreporter"):
+        with plugins.get_plugin("capturemanager").global_and_fixture_disabled():
+            for line in ["", *kept.lines_of_text()]:
+                terminal.write_line(line)
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory, cross_encoder: Path) -> Bench:
-    return Bench(tmp_path_factory.mktemp("chaos"), cross_encoder)
+def model(cross_encoder: Path) -> str:
+    return str(cross_encoder) if LONG else CHECKSUM
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, model: str) -> Bench:
+    return Bench(tmp_path_factory.mktemp("chaos"), model)
 
 
 def markers(output: Path) -> int:
@@ -168,16 +174,16 @@ def test_the_worker_process_exits_in_model_code(bench: Bench, books: Books, fini
 
 
 def test_a_poison_unit_is_left_out_and_the_others_are_done(
-    bench: Bench, books: Books, tmp_path: Path, cross_encoder: Path
+    bench: Bench, books: Books, tmp_path: Path, model: str
 ) -> None:
     content = rows(10, 5, seed=5)
     content[4]["candidates"][2]["text"] += f" {POISON}"
-    poisoned = Bench(tmp_path, cross_encoder)
+    poisoned = Bench(tmp_path, model)
     poisoned.expected.clear()
     for path in (tmp_path / "in").glob("*.parquet"):
         path.unlink()
     write_candidates(tmp_path / "in" / "a.parquet", content, row_group_size=2)
-    poisoned._expect(CrossEncoderConfig(model=str(cross_encoder), precision="fp32").load(), content)
+    poisoned.expect(content)
     output = tmp_path / "out"
     poisoned.finish(poisoned.command(output, poison=True), code=ExitCode.DONE_WITH_ERRORS)
     (failure,) = [json.loads(path.read_text()) for path in (output / "_run" / "failed").glob("*.json")]

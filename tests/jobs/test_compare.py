@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import rows, write_candidates, write_cross_encoder
+from conftest import rows, without_ray, write_candidates, write_cross_encoder
 
 from jobs.command import ExitCode, execute, parse
 from jobs.compare import Config
@@ -54,8 +54,15 @@ def test_scorers_and_a_cascade_are_compared_and_one_that_cannot_be_loaded_is_sai
     ]
     flags = ["--rounds", "2", "--timing-queries", "3", "--timing-depth", "5", "--price-per-hour", "1.2"]
     flags += ["--baseline", "small", "--measures", "MRR@10 nDCG@10", "--cache", str(tmp_path / "cache")]
+    with without_ray():
+        ranked = compare(folder, tmp_path / "out", scorers, *flags, "--no-timing", code=ExitCode.DONE_WITH_ERRORS)
+    assert ranked["timing"] is None and all(one["cost"] is None for one in ranked["scorers"])
+    assert "no picture: nothing was timed" in capsys.readouterr().out
+
     found = compare(folder, tmp_path / "out", scorers, *flags, code=ExitCode.DONE_WITH_ERRORS)
+    assert [one["quality"] for one in ranked["scorers"]] == [one["quality"] for one in found["scorers"]]
     printed = capsys.readouterr().out
+    assert len(re.findall(r"units done \(\d+ of them before\), 0 left", printed)) == 3
     row = {one["name"]: one for one in found["scorers"]}
     assert list(row) == [FIRST_STAGE, "large", "small", "gone", "both"]
     assert row[FIRST_STAGE]["quality"]["MRR@10"]["value"] == pytest.approx(0.5)
@@ -79,13 +86,6 @@ def test_scorers_and_a_cascade_are_compared_and_one_that_cannot_be_loaded_is_sai
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / "out" / "comparison.svg").read_text()
     Comparison.model_validate(found)
-
-    again = compare(folder, tmp_path / "out", scorers, *flags, "--no-timing", code=ExitCode.DONE_WITH_ERRORS)
-    said = capsys.readouterr().out
-    assert len(re.findall(r"units done \(\d+ of them before\), 0 left", said)) == 3
-    assert [one["quality"] for one in again["scorers"]] == [one["quality"] for one in found["scorers"]]
-    assert again["timing"] is None and all(one["cost"] is None for one in again["scorers"])
-    assert "no picture: nothing was timed" in said
 
 
 def evaluated(folder: Path, ranking: Path, tmp_path: Path) -> dict[str, float]:

@@ -32,6 +32,8 @@ def test_what_no_worker_would_see_is_refused(tmp_path: Path) -> None:
     for output, cache in (("memory://out", None), (str(tmp_path / "out"), "memory://cache")):
         with pytest.raises(InputError, match="no other process"):
             check_output(output, cache)
+    with pytest.raises(InputError, match="no other process"):
+        check_empty("memory://export")
 
 
 def test_a_cache_that_can_only_be_read_is_read_and_one_that_is_not_there_is_refused(

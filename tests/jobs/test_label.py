@@ -11,7 +11,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import here, on_ray, rows, write_cross_encoder
+from conftest import here, on_ray, rows, without_ray, write_cross_encoder
 from safetensors.torch import load_file, save_file
 from small_models import write_t5
 from transformers import AutoTokenizer
@@ -130,7 +130,8 @@ def test_standardised_scores_are_those_of_all_pairs_together_and_a_crash_between
     mined(tmp_path / "mined")
     two = [teacher("cross-encoder", cross_encoder), teacher("monot5", t5)]
     more = ("--combine", "standardised", "--weights", "2,1", "--cache", str(tmp_path / "cache"))
-    assert label(tmp_path, two, *more) == ExitCode.DONE
+    with without_ray():
+        assert label(tmp_path, two, *more) == ExitCode.DONE
     found = written(tmp_path / "labels")
     own = np.array([[row["teacher_1"], row["teacher_2"]] for row in found], np.float64)
     standard = (own - own.mean(axis=0)) / own.std(axis=0)
@@ -143,7 +144,8 @@ def test_standardised_scores_are_those_of_all_pairs_together_and_a_crash_between
     shutil.rmtree(tmp_path / "labels" / "_run" / "done")
     for part in sorted((tmp_path / "labels").glob("part-*"))[:2]:
         part.unlink()
-    assert label(tmp_path, two, *more) == ExitCode.DONE
+    with without_ray():
+        assert label(tmp_path, two, *more) == ExitCode.DONE
     assert written(tmp_path / "labels") == found
 
     # killed after the first pass of a unit: its scores are null and it does not count as done

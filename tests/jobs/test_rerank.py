@@ -180,7 +180,7 @@ def test_the_same_command_again_scores_nothing_and_changes_nothing(
     assert f"{len(before)} of {len(before)} units done ({len(before)} of them before)" in capfd.readouterr().out
 
 
-@on_ray
+@here
 def test_only_units_without_a_marker_are_done_again_and_come_out_the_same(
     tmp_path: Path, cross_encoder: Path, three_shards: list[dict[str, Any]]
 ) -> None:

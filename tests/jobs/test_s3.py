@@ -13,7 +13,7 @@ import fsspec
 import pyarrow.dataset as pads
 import pytest
 import s3
-from conftest import rows, write_candidates
+from conftest import here, rows, sentence, without_ray, write_candidates
 
 from cluster import storage
 from jobs.command import ExitCode, execute
@@ -42,11 +42,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.Store]:
 
 
 @pytest.fixture(scope="module")
-def expected(store: s3.Store, cross_encoder: Path, ray_here: None) -> list[dict[str, Any]]:
+def expected(store: s3.Store, cross_encoder: Path) -> list[dict[str, Any]]:
     """The rows of a run whose input and output are local."""
-    here = store.folder.parent
-    assert execute(rerank(cross_encoder, here / "in", here / "out")) == ExitCode.DONE
-    return in_order(pads.dataset(here / "out"))
+    local = store.folder.parent
+    with without_ray():
+        assert execute(rerank(cross_encoder, local / "in", local / "out")) == ExitCode.DONE
+    return in_order(pads.dataset(local / "out"))
 
 
 def rerank(model: Path, given: object, output: object) -> list[str]:
@@ -59,10 +60,15 @@ def with_cache(name: str) -> list[str]:
     return ["--cache", f"s3://bucket/{name}"]
 
 
-def job(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+ON_RAY, ALONE = ("-m", "jobs"), (str(ROOT / "tests" / "job_without_ray.py"),)
+
+
+def job(
+    environment: dict[str, str], *arguments: str, by: tuple[str, ...] = ON_RAY
+) -> "subprocess.CompletedProcess[str]":
     """A process of its own: Ray's workers have the environment of the process that starts Ray."""
     started = time.monotonic()
-    command = [sys.executable, "-m", "jobs", *arguments]
+    command = [sys.executable, *by, *arguments]
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     print(f"{time.monotonic() - started:.1f} s, exit code {ran.returncode}\n{ran.stdout}{ran.stderr}")
     assert "Traceback" not in ran.stdout + ran.stderr
@@ -105,7 +111,7 @@ def parts(store: s3.Store, output: str) -> dict[str, Any]:
 def test_a_job_through_faults_that_pass_writes_the_same_rows(
     store: s3.Store, cross_encoder: Path, expected: list[dict[str, Any]]
 ) -> None:
-    through_faults(store, cross_encoder, "faulty")
+    through_faults(store, cross_encoder, "faulty", by=ALONE)
     assert on_s3(store, "faulty") == expected
 
 
@@ -127,12 +133,12 @@ def test_an_outage_ends_the_job_with_one_clear_line_and_the_same_command_goes_on
     assert on_s3(store, "outage") == expected
 
 
-def through_faults(store: s3.Store, model: Path, output: str) -> str:
+def through_faults(store: s3.Store, model: Path, output: str, by: tuple[str, ...] = ON_RAY) -> str:
     """What the job prints that ends with every unit done, a tenth of its requests having failed."""
     faults = s3.Faults(share=0.1, stall=3, seed=2)
     with s3.faulty(store, faults) as endpoint:
         command = [*rerank(model, "s3://bucket/in", f"s3://bucket/{output}"), *with_cache(f"{output}-cache")]
-        ran = job(store.environment(endpoint, FSSPEC_S3=IMPATIENT), *command)
+        ran = job(store.environment(endpoint, FSSPEC_S3=IMPATIENT), *command, by=by)
     assert faults.seen.total() - faults.seen["none"] >= 5, faults.seen
     assert ran.returncode == ExitCode.DONE
     return ran.stdout
@@ -164,6 +170,44 @@ def test_every_storage_function_is_patient_with_faults_that_pass(
     assert found == {"large": data} | {str(number): data[:number] for number in range(6)}
     assert files == {f"s3://bucket/many/{name}.bin": len(content) for name, content in found.items()}
     assert faults.seen.total() - faults.seen["none"] >= 5, faults.seen
+
+
+@here
+def test_from_passages_to_a_student_every_step_reads_and_writes_uris(
+    store: s3.Store,
+    cross_encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import s3fs
+
+    for name, value in (store.environment() | {"XDG_CACHE_HOME": str(tmp_path)}).items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    root, random_ = "s3://bucket/loop", random.Random(1)
+    store.filesystem().put(f"{cross_encoder}/", "bucket/loop/model/", recursive=True)
+    passages = "".join(f"p{number}\t{sentence(random_)} {sentence(random_)}\n" for number in range(40))
+    storage.write_whole(f"{root}/passages.tsv", passages.encode())
+    asked = ["--passages", f"{root}/passages.tsv", "--qrels", f"{root}/qrels.txt"]
+    train = ["train", "--input", f"{root}/labels", "--model", f"{root}/model", "--student", "layers=1"]
+    train += ["--epochs", "1", "--output", f"{root}/student"]
+    for command in (
+        ["queries", *asked, "--output", f"{root}/queries.tsv", "--count", "12"],
+        ["mine", *asked, "--queries", f"{root}/queries.tsv", "--source", "random", "--output", f"{root}/mined"],
+        ["label", "--input", f"{root}/mined", "--model", f"{root}/model", "--output", f"{root}/labels"],
+        ["export", "--input", f"{root}/labels", "--format", "margin-mse", "--output", f"{root}/triplets"],
+        [*train, "--checkpoints", str(tmp_path / "checkpoints")],
+        ["label", "--input", f"{root}/mined", "--model", f"{root}/student", "--output", f"{root}/again"],
+    ):
+        assert execute(command) == ExitCode.DONE, capsys.readouterr()
+    assert execute([*train, "--checkpoints", str(tmp_path / "checkpoints")]) == ExitCode.DONE
+    assert "already trained" in capsys.readouterr().out
+    assert execute(train) == ExitCode.REFUSED
+    assert "--checkpoints must name a folder" in capsys.readouterr().err
+    assert len([path for path in (tmp_path / "ray-rerank" / "models").iterdir() if path.is_dir()]) == 2
+    assert on_s3(store, "loop/labels") != on_s3(store, "loop/again")
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""What `train` reads: the pairs it learns from, and the candidates that it is measured on."""
+
+import gzip
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster import storage
+from jobs.collection_files import load_qrels
+from operators.errors import InputError
+from operators.training_pairs import READABLE, Target, TrainingPairs, read_training_pairs
+
+if TYPE_CHECKING:
+    from operators.held_out import JudgedCandidates
+
+_PACKED = tuple(f"{ending}.gz" for ending in READABLE if ending != ".parquet")
+
+
+def load_training_pairs(uri: str, target: Target | None) -> TrainingPairs:
+    """Pairs of a file, or of all Parquet, TSV and JSONL files of a folder, by `read_training_pairs`.
+
+    Files and folders whose names begin with `_` or `.` are not data.
+
+    Raises:
+        StorageError, InputError: nothing is there to be read, or it holds no usable pair.
+    """
+    endings = (*READABLE, *_PACKED)
+    paths = [file.path for file in storage.list_files(uri, endings)]
+    if not paths:
+        raise InputError(f"{uri}: holds no {', '.join(endings)} file of training pairs")
+    return read_training_pairs(_opened(paths), uri, target)
+
+
+def _opened(paths: list[str]) -> Iterator[tuple[str, IO[bytes]]]:
+    for path in paths:
+        with storage.open_read(path) as stream:
+            if path.endswith(_PACKED):
+                yield path.removesuffix(".gz"), gzip.GzipFile(fileobj=stream)  # type: ignore[misc]
+            else:
+                yield path, stream
+
+
+def load_evaluation(candidates: str, qrels: str) -> "JudgedCandidates":
+    """Candidates and the judgements of their queries.
+
+    Raises:
+        StorageError, InputError: they cannot be read.
+    """
+    from operators.held_out import judged_candidates
+
+    judged = load_qrels(qrels)
+    files = storage.list_files(candidates, (".parquet",))
+    if not files:
+        raise InputError(f"{candidates}: holds no Parquet file of candidates")
+    return judged_candidates(((file.path, _parquet(file.path)) for file in files), judged, candidates)
+
+
+def _parquet(path: str) -> pa.Table:
+    with storage.open_read(path) as stream:
+        try:
+            return pq.read_table(stream)
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path}: cannot be read as Parquet: {error}") from None

@@ -1,0 +1,34 @@
+"""Which files `train` takes for training pairs."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import StorageError
+from jobs.training_input import load_training_pairs
+from operators.errors import InputError
+
+LINES = b"query\tdocument\tlabel\na kiln\tfires clay\t1\n"
+
+
+def test_all_files_of_a_folder_but_hidden_ones_packed_or_not(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "pairs.tsv").write_bytes(LINES)
+    (tmp_path / "b.tsv.gz").write_bytes(gzip.compress(LINES.replace(b"kiln", b"furnace")))
+    (tmp_path / "notes.csv").write_text("query,document,label")
+    for name in ("_errors", ".ipynb_checkpoints"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part-0.parquet").write_bytes(b"no pairs")
+    pairs = load_training_pairs(str(tmp_path), None)
+    assert pairs.table["query"].to_pylist() == ["a kiln", "a furnace"]
+    assert load_training_pairs(str(tmp_path / "b.tsv.gz"), None).table.num_rows == 1
+
+
+def test_nothing_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no such file"):
+        load_training_pairs(str(tmp_path / "absent"), None)
+    (tmp_path / "pairs.csv").write_text("query,document,label")
+    for path in (tmp_path, tmp_path / "pairs.csv"):
+        with pytest.raises(InputError, match="holds no"):
+            load_training_pairs(str(path), None)

@@ -49,19 +49,9 @@ class ExitCode(IntEnum):
 
 def execute(argv: Sequence[str]) -> int:
     """Run one job from its command line; returns the exit code, never raises for a user's fault."""
-    if not argv or argv[0] in {"-h", "--help"} or argv[0] not in JOBS:
-        lines = [f"  ray-rerank {name:<9} {text}" for name, text in JOBS.items()]
-        print("usage: ray-rerank JOB [job.yaml] [--flags]\n", *lines, sep="\n")
-        print("\n`ray-rerank JOB --help` lists a job's flags.")
-        asked = bool(argv) and argv[0] in {"-h", "--help"}
-        if not asked and argv:
-            print(f"\nray-rerank: there is no job called {argv[0]!r}", file=sys.stderr)
-        return ExitCode.DONE if asked else ExitCode.REFUSED
-    name, arguments = argv[0], list(argv[1:])
-    module = importlib.import_module(f"jobs.{name}")
+    name = argv[0] if argv else ""
     try:
-        config = parse(module.Config, arguments, program=f"ray-rerank {name}")
-        code = int(module.run(config))
+        code = _run(name, list(argv[1:])) if name in JOBS else _overview(name)
         sys.stdout.flush()
         return code
     except (RerankError, ClusterError) as error:
@@ -76,6 +66,23 @@ def execute(argv: Sequence[str]) -> int:
     except Exception:
         traceback.print_exc()
         return ExitCode.FAILED
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    module = importlib.import_module(f"jobs.{name}")
+    return int(module.run(parse(module.Config, arguments, program=f"ray-rerank {name}")))
+
+
+def _overview(name: str) -> int:
+    """List the jobs, asked for or because there is none called so."""
+    lines = [f"  ray-rerank {job:<9} {text}" for job, text in JOBS.items()]
+    print("usage: ray-rerank JOB [job.yaml] [--flags]\n", *lines, sep="\n")
+    print("\n`ray-rerank JOB --help` lists a job's flags.")
+    if name in {"-h", "--help"}:
+        return ExitCode.DONE
+    if name:
+        print(f"\nray-rerank: there is no job called {name!r}", file=sys.stderr)
+    return ExitCode.REFUSED
 
 
 def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rerank") -> Any:

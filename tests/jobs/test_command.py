@@ -1,0 +1,29 @@
+"""The command line itself: what it lists, and a reader that goes away."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.command import JOBS, ExitCode, execute
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [], ["nope"]])
+def test_without_a_job_all_jobs_are_listed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(arguments) == (ExitCode.DONE if arguments == ["--help"] else ExitCode.REFUSED)
+    told = capsys.readouterr()
+    assert all(f"ray-rerank {name}" in told.out for name in JOBS)
+    assert ("no job called 'nope'" in told.err) == (arguments == ["nope"])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["mine", "--help"]])
+def test_a_reader_that_has_read_enough_is_no_fault(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "jobs", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == ExitCode.DONE

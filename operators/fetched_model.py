@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import fsspec
 import xxhash
 from filelock import FileLock
+from fsspec.implementations.local import LocalFileSystem
 
 from operators.errors import ModelError
 
@@ -36,7 +37,7 @@ def fetched(uri: str, endings: tuple[str, ...]) -> Path:
         files = {path: system.ukey(path) for path in sorted(system.find(root)) if path.endswith(endings)}
         if not files:
             raise ModelError(f"{uri}: there is no such folder, or it holds no file of a model")
-        return _copied(system, root, files, uri)
+        return Path(root) if isinstance(system, LocalFileSystem) else _copied(system, root, files, uri)
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"{uri}: cannot be fetched: {_reason(error)}") from None
 

@@ -39,6 +39,11 @@ def test_a_model_at_a_uri_scores_as_the_local_one_and_is_copied_once(
     assert not (copy / "pytorch_model.bin").exists()
 
 
+def test_a_model_on_this_disk_is_read_where_it_is(uri: str, cross_encoder: Path, tmp_path: Path) -> None:
+    assert fetched(f"file://{cross_encoder}", (".json",)) == cross_encoder
+    assert not (tmp_path / "ray-rerank").exists()
+
+
 def test_a_model_that_was_replaced_is_fetched_again(uri: str, tmp_path: Path) -> None:
     before = fetched(uri, (".json",))
     fsspec.filesystem("memory").pipe_file(f"{uri.removeprefix('memory:/')}/config.json", b'{"other": 1}')

@@ -8,6 +8,7 @@ while the fault may pass (5xx, throttling, a lost connection, no answer), and at
 import errno
 import functools
 import io
+import json
 import os
 import posixpath
 import re
@@ -155,6 +156,16 @@ def read_bytes(uri: str) -> bytes | None:
         return system.cat_file(path)  # type: ignore[no-any-return]
     except FileNotFoundError:
         return None
+
+
+def read_json(uri: str) -> dict[str, Any] | None:
+    """The JSON object in a small file, or None where there is no file or something else is in it."""
+    data = read_bytes(uri)
+    try:
+        content = json.loads(data) if data else None
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def read_folder(uri: str, suffix: str) -> dict[str, bytes]:

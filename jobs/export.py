@@ -3,14 +3,14 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator, model_validator
 
-from cluster.errors import StorageError
-from cluster.storage import absolute, check_writable, filesystem, join, list_files, open_read, read_bytes, write_whole
+from cluster.storage import absolute, check_writable, filesystem, join, list_files, open_read, read_json, write_whole
 from jobs import prepared_folder
 from jobs.command import ExitCode
 from jobs.config import JobConfig
@@ -84,7 +84,7 @@ def run(config: Config) -> int:
     if not files:
         raise InputError(f"{config.input}: holds no *.parquet file; `ray-rerank label` writes labels")
     check_apart(output=config.output, input=config.input)
-    _claim(config, output)
+    before, files_now = _claim(config, output), [file.name for file in export.files]
     seen: set[str] = set()
     left_out: Counter[str] = Counter()
     with export_files(output, export, choice) as written:
@@ -94,9 +94,11 @@ def run(config: Config) -> int:
                     written.write(name, row)
         if not any(written.rows.values()):
             raise InputError(f"{config.input}: nothing can be exported: {_told(left_out) or 'there is no row'}")
+        _record(config, output, sorted({*before, *files_now}), {"complete": False})  # the files are put in place next
+    _remove(output, [name for name in before if name not in files_now])
     left_out += written.refused
     facts = {"queries": len(seen), "rows": dict(written.rows), "left_out": dict(left_out)}
-    _record(config, output, facts | {"complete": True})
+    _record(config, output, files_now, facts | {"complete": True})
     print(f"{config.output}: {export.name} of {len(seen)} queries")
     for name, rows in written.rows.items():
         print(f"  {name}: {rows} rows")
@@ -117,8 +119,8 @@ def _batches(file: str) -> Iterator[pa.RecordBatch]:
         raise InputError(f"{file}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
 
 
-def _claim(config: Config, output: str) -> None:
-    """See that the folder is free, or holds this very export, and write down what will be there.
+def _claim(config: Config, output: str) -> list[str]:
+    """See that the folder is free, or holds this very export, or may lose another; gives the files of the one there.
 
     Raises:
         InputError: it holds something else.
@@ -126,9 +128,8 @@ def _claim(config: Config, output: str) -> None:
     """
     check_folder(config.output)
     system, path = filesystem(output)
-    data = read_bytes(join(output, RECORD))
-    before = json.loads(data) if data else None
-    if before is None:
+    before = read_json(join(output, RECORD))
+    if before is None or not {"files", *_asked(config)} <= set(before):
         found = list(system.ls(path, detail=False)) if system.exists(path) else []
         if found:
             raise InputError(
@@ -140,18 +141,17 @@ def _claim(config: Config, output: str) -> None:
             "--overwrite"
         )
     check_writable(output)
-    for name in before["files"] if before else ():
-        try:
-            system.rm_file(filesystem(join(output, name))[1])
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise StorageError(f"{join(output, name)}: cannot be removed: {error}") from None
-    _record(config, output, {"complete": False})
+    return list(before["files"]) if before else []
 
 
-def _record(config: Config, output: str, facts: dict[str, Any]) -> None:
-    files = [file.name for file in EXPORTS[config.format].files]
+def _remove(output: str, names: list[str]) -> None:
+    system, root = filesystem(output)
+    for name in names:
+        with suppress(FileNotFoundError):
+            system.rm_file(join(root, name))
+
+
+def _record(config: Config, output: str, files: list[str], facts: dict[str, Any]) -> None:
     write_whole(join(output, RECORD), json.dumps(_asked(config) | {"files": files} | facts, indent=2).encode())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from cluster.storage import read_json
 from jobs import compare, label, mine, prepare, queries, train
 from jobs.collection_files import beir_files, beir_qrels, judged_queries, load_qrels, load_queries
 from jobs.command import ExitCode
@@ -146,7 +147,7 @@ def _claim(config: Config, folder: Path) -> None:
         raise InputError(f"{config.output}: a loop's steps lie in a folder on a disk; its jobs take URIs one by one")
     settings = config.model_dump(mode="json", exclude={"output", "timing"})
     record = folder / _RECORD
-    before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else settings
+    before = read_json(str(record)) or settings
     if before != settings:
         raise InputError(
             f"{folder}: holds a loop with other settings ({difference(before, settings)}); use another output, or "

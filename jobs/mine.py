@@ -20,7 +20,7 @@ from jobs.mine_collection import Asked, Corpus, judged, load_corpus
 from jobs.mine_lists import ranked_lists
 from operators.errors import InputError
 from operators.false_negatives import Guard, first_allowed
-from operators.faults import FaultLog
+from operators.faults import Fault, FaultLog, Reason
 from operators.mined_shards import POSITIVE, MinedQuery, mined_shard
 from operators.negative_sources import BiEncoderSource, RunSource, Source
 from operators.negatives import NO_LIST, Negative, draw_negatives
@@ -62,7 +62,11 @@ class Config(JobConfig):
     @model_validator(mode="before")
     @classmethod
     def _one_source(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or not values.get("source"):
+        if not isinstance(values, dict):
+            return values
+        if not values.get("source"):
+            if given := [name for name in ("count", "ranks", "encoder", "run") if values.get(name) is not None]:
+                raise ValueError(f"`{given[0]}` goes with `source`; in `sources` each has its own")
             return values
         if values.get("sources"):
             raise ValueError("give `source` or `sources`, not both")
@@ -70,6 +74,8 @@ class Config(JobConfig):
         for name, owner in (("encoder", "bi-encoder"), ("run", "run")):
             if values.get(name) and kind != owner:
                 raise ValueError(f"`{name}` goes with `source: {owner}`, not with {kind}")
+            if kind == owner and not values.get(name):
+                raise ValueError(f"`source: {owner}` needs `{name}`")
         if values.get("ranks") and kind == "random":
             raise ValueError("`ranks` are of a ranked list: random passages have none")
         own = {"kind": kind, "count": values.get("count", 4)}
@@ -103,7 +109,7 @@ def run(config: Config) -> int:
         print(f"{config.output}: already mined from these files with these settings")
         return report_folder(config.output, claim.finished, _COUNTED, claim.errors)
     faults, notes = FaultLog(), list[str]()
-    queries, corpus = load_queries(paths[0], faults), load_corpus(paths[1], faults)
+    queries, corpus = load_queries(paths[0], faults), load_corpus(paths[1], faults, notes)
     qrels = load_qrels(qrels_path) if qrels_path else None
     if qrels is None and config.guard and config.guard.needs_positives:
         raise InputError("the guard's margins are relative to positives: give --qrels, or only max_score")
@@ -115,7 +121,7 @@ def run(config: Config) -> int:
     label = None if qrels is None else 0.0
     drawn = _drawn(config, asked, corpus, paths[0], config.vectors or join(claim.work, "vectors"), faults, notes)
     if config.guard:
-        drawn = _guarded(config, config.guard, asked, drawn, corpus, label, claim, notes)
+        drawn = _guarded(config, config.guard, asked, drawn, corpus, label, claim, faults, notes)
     mined = [_mined(config, one, negatives, label) for one, negatives in zip(asked, drawn, strict=True)]
     mined = [query for query in mined if len(query.rows)]
     parts = _shards(config, mined, corpus)
@@ -205,9 +211,10 @@ def _guarded(
     corpus: Corpus,
     label: float | None,
     claim: prepared_folder.Claim,
+    faults: FaultLog,
     notes: list[str],
 ) -> list[list[Negative]]:
-    """Of what was drawn, the first of each source that the guard allows."""
+    """Of what was drawn, the first of each source that the guard allows; a pair that has no score is a fault."""
     pool = [_mined(config, one, negatives, label) for one, negatives in zip(asked, drawn, strict=True)]
     folder = join(absolute(claim.work), claim.identity[:16])
     scores = teacher_scores(folder, _shards(config, pool, corpus), guard.scorer, config.cache, config.address)
@@ -215,6 +222,10 @@ def _guarded(
     for one, negatives in zip(asked, drawn, strict=True):
         found = np.array([scores.get((one.query_id, corpus.doc_ids[n.row]), np.nan) for n in negatives])
         positives = np.array([scores.get((one.query_id, corpus.doc_ids[row]), np.nan) for row in one.positives])
+        for row, score in zip([*(n.row for n in negatives), *one.positives], [*found, *positives], strict=True):
+            if np.isnan(score):
+                said = f"query_id {one.query_id!r}, doc_id {corpus.doc_ids[row]!r}"
+                faults.add(Fault(folder, 0, Reason.UNSCORED, said, one.query_id, corpus.doc_ids[row]))
         own, passed_over = first_allowed(guard, config.sources, negatives, found, positives)
         kept.append(own)
         refused += passed_over

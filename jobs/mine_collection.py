@@ -38,8 +38,8 @@ class Asked:
     relevant: tuple[int, ...]
 
 
-def load_corpus(path: str, faults: FaultLog) -> Corpus:
-    """Read the passages.
+def load_corpus(path: str, faults: FaultLog, notes: list[str]) -> Corpus:
+    """Read the passages; `notes` is told how many have no text.
 
     Raises:
         InputError: there is none.
@@ -47,6 +47,8 @@ def load_corpus(path: str, faults: FaultLog) -> Corpus:
     passages = load_passages(path, faults)
     if not passages.row:
         raise InputError(f"{path}: holds no passage")
+    if passages.empty:
+        notes.append(f"{passages.empty:,} passages of {path} have no text")
     keys = np.concatenate([text_keys(chunk) for chunk in _chunks(passages.texts)])
     return Corpus(passages, list(passages.row), keys)
 

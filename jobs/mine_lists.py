@@ -7,11 +7,12 @@ from jobs.collection_files import load_run
 from jobs.mine_collection import Corpus
 from jobs.vectors import embed
 from operators.bm25 import bm25_run
-from operators.exact_search import nearest
+from operators.exact_search import check_similarity, nearest
 from operators.faults import Fault, FaultLog, Reason
 from operators.negative_sources import BiEncoderSource, BM25Source, RunSource, Source
 from operators.negatives import RankedRows
 from operators.runs import Run
+from operators.selections import known_queries
 
 
 def ranked_lists(
@@ -38,8 +39,20 @@ def ranked_lists(
         run = bm25_run(queries, corpus.doc_ids, texts, source.ranks[1], queries_path, faults)
         return _rows_of(run, corpus, "", FaultLog())
     if isinstance(source, RunSource):
-        return _rows_of(load_run(source.path, faults, notes), corpus, source.path, faults)
+        run = load_run(source.path, faults, notes)
+        known = known_queries(
+            {one: run[one] for one in queries if one in run} or run,
+            queries,
+            source.ranks[1],
+            source.path,
+            queries_path,
+            faults,
+        )
+        if len(known) < len(queries):
+            notes.append(f"{len(queries) - len(known)} of {len(queries)} queries are not in {source.path}")
+        return _rows_of(known, corpus, source.path, faults, source.ranks[0])
     if isinstance(source, BiEncoderSource):
+        check_similarity(source.encoder.similarity)
         documents = embed(corpus.passages.texts, "document", source.encoder, vectors, address)
         asked = embed(pa.array(list(queries.values()), pa.large_string()), "query", source.encoder, vectors, address)
         wanted = np.concatenate(list(asked.blocks()))
@@ -48,12 +61,13 @@ def ranked_lists(
     return {}
 
 
-def _rows_of(run: Run, corpus: Corpus, path: str, faults: FaultLog) -> dict[str, RankedRows]:
-    """A run by rows of the corpus; a document without a text is a fault, and the others keep their ranks."""
+def _rows_of(run: Run, corpus: Corpus, path: str, faults: FaultLog, first: int = 1) -> dict[str, RankedRows]:
+    """A run by rows of the corpus; a document without a text, from rank `first` on, is a fault, and the others keep
+    their ranks."""
     lists = {}
     for query_id, ranked in run.items():
         rows = np.array([corpus.passages.row.get(doc_id, -1) for doc_id in ranked.doc_ids], np.int64)
-        for at in np.flatnonzero(rows < 0).tolist():
+        for at in (np.flatnonzero(rows[first - 1 :] < 0) + first - 1).tolist():
             doc_id, line = ranked.doc_ids[at], int(ranked.lines[at])
             faults.add(Fault(path, line, Reason.UNKNOWN_DOC, "the passages have no text for it", query_id, doc_id))
         lists[query_id] = RankedRows(rows, ranked.scores.astype(np.float32))

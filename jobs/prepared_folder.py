@@ -133,12 +133,7 @@ def _manifest_of(folder: str, job: str) -> dict[str, Any]:
 
 def _manifest(output: str, job: str) -> dict[str, Any]:
     """The manifest, or nothing where there is none that can be read."""
-    data = storage.read_bytes(storage.join(output, _name(job)))
-    try:
-        manifest = json.loads(data) if data else {}
-    except ValueError:
-        return {}
-    return manifest if isinstance(manifest, dict) else {}
+    return storage.read_json(storage.join(output, _name(job))) or {}
 
 
 def _write_manifest(claim: Claim, content: dict[str, Any]) -> None:

@@ -41,6 +41,8 @@ def run(config: Config) -> int:
     print(f"{len(made):,} queries in {config.output}: {forms}")
     if len(made) < config.count:
         print(f"{config.count:,} were asked for: the texts of these {len(passages.row):,} passages give no more")
+    if passages.empty:
+        print(f"passages without a text: {passages.empty:,}")
     for reason, count in faults.counts.items():
         print(f"left out: {count:,} x {reason}")
         for example in faults.first(reason):

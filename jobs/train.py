@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from cluster.storage import absolute
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.finished_input import check_finished
+from jobs.folders import check_apart
 from jobs.training_input import load_evaluation, load_training_pairs
-from jobs.training_state import claim, finish, is_finished, read_record
-from operators.checkpoint import find_folder
+from jobs.training_state import claimed, finish, is_finished, read_record
+from operators.checkpoint import Checkpoint, find_checkpoint
 from operators.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class Config(JobConfig):
     seed: int = Field(0, ge=0, description="of the split, the order, the groups and any new weights")
     save_precision: Literal["fp16", "fp32"] = Field("fp32", description="of the weights written")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints; a killed training resumes")
-    checkpoints: Path | None = Field(None, description="folder for them while training; default: OUTPUT.checkpoints")
+    checkpoints: str | None = Field(None, description="folder for them while training; default: OUTPUT.checkpoints")
     threads: int | None = Field(
         None, ge=1, description="CPU threads a process; default: all that torch takes, one in each of several workers"
     )
@@ -85,16 +87,18 @@ def run(config: Config) -> int:
     from operators.training_pairs import split_by_query
 
     checkpoints = _checkpoints(config)
-    for note in check_finished(config.input):
+    notes = check_finished(config.input)
+    for note in notes:
         print(note)
     evaluation = _evaluation(config)
     pairs = load_training_pairs(config.input, config.target)
     plan = _plan(config, pairs.table)
-    model = find_folder(config.model)
+    code = ExitCode.DONE_WITH_ERRORS if pairs.left_out or notes else ExitCode.DONE
+    model = find_checkpoint(config.model)
     settings = _settings(config, model, plan, pairs.table, evaluation)
     if is_finished(config.output, checkpoints, settings, config.overwrite):
         print(f"{config.output}: already trained with these settings; --overwrite trains it again")
-        return ExitCode.DONE
+        return code
     table, held_out = split_by_query(pairs.table, settings["held_out"], config.seed)
     measured = _measured_on(config, plan, table, held_out, evaluation)
     groups = group_rows(table, LOSSES[plan.loss], plan.group_size, plan.seed)
@@ -116,29 +120,29 @@ def run(config: Config) -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         start = Path(folder) / "start"
-        growth = cross_encoder.write_start(str(model), plan, table, start)
+        growth = cross_encoder.write_start(str(model.folder), plan, table, start)
         if growth is not None:
             print(_vocabulary(plan, growth))
-        claim(config.output, checkpoints, settings)
-        shutil.copytree(start, training.start, dirs_exist_ok=True)
-    began = time.monotonic()
-    _train(config, training)
-    seconds = time.monotonic() - began
-    trained = checkpoints / "model"
-    record = {
-        "settings": settings,
-        "pairs": table.num_rows,
-        "queries": len(pc.unique(table["query"])),
-        "groups": len(groups),
-        "token_growth": None if growth is None else round(growth, 4),
-        "left_out": pairs.left_out | _ungrouped(table, groups),
-        "started_from": read_record(str(model)),
-        **_save(config, training, trained),
-    }
-    size = sum(file.stat().st_size for file in trained.iterdir())
-    finish(config.output, checkpoints, trained, record)
+        with claimed(config.output, checkpoints, settings):
+            shutil.copytree(start, training.start, dirs_exist_ok=True)
+            began = time.monotonic()
+            _train(config, training)
+            seconds = time.monotonic() - began
+            trained = checkpoints / "model"
+            record = {
+                "settings": settings,
+                "pairs": table.num_rows,
+                "queries": len(pc.unique(table["query"])),
+                "groups": len(groups),
+                "token_growth": None if growth is None else round(growth, 4),
+                "left_out": pairs.left_out | _ungrouped(table, groups),
+                "started_from": read_record(str(model.folder)),
+                **_save(config, training, trained),
+            }
+            size = sum(file.stat().st_size for file in trained.iterdir())
+            finish(config.output, checkpoints, trained, record)
     print(_summary(config, record, seconds, size))
-    return ExitCode.DONE_WITH_ERRORS if pairs.left_out else ExitCode.DONE
+    return code
 
 
 def _evaluation(config: Config) -> "JudgedCandidates | None":
@@ -157,10 +161,13 @@ def _evaluation(config: Config) -> "JudgedCandidates | None":
 
 
 def _checkpoints(config: Config) -> Path:
-    """Raises InputError where the output is a URI and no folder is named for them."""
-    if config.checkpoints is None and "://" in config.output:
+    """Raises InputError where they are on no disk, or in or around the output or the input."""
+    named = config.checkpoints or f"{config.output.rstrip('/')}.checkpoints"
+    if "://" in named:
         raise InputError(f"{config.output}: --checkpoints must name a folder on a disk, which all workers see")
-    return (config.checkpoints or Path(f"{config.output.rstrip('/')}.checkpoints")).absolute()
+    for other in ({"output": config.output}, {"input": config.input}):
+        check_apart(checkpoints=named, **other)
+    return Path(absolute(named))
 
 
 def _plan(config: Config, pairs: pa.Table) -> "TrainingPlan":
@@ -195,18 +202,13 @@ def _plan(config: Config, pairs: pa.Table) -> "TrainingPlan":
 
 
 def _settings(
-    config: Config, model: Path, plan: "TrainingPlan", pairs: pa.Table, evaluation: "JudgedCandidates | None"
+    config: Config, model: Checkpoint, plan: "TrainingPlan", pairs: pa.Table, evaluation: "JudgedCandidates | None"
 ) -> dict[str, Any]:
     """All that decides the trained weights, as plain JSON: what a resume has to find unchanged."""
-    import xxhash
-
-    start = xxhash.xxh3_128()
-    for file in sorted(model.glob("*.safetensors")):
-        start.update(file.read_bytes())
     held_out = HELD_OUT if config.held_out is None and evaluation is None else config.held_out or 0.0
     decided = {
         "model": Path(config.model).name if "://" in config.model or Path(config.model).is_dir() else config.model,
-        "weights": start.hexdigest(),
+        "content": model.content,
         **dataclasses.asdict(plan),
         "held_out": held_out,
         "evaluation": None if evaluation is None else _content(evaluation.table, evaluation.qrels),
@@ -324,7 +326,7 @@ def _vocabulary(plan: "TrainingPlan", growth: float) -> str:
 
 
 def _summary(config: Config, record: Mapping[str, Any], seconds: float, size: int) -> str:
-    left_out = ", ".join(f"{count} {reason}" for reason, count in record["left_out"].items()) or "none"
+    left_out = ", ".join(f"{count} x {reason}" for reason, count in record["left_out"].items()) or "none"
     lines = [
         f"trained on {record['pairs']:,} pairs of {record['queries']:,} queries in {seconds / 60:.1f} min; "
         f"rows left out: {left_out}"

@@ -1,6 +1,5 @@
 """What `train` reads: the pairs it learns from, and the candidates that it is measured on."""
 
-import gzip
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
@@ -15,8 +14,6 @@ from operators.training_pairs import READABLE, Target, TrainingPairs, read_train
 if TYPE_CHECKING:
     from operators.held_out import JudgedCandidates
 
-_PACKED = tuple(f"{ending}.gz" for ending in READABLE if ending != ".parquet")
-
 
 def load_training_pairs(uri: str, target: Target | None) -> TrainingPairs:
     """Pairs of a file, or of all Parquet, TSV and JSONL files of a folder, by `read_training_pairs`.
@@ -26,20 +23,16 @@ def load_training_pairs(uri: str, target: Target | None) -> TrainingPairs:
     Raises:
         StorageError, InputError: nothing is there to be read, or it holds no usable pair.
     """
-    endings = (*READABLE, *_PACKED)
-    paths = [file.path for file in storage.list_files(uri, endings)]
+    paths = [file.path for file in storage.list_files(uri, READABLE)]
     if not paths:
-        raise InputError(f"{uri}: holds no {', '.join(endings)} file of training pairs")
+        raise InputError(f"{uri}: holds no {', '.join(READABLE)} file of training pairs")
     return read_training_pairs(_opened(paths), uri, target)
 
 
 def _opened(paths: list[str]) -> Iterator[tuple[str, IO[bytes]]]:
     for path in paths:
         with storage.open_read(path) as stream:
-            if path.endswith(_PACKED):
-                yield path.removesuffix(".gz"), gzip.GzipFile(fileobj=stream)  # type: ignore[misc]
-            else:
-                yield path, stream
+            yield path, stream
 
 
 def load_evaluation(candidates: str, qrels: str) -> "JudgedCandidates":

@@ -1,16 +1,23 @@
 """Whether a training is new, unfinished or done: what decided it, written beside its checkpoints and its model."""
 
 import json
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from cluster import storage
 from jobs.folders import check_folder
 from operators.errors import InputError
 
 RECORD = "training.json"
+_LOCK = ".lock"
+_OF_A_MODEL = re.compile(r".*\.safetensors(\.index\.json)?|modules\.json|vocab\.txt|merges\.txt|.*\.model")
+"""What another checkpoint may have and the one that takes its place has not; it would be read along with it."""
 
 
 def is_finished(output: str, checkpoints: Path, settings: Mapping[str, Any], overwrite: bool) -> bool:
@@ -18,11 +25,13 @@ def is_finished(output: str, checkpoints: Path, settings: Mapping[str, Any], ove
 
     Raises:
         InputError: the output holds something else and `overwrite` is not set, or the checkpoints are those
-            of a training with other settings.
+            of a training with other settings, or not of a training at all.
     """
     for folder in (output, str(checkpoints)):
         check_folder(folder)
     marked = read_record(str(checkpoints))
+    if marked is None and checkpoints.exists() and any(path.name != _LOCK for path in checkpoints.iterdir()):
+        raise InputError(f"{checkpoints}: holds files that are no checkpoints; --checkpoints is an empty folder")
     if marked is not None and marked != settings:
         raise InputError(
             f"{checkpoints}: holds an unfinished training with other settings "
@@ -43,26 +52,43 @@ def is_finished(output: str, checkpoints: Path, settings: Mapping[str, Any], ove
     )
 
 
-def claim(output: str, checkpoints: Path, settings: Mapping[str, Any]) -> None:
-    """See that both folders can be written, and mark the checkpoints as this training's.
+@contextmanager
+def claimed(output: str, checkpoints: Path, settings: Mapping[str, Any]) -> Iterator[None]:
+    """See that both folders can be written, mark the checkpoints as this training's, and hold them for a with-block.
 
     Raises:
-        StorageError: one cannot be written.
+        InputError: the checkpoints cannot be written, or another process holds them.
+        StorageError: the output cannot be written.
     """
     storage.check_writable(output)
-    storage.write_whole(str(checkpoints / RECORD), _json(settings))
+    lock = FileLock(checkpoints / _LOCK)
+    try:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise InputError(f"{checkpoints}: another training is running here; wait for its end") from None
+    except OSError as error:
+        raise InputError(f"{checkpoints}: cannot be written: {error}") from None
+    with lock:
+        storage.write_whole(str(checkpoints / RECORD), _json(settings))
+        yield
 
 
 def finish(output: str, checkpoints: Path, model: Path, record: Mapping[str, Any]) -> None:
-    """Put the files of a folder in the output, the record last, and drop the checkpoints.
+    """Put the files of a folder in the output in place of a model there, the record last; drop the checkpoints.
 
     Raises:
         StorageError: the output cannot be written; the same command does it again.
     """
-    system, path = storage.filesystem(storage.join(output, RECORD))
-    if system.exists(path):
-        system.rm_file(path)
-    for file in sorted(model.iterdir()):
+    system, path = storage.filesystem(output)
+    found = system.ls(path, detail=False) if system.exists(path) else []
+    files = sorted(model.iterdir())
+    kept = {file.name for file in files}
+    for old in found:
+        name = old.rstrip("/").rpartition("/")[2]
+        if name == RECORD or (_OF_A_MODEL.fullmatch(name) and name not in kept):
+            system.rm_file(old)
+    for file in files:
         with file.open("rb") as content, storage.writing_whole(storage.join(output, file.name)) as target:
             shutil.copyfileobj(content, target)
     storage.write_whole(storage.join(output, RECORD), _json(record))
@@ -71,12 +97,7 @@ def finish(output: str, checkpoints: Path, model: Path, record: Mapping[str, Any
 
 def read_record(folder: str) -> dict[str, Any] | None:
     """What a folder's `training.json` says; None where there is none."""
-    data = storage.read_bytes(storage.join(folder, RECORD))
-    try:
-        content = json.loads(data) if data else None
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
+    return storage.read_json(storage.join(folder, RECORD))
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

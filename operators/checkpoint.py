@@ -10,7 +10,7 @@ import xxhash
 from safetensors import SafetensorError, safe_open
 
 from operators.errors import ModelError
-from operators.fetched_model import fetched
+from operators.fetched_model import fetched, pickle_hint
 
 _DECIDING = (".safetensors", ".json", ".txt", ".model", ".metadata")
 """Files that can decide a score: weights, configs, vocabularies. A README or a licence cannot."""
@@ -81,9 +81,7 @@ def find_checkpoint(model: str, revision: str | None = None, part: str = "") -> 
     if not isinstance(config, dict):
         raise ModelError(f"{config_file}: not a model's config")
     if not list(folder.glob("*.safetensors")):
-        pickled = [path.name for path in sorted(folder.iterdir()) if path.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
-        hint = f"; {', '.join(pickled)} is pickle and not read, convert it to safetensors" if pickled else ""
-        raise ModelError(f"{model}: holds no *.safetensors{hint}")
+        raise ModelError(f"{model}: holds no *.safetensors{pickle_hint(sorted(map(str, folder.iterdir())))}")
     for weights in folder.glob("*.safetensors"):
         try:
             with safe_open(weights, framework="np"):

@@ -34,10 +34,12 @@ class Passages:
     Attributes:
         row: doc_id to its row in `texts`; in file order.
         texts: large_string, none empty.
+        empty: how many were left out for having no text.
     """
 
     row: Mapping[str, int]
     texts: pa.Array
+    empty: int = 0
 
 
 def read_collection(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[Entry]:
@@ -86,6 +88,7 @@ def passages_of(
     row: dict[str, int] = {}
     chunks: list[pa.Array] = []
     pending: list[str] = []
+    empty = 0
     for entry in entries:
         if wanted is not None and entry.id not in wanted:
             continue
@@ -97,8 +100,10 @@ def passages_of(
             if len(pending) == _CHUNK:
                 chunks.append(pa.array(pending, pa.large_string()))
                 pending = []
+        else:
+            empty += 1
     chunks.append(pa.array(pending, pa.large_string()))
-    return Passages(row, pa.concat_arrays(chunks))
+    return Passages(row, pa.concat_arrays(chunks), empty)
 
 
 def ids_of(entries: Iterable[Entry]) -> pa.Array:

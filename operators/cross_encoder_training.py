@@ -166,8 +166,10 @@ def fit(training: Training) -> None:
     from datasets import Dataset
     from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
     from transformers import PrinterCallback, ProgressCallback, set_seed
+    from transformers.utils import logging
 
     plan, checkpoints = training.plan, training.checkpoints
+    logging.set_verbosity_error()  # a resumed trainer finds its own arguments spelled otherwise in the checkpoint
     if training.threads is not None:
         torch.set_num_threads(training.threads)
     set_seed(plan.seed)

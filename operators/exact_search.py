@@ -29,8 +29,7 @@ def nearest(
     Raises:
         InputError: the similarity is another one.
     """
-    if similarity not in {"cosine", "dot", "euclidean"}:
-        raise InputError(f"similarity {similarity!r}: nearest documents are searched by cosine, dot or euclidean")
+    check_similarity(similarity)
     queries = np.asarray(_unit(queries) if similarity == "cosine" else queries, dtype=np.float32)
     rows = np.zeros((len(queries), k), dtype=np.int64)
     scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
@@ -42,6 +41,12 @@ def nearest(
             _merge(rows[own], scores[own], _similarities(queries[own], documents, similarity), start)
         start += len(documents)
     return rows[:, : min(k, start)], scores[:, : min(k, start)]
+
+
+def check_similarity(similarity: str | None) -> None:
+    """Raises InputError where vectors cannot be searched by it; None is not yet known."""
+    if similarity not in {None, "cosine", "dot", "euclidean"}:
+        raise InputError(f"similarity {similarity!r}: nearest documents are searched by cosine, dot or euclidean")
 
 
 def _similarities(queries: np.ndarray, documents: np.ndarray, similarity: str) -> np.ndarray:

@@ -22,8 +22,10 @@ class Guard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scorer: ScorerConfig
-    view: Literal["sigmoid", "logit"] = Field(
-        "sigmoid", description="what the bounds are on; shares of a score need one that is never negative"
+    view: Literal["sigmoid", "probability", "score"] | None = Field(
+        None,
+        description="what the bounds are on; default: sigmoid of a logit, probability of a log-probability (monoT5), "
+        "the score of all others",
     )
     absolute_margin: float | None = Field(None, ge=0, description="a negative lies so far below the positive")
     relative_margin: float | None = Field(None, ge=0, le=1, description="and at most (1 - this) x the positive's score")
@@ -44,9 +46,15 @@ class Guard(BaseModel):
     def _bounds_go_together(self) -> Self:
         if not self.needs_positives and self.max_score is None:
             raise ValueError("a guard needs a bound: absolute_margin, relative_margin, at_most or max_score")
-        if self.view == "logit" and (self.relative_margin is not None or self.at_most is not None):
-            raise ValueError("shares of a raw logit mean nothing, it may be negative: use `view: sigmoid`")
+        shares = [share for share in (self.relative_margin, self.at_most) if share is not None]
+        if shares and self.view == "score" and _meaning(self.scorer) != "score":
+            raise ValueError("shares of a raw logit mean nothing, it may be negative: leave `view` out")
         return self
+
+    def seen(self, scores: np.ndarray) -> np.ndarray:
+        """Raw scores of the teacher, float64 of n, as the bounds are on them."""
+        view = self.view or _meaning(self.scorer)
+        return scores if view == "score" else np.exp(scores) if view == "probability" else _sigmoid(scores)
 
     @property
     def needs_positives(self) -> bool:
@@ -54,27 +62,34 @@ class Guard(BaseModel):
         return any(bound is not None for bound in (self.absolute_margin, self.relative_margin, self.at_most))
 
 
+def _meaning(scorer: ScorerConfig) -> Literal["sigmoid", "probability", "score"]:
+    """What turns a family's score into a share of one: a logit, a log-probability, or something else."""
+    reduction = getattr(scorer, "reduction", None) if scorer.kind in {"monot5", "rankt5"} else None
+    if scorer.kind == "cross-encoder" or reduction in {"logit", "difference"}:
+        return "sigmoid"
+    return "probability" if reduction == "log_softmax" else "score"
+
+
 def allowed(guard: Guard, negatives: np.ndarray, positives: np.ndarray) -> np.ndarray:
     """bool of n: which negatives keep every bound.
 
     Args:
-        negatives: float of n, raw logits; NaN (not scored) is never allowed.
-        positives: float of m, raw logits of the query's positives; with none that is finite, a bound relative
-            to a positive allows nothing.
+        negatives: float of n, the teacher's raw scores; NaN (not scored) is never allowed.
+        positives: float of m, those of the query's positives; with none that is finite, a bound relative to a
+            positive allows nothing, and neither does a share of one that is not above zero.
     """
-    view = _sigmoid if guard.view == "sigmoid" else np.asarray
-    scores, found = view(negatives.astype(np.float64)), positives[np.isfinite(positives)].astype(np.float64)
+    scores, found = guard.seen(negatives.astype(np.float64)), positives[np.isfinite(positives)].astype(np.float64)
     kept = np.isfinite(scores)
     if guard.max_score is not None:
         kept &= scores <= guard.max_score
     if guard.needs_positives:
-        lowest = view(found.min()) if len(found) else -np.inf
+        lowest = float(guard.seen(found).min()) if len(found) else -np.inf
         if guard.absolute_margin is not None:
             kept &= scores <= lowest - guard.absolute_margin
         shares = [guard.at_most, None if guard.relative_margin is None else 1 - guard.relative_margin]
         for share in shares:
             if share is not None:
-                kept &= scores <= lowest * share if len(found) else False
+                kept &= scores <= lowest * share if lowest > 0 else False
     return np.asarray(kept)
 
 

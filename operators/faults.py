@@ -37,6 +37,7 @@ class Reason(StrEnum):
     OTHER_QUERY = "another query for the same query_id"
     NO_HIT = "no passage shares a word with the query"
     NO_POSITIVE = "query without a positive"
+    UNSCORED = "the guard's teacher gave no score"
 
 
 @dataclass(frozen=True, slots=True)

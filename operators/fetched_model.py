@@ -4,7 +4,6 @@ import os
 import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 import fsspec
 import xxhash
@@ -17,33 +16,49 @@ from operators.errors import ModelError
 def fetched(uri: str, endings: tuple[str, ...]) -> Path:
     """The files of a folder with one of the endings, on this machine's disk.
 
-    They lie in `ray-rerank/models` below `$XDG_CACHE_HOME`, or `~/.cache`, in a folder named by the URI and by what the
-    storage tells of each file: a model that is replaced is fetched again. Processes of one machine wait for the one
-    that fetches.
+    They lie in `ray-rerank/models` below `$XDG_CACHE_HOME`, or `~/.cache`, in a folder named by the place and by what
+    the storage tells of each file: a model that is replaced is fetched again. Processes of one machine wait for the
+    one that fetches.
 
     Args:
         uri: of a folder, such as `s3://bucket/models/minilm`.
 
     Raises:
-        ModelError: it cannot be read, or holds no such file.
+        ModelError: it cannot be read, or holds no safetensors.
     """
-    parts = urlsplit(uri)
-    if parts.password:
-        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        raise ModelError(f"{shown}: carries a password; put it where the storage's own tools look for it")
     try:
-        system, root = fsspec.core.url_to_fs(uri)
+        system, root = fsspec.core.url_to_fs(uri, **_options(uri))
         system.invalidate_cache()
-        files = {path: system.ukey(path) for path in sorted(system.find(root)) if path.endswith(endings)}
-        if not files:
-            raise ModelError(f"{uri}: there is no such folder, or it holds no file of a model")
-        return Path(root) if isinstance(system, LocalFileSystem) else _copied(system, root, files, uri)
-    except (OSError, ValueError, ImportError) as error:
+        found = sorted(system.find(root))
+        _check(uri, root, found)
+        if isinstance(system, LocalFileSystem):
+            return Path(root)
+        return _copied(system, root.rstrip("/"), [path for path in found if path.endswith(endings)])
+    except ModelError:
+        raise
+    except Exception as error:  # stores, their clients and the network each raise their own
         raise ModelError(f"{uri}: cannot be fetched: {_reason(error)}") from None
 
 
-def _copied(system: Any, root: str, files: dict[str, str], uri: str) -> Path:
-    key = xxhash.xxh3_64_hexdigest(f"{uri} {files}".encode())
+def _options(uri: str) -> dict[str, Any]:
+    """Some S3 stores send the whole object's checksum with a part of it."""
+    if not uri.startswith(("s3://", "s3a://")):
+        return {}
+    own = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+    return {"config_kwargs": {"response_checksum_validation": "when_required"} | own}
+
+
+def _check(uri: str, root: str, found: list[str]) -> None:
+    if not found:
+        raise ModelError(f"{uri}: there is no such folder")
+    if found == [root.rstrip("/")]:
+        raise ModelError(f"{uri}: is a file; a model is a folder with its weights, config and tokenizer")
+    if not any(path.endswith(".safetensors") for path in found):
+        raise ModelError(f"{uri}: holds no *.safetensors{pickle_hint(found)}")
+
+
+def _copied(system: Any, root: str, files: list[str]) -> Path:
+    key = xxhash.xxh3_64_hexdigest(repr([(path, system.ukey(path)) for path in files]).encode())
     models = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ray-rerank" / "models"
     place = models / f"{PurePosixPath(root).name}-{key}"
     models.mkdir(parents=True, exist_ok=True)
@@ -57,6 +72,12 @@ def _copied(system: Any, root: str, files: dict[str, str], uri: str) -> Path:
                     system.get_file(path, str(target))
                 whole.rename(place)
     return place
+
+
+def pickle_hint(names: list[str]) -> str:
+    """What to add where weights are there, and not as safetensors."""
+    pickled = [PurePosixPath(name).name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+    return f"; {', '.join(pickled)} is pickle and not read, convert it to safetensors" if pickled else ""
 
 
 def _reason(error: Exception) -> str:

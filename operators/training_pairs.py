@@ -1,25 +1,27 @@
 """Training data: (query, document, label) rows from Parquet, TSV, JSONL or a re-ranking with its texts."""
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from operators.collections import json_id, json_object, json_text
 from operators.errors import InputError
+from operators.faults import FaultLog
 from operators.leakage import Query, normalised
+from operators.lines import Unusable, parse_lines, read_lines
 
 DOCUMENT_NAMES = ("document", "text", "passage")
-_TEXT_COLUMNS = ("query_id", "query", *DOCUMENT_NAMES, "label", "score")  # of a TSV: none is guessed to be a number
+READABLE = (".parquet", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz")
+"""How the names of files of pairs end."""
+_TEXTS, _NUMBERS = ("query_id", "query", *DOCUMENT_NAMES), ("label", "score", "rank")
 Target = Literal["label", "score"]
 SCHEMA = pa.schema(
     [
@@ -43,21 +45,16 @@ class TrainingPairs:
     table: pa.Table
     left_out: dict[str, int]
 
-    @property
-    def queries(self) -> int:
-        """How many distinct query texts there are."""
-        return len(pc.unique(self.table["query"]))
-
 
 def read_training_pairs(
     files: Iterable[tuple[str, IO[bytes]]], source: str, target: Target | None = None
 ) -> TrainingPairs:
-    """Read pairs from Parquet, TSV and JSONL files.
+    """Read pairs from Parquet, TSV and JSONL files, the last two plain or gzip.
 
-    Columns are `query`, `document` (or
-    `text`, `passage`) and `label` or `score`, and `query_id` where there is one: what `mine` and `label` write,
-    and any table of pairs. A re-ranking written with its texts (`query`, `ranking: list<struct<text, score,
-    ...>>`) is taken as it is, its raw scores as labels, which are a teacher's logits. TSV has a header line.
+    Columns are `query`, `document` (or `text`, `passage`) and `label` or `score`, and `query_id` where there is one:
+    what `mine` and `label` write, and any table of pairs. A re-ranking written with its texts (`query`,
+    `ranking: list<struct<text, score, ...>>`) is taken as it is, its raw scores as labels, which are a teacher's
+    logits. TSV has a header line. A line that is no such row costs itself.
 
     Args:
         files: each's name, which ends with one of READABLE, and its content.
@@ -68,17 +65,18 @@ def read_training_pairs(
     Raises:
         InputError: a file cannot be read, a column is missing or of the wrong type, or no row is usable.
     """
-    return usable_pairs(pa.concat_tables([_read(name, content, target) for name, content in files]), source)
+    torn = FaultLog()
+    tables = [_read(name, content, target, torn) for name, content in files]
+    found = usable_pairs(pa.concat_tables(tables), source)
+    return TrainingPairs(found.table, {str(reason): many for reason, many in torn.counts.items()} | found.left_out)
 
 
 def usable_pairs(table: pa.Table, source: str) -> TrainingPairs:
     """Leave out rows that teach nothing: a null or blank query or document, a null or non-finite label."""
     unlabelled = ~np.isfinite(table["label"].to_numpy())
-    query, document = _blank(table["query"]), _blank(table["document"])
     reasons = {
-        "line that cannot be read": query & document & unlabelled,
-        "empty query": query,
-        "empty document": document,
+        "empty query": _blank(table["query"]),
+        "empty document": _blank(table["document"]),
         "label is no finite number": unlabelled,
     }
     usable, found = np.ones(table.num_rows, dtype=np.bool_), dict[str, int]()
@@ -136,14 +134,11 @@ def _owners(table: pa.Table) -> NDArray[np.int32]:
     return np.asarray(parts[text], np.int32)
 
 
-def _read(file: str, content: IO[bytes], target: Target | None) -> pa.Table:
-    kind = file.rpartition(".")[2]
-    try:
-        table = _READERS[kind](content)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{file}: cannot be read as {kind}: {error}") from None
+def _read(file: str, content: IO[bytes], target: Target | None, torn: FaultLog) -> pa.Table:
+    table = _read_parquet(file, content) if file.endswith(".parquet") else _read_lines(file, content, torn)
     if "ranking" in table.column_names:
         table = _flatten(table, file)
+        target = target or "score"
     elif "candidates" in table.column_names:
         raise InputError(f"{file}: candidates without labels; `ray-rerank label` gives them a teacher's scores")
     taught = "score" in table.column_names and "rank" in table.column_names
@@ -174,17 +169,19 @@ def _flatten(table: pa.Table, file: str) -> pa.Table:
     documents = pa.Table.from_struct_array(flat)
     own = [name for name in ("query_id", "query") if name in table.column_names]
     return pa.Table.from_arrays(
-        [*(table[name].take(owners) for name in own), documents["text"], documents["score"], owners],
-        names=[*own, "text", "score", "rank"],
+        [*(table[name].take(owners) for name in own), documents["text"], documents["score"]],
+        names=[*own, "text", "score"],
     )
 
 
 def _column(table: pa.Table, names: tuple[str, ...], kind: pa.DataType, file: str) -> "pa.ChunkedArray[Any]":
     name = next((name for name in names if name in table.column_names), None)
+    if name is not None and table.column_names.count(name) > 1:
+        raise InputError(f"{file}: column {name} stands there twice")
     if name is None:
         raise InputError(f"{file}: no column {' or '.join(names)}; it has {table.column_names}")
     try:
-        return table[name].cast(kind)
+        return table[name].cast(kind, safe=False)
     except pa.ArrowException as error:
         raise InputError(f"{file}: column {name} cannot be read as {kind}: {error}") from None
 
@@ -193,64 +190,52 @@ def _blank(texts: "pa.ChunkedArray[Any]") -> NDArray[np.bool_]:
     return np.array([text is None or not text.strip() for text in texts.to_pylist()], dtype=np.bool_)
 
 
-def _read_jsonl(content: IO[bytes]) -> pa.Table:
-    """A line that is no JSON object is a row of nulls."""
-    data = content.read()
+def _read_parquet(file: str, content: IO[bytes]) -> pa.Table:
     try:
-        return pyarrow.json.read_json(pa.BufferReader(data))
-    except pa.ArrowInvalid:
-        lines = [line for line in data.split(b"\n") if line.strip()]
-        whole = [line for line in lines if _is_object(line)]
-        if not whole:
-            raise
-        return _with_nulls(pyarrow.json.read_json(pa.BufferReader(b"\n".join(whole))), len(lines) - len(whole))
+        return pyarrow.parquet.read_table(content)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{file}: cannot be read as Parquet: {error}") from None
 
 
-def _is_object(line: bytes) -> bool:
+def _read_lines(file: str, content: IO[bytes], torn: FaultLog) -> pa.Table:
+    """The columns of TSV or JSONL that are known here."""
+    lines = read_lines(content, file, torn)
+    if file.removesuffix(".gz").endswith(".tsv"):
+        header = next(lines, (0, "\t".join(SCHEMA.names)))[1].split("\t")  # an empty file has no row
+        parsed = parse_lines(lines, lambda text: _tsv_row(text, header), file, "TSV with a header line", torn)
+    else:
+        header = []
+        parsed = parse_lines(lines, _json_row, file, "JSONL", torn)
+    columns: dict[str, list[Any]] = {name: [] for name in (*_TEXTS, *_NUMBERS)}
+    met = dict.fromkeys(header)
+    for _, row in parsed:
+        met |= dict.fromkeys(row)
+        for name, values in columns.items():
+            values.append(row.get(name))
+    kinds = dict.fromkeys(_TEXTS, pa.string()) | dict.fromkeys(_NUMBERS, pa.float64())
+    known = {name: pa.array(values, kinds[name]) for name, values in columns.items() if name in met}
+    others = {name: pa.nulls(len(columns["query"])) for name in met if name not in kinds}
+    return pa.table(known | others)
+
+
+def _tsv_row(text: str, header: list[str]) -> dict[str, Any]:
+    fields = text.split("\t")
+    if len(fields) != len(header):
+        raise Unusable(f"{len(fields)} fields, and the header has {len(header)}")
+    row: dict[str, Any] = dict(zip(header, fields, strict=True))
+    return row | {name: _number(row[name]) for name in _NUMBERS if name in row}
+
+
+def _json_row(text: str) -> dict[str, Any]:
+    row = json_object(text)
+    own = {name: json_text(row, name) for name in _TEXTS if row.get(name) is not None and name != "query_id"}
+    if row.get("query_id") is not None:
+        own["query_id"] = json_id(row, ("query_id",))
+    return row | own | {name: _number(row[name]) for name in _NUMBERS if name in row}
+
+
+def _number(value: Any) -> float | None:
     try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
-
-
-def _read_tsv(content: IO[bytes]) -> pa.Table:
-    """A line with more or fewer fields than the header is a row of nulls, and what is no number is none."""
-    torn: list[Any] = []
-
-    def tear(row: Any) -> str:
-        torn.append(row)
-        return "skip"
-
-    table = pyarrow.csv.read_csv(
-        content,
-        parse_options=pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False, invalid_row_handler=tear),
-        convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_TEXT_COLUMNS, pa.string())),
-    )
-    for name in {"label", "score"} & {*table.column_names}:
-        table = table.set_column(table.column_names.index(name), name, _numbers(table[name]))
-    return _with_nulls(table, len(torn))
-
-
-def _with_nulls(table: pa.Table, rows: int) -> pa.Table:
-    """The table, with rows of nulls behind: what was there could not be read."""
-    nulls = [pa.nulls(rows, field.type) for field in table.schema]
-    return pa.concat_tables([table, pa.Table.from_arrays(nulls, schema=table.schema)])
-
-
-def _numbers(texts: "pa.ChunkedArray[Any]") -> pa.Array:
-    def number(text: str | None) -> float | None:
-        try:
-            return None if text is None else float(text)
-        except ValueError:
-            return None
-
-    return pa.array([number(text) for text in texts.to_pylist()], pa.float64())
-
-
-_READERS: dict[str, Callable[[IO[bytes]], pa.Table]] = {
-    "parquet": pyarrow.parquet.read_table,
-    "tsv": _read_tsv,
-    "jsonl": _read_jsonl,
-}
-READABLE = tuple(f".{kind}" for kind in _READERS)
-"""How the names of such files end."""
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None

@@ -20,6 +20,7 @@ FAULTS = (
     "row whose score is not a finite number",
     "row of a doc_id that the query has already",
     "query_id that was met before",
+    "row of another query text than its query_id had before",
 )
 """Reasons that are faults of the input, not choices of the user."""
 
@@ -54,9 +55,9 @@ def groups(batches: Iterable[pa.RecordBatch], seen: set[str], left_out: Counter[
         documents: dict[str, Document] = {}
         query = ""
         for row in own:
-            reason = _fault(row, documents)
+            reason = _fault(row, documents, query)
             if reason is None:
-                query = query or row["query"]
+                query = row["query"]
                 documents[str(row["doc_id"])] = _document(row)
             else:
                 left_out[reason] += 1
@@ -69,13 +70,15 @@ def groups(batches: Iterable[pa.RecordBatch], seen: set[str], left_out: Counter[
         yield Group(str(query_id), query, tuple(sorted(documents.values(), key=lambda document: -document.score)))
 
 
-def _fault(row: dict[str, Any], documents: dict[str, Document]) -> str | None:
+def _fault(row: dict[str, Any], documents: dict[str, Document], query: str) -> str | None:
     if row["query_id"] is None or row["doc_id"] is None:
         return FAULTS[0]
     if not (row["query"] or "").strip() or not (row["text"] or "").strip():
         return FAULTS[1]
     if row["score"] is None or not math.isfinite(row["score"]):
         return FAULTS[2]
+    if query and row["query"] != query:
+        return FAULTS[5]
     return FAULTS[3] if str(row["doc_id"]) in documents else None
 
 

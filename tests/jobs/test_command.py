@@ -1,5 +1,6 @@
 """The command line itself: what it lists, and a reader that goes away."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,27 @@ def test_without_a_job_all_jobs_are_listed(arguments: list[str], capsys: pytest.
     told = capsys.readouterr()
     assert all(f"ray-rerank {name}" in told.out for name in JOBS)
     assert ("no job called 'nope'" in told.err) == (arguments == ["nope"])
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://AKIA:geheim@bucket/in",
+        "https://geheim@host/in",
+        "https://host/in.tsv?versionId=3&X-Amz-Signature=geheim",
+        "https://host/in.tsv?access_token=geheim",
+    ],
+)
+def test_a_secret_in_a_uri_is_refused_and_not_repeated(uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+    stages = json.dumps([{"scorer": {"kind": "cross-encoder", "model": uri}}])
+    for arguments, name in (
+        (["--input", uri, "--model", "m"], "input"),
+        (["--input", "in", "--stages", stages], "stages"),
+    ):
+        assert execute(["rerank", *arguments, "--output", "out"]) == ExitCode.REFUSED
+        told = capsys.readouterr()
+        assert f"`{name}` carries a password, token or signature" in told.err
+        assert "geheim" not in told.err + told.out
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["models"], ["mine", "--help"]])

@@ -330,10 +330,12 @@ def test_queries_without_a_positive_or_a_negative_and_bad_rows_are_left_out_and_
     for row in content:
         row["label"] = 0.0 if row["query_id"] == "2" else row["label"]
     content[-1]["score"], content[-2]["text"], content[-3]["score"] = float("nan"), None, None
+    content[-7]["query"] = "another text"
     write(tmp_path / "labels", content)
     lines = jsonl(export(tmp_path, "flag-embedding", code=ExitCode.DONE_WITH_ERRORS) / "train.jsonl")
-    assert [len(line["neg"]) for line in lines] == [4, 4, 4, 1]
+    assert [len(line["neg"]) for line in lines] == [4, 4, 3, 1]
     told = capsys.readouterr().out
+    assert "1 x row of another query text" in told
     assert "1 x query without a negative" in told and "1 x query without a positive" in told
     assert "2 x row whose score is not a finite number" in told and "1 x row without a query or a text" in told
 
@@ -379,6 +381,17 @@ def test_another_export_and_strangers_files_are_not_overwritten(
     assert {path.name: path.read_bytes() for path in (tmp_path / "pylate").glob("*.parquet")} == before
     assert execute(["export", *arguments, "--overwrite"]) == ExitCode.DONE
     assert [path.name for path in (tmp_path / "pylate").glob("*.*")] == ["train.parquet"]
+
+    kept = (tmp_path / "pylate" / "train.parquet").read_bytes()
+    nothing = [*arguments[:2], "--format", "margin-mse", *arguments[4:], "--min-margin", "1000", "--overwrite"]
+    assert execute(["export", *nothing]) == ExitCode.REFUSED
+    assert "nothing can be exported" in capsys.readouterr().err
+    assert (tmp_path / "pylate" / "train.parquet").read_bytes() == kept
+
+    for damaged in ("{bro", "{}"):
+        (tmp_path / "pylate" / "_export" / "export.json").write_text(damaged)
+        assert execute(["export", *arguments]) == ExitCode.REFUSED
+        assert "holds files that are not of an export" in capsys.readouterr().err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("")
     arguments[-1] = str(tmp_path / "mine")

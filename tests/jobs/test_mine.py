@@ -114,6 +114,41 @@ def test_a_document_of_a_run_without_a_text_keeps_its_rank(collection: Path) -> 
     assert [row["doc_id"] for row in by_query(mined(collection / "mined"))["q1"][2:]] == ["d9", "d8"]
 
 
+def test_a_run_of_other_queries_is_refused_and_one_without_some_is_told(
+    collection: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("--source", "run", "--run", str(collection / "run.trec"), "--ranks", "1-2")
+    (collection / "run.trec").write_text("other Q0 d9 1 9 t\n")
+    assert mine(collection, *command) == ExitCode.REFUSED
+    assert "none of the 1 query ids of" in capsys.readouterr().err
+    (collection / "run.trec").write_text("q1 Q0 d9 1 9 t\nq1 Q0 d8 2 8 t\nq1 Q0 ? 3 7 t\nother Q0 ? 1 9 t\n")
+    mine(collection, *command)
+    told = capsys.readouterr().out
+    assert "1 of 2 queries are not in" in told and "'?'" not in told
+
+
+def test_a_pair_that_the_guards_teacher_cannot_score_is_told(
+    collection: Path, monkeypatch: pytest.MonkeyPatch, cross_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("jobs.mine.teacher_scores", lambda *_: {})
+    guard = json.dumps({"scorer": {"kind": "cross-encoder", "model": str(cross_encoder)}, "at_most": 0.5})
+    (collection / "passages.tsv").open("a").write("blank\t \n")
+    assert mine(collection, "--source", "bm25", "--guard", guard) == ExitCode.DONE_WITH_ERRORS
+    told = capsys.readouterr().out
+    assert "the guard's teacher gave no score" in told
+    assert "1 passages of" in told and "have no text" in told
+
+
+def test_what_does_not_go_together_is_named(collection: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, told in (
+        (("--source", "bi-encoder"), "`source: bi-encoder` needs `encoder`"),
+        (("--source", "run"), "`source: run` needs `run`"),
+        (("--sources", '[{"kind": "random", "count": 1}]', "--count", "5"), "`count` goes with `source`"),
+    ):
+        assert mine(collection, *arguments) == ExitCode.REFUSED
+        assert told in capsys.readouterr().err
+
+
 def test_a_refused_mining_leaves_the_one_before_as_it_was(collection: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine(collection, "--source", "random")
     before = mined(collection / "mined")
@@ -131,7 +166,7 @@ def test_other_weights_at_the_same_place_are_another_teacher_and_moved_ones_the_
 
     def guarded(*more: str) -> int:
         scorer = {"kind": "cross-encoder", "model": str(model), "precision": "fp32"}
-        guard = json.dumps({"scorer": scorer, "max_score": 0.0, "view": "logit", "pool": 15})
+        guard = json.dumps({"scorer": scorer, "max_score": 0.0, "view": "score", "pool": 15})
         return mine(collection, "--source", "random", "--count", "4", "--guard", guard, *more)
 
     guarded()
@@ -181,7 +216,7 @@ def test_the_guard_leaves_out_what_the_teacher_finds_relevant(
     collection: Path, cross_encoder: Path, in_process: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scorer = {"kind": "cross-encoder", "model": str(cross_encoder), "precision": "fp32"}
-    guard = json.dumps({"scorer": scorer, "absolute_margin": 0.0, "view": "logit", "pool": 10})
+    guard = json.dumps({"scorer": scorer, "absolute_margin": 0.0, "view": "score", "pool": 10})
     command = ("--source", "random", "--count", "4", "--guard", guard, "--cache", str(collection / "cache"))
     mine(collection, *command)
     assert "refused by the guard" in capsys.readouterr().out

@@ -17,6 +17,7 @@ from conftest import here, rows, sentence, without_ray, write_candidates
 
 from cluster import storage
 from jobs.command import ExitCode, execute
+from operators.fetched_model import fetched
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPATIENT = json.dumps({"config_kwargs": {"connect_timeout": 2, "read_timeout": 2}})  # as a user sets it for fsspec
@@ -208,6 +209,18 @@ def test_from_passages_to_a_student_every_step_reads_and_writes_uris(
     assert len([path for path in (tmp_path / "ray-rerank" / "models").iterdir() if path.is_dir()]) == 2
     assert on_s3(store, "loop/labels") != on_s3(store, "loop/again")
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_a_large_model_that_was_uploaded_is_fetched_whole(
+    store: s3.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rclone gives the whole object's checksum with each part."""
+    for name, value in (store.environment() | {"XDG_CACHE_HOME": str(tmp_path)}).items():
+        monkeypatch.setenv(name, value)
+    weights = random.Random(0).randbytes(60_000_000)
+    storage.write_whole("s3://bucket/large/model.safetensors", weights)
+    folder = fetched("s3://bucket/large/", (".safetensors",))
+    assert (folder / "model.safetensors").read_bytes() == weights
 
 
 @pytest.mark.parametrize(

@@ -391,3 +391,54 @@ def test_a_training_that_diverges_saves_no_model(
     assert train(source, checkpoint, tmp_path / "model", *flags) == ExitCode.REFUSED
     assert "the training diverged" in capsys.readouterr().err
     assert not (tmp_path / "model" / "model.safetensors").exists()
+
+
+def test_a_folder_of_others_is_no_place_for_checkpoints(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(16))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("years of work")
+    for place, told in ((tmp_path / "home", "are no checkpoints"), (tmp_path, "lies in the checkpoints")):
+        assert train(source, checkpoint, tmp_path / "model", "--checkpoints", str(place)) == ExitCode.REFUSED
+        assert told in capsys.readouterr().err
+    assert (tmp_path / "home" / "thesis.tex").read_text() == "years of work"
+    assert train(source, checkpoint, tmp_path / "model", "--checkpoints", "s3://bucket/here") == ExitCode.REFUSED
+    assert "a folder on a disk" in capsys.readouterr().err
+
+
+def test_a_model_that_takes_anothers_place_leaves_nothing_of_it(tmp_path: Path) -> None:
+    from jobs.training_state import finish
+
+    output, fresh, checkpoints = (tmp_path / name for name in ("output", "fresh", "checkpoints"))
+    for folder, names in (
+        (output, ("model-00001-of-00002.safetensors", "modules.json", "training.json", "README.md")),
+        (fresh, ("model.safetensors", "config.json")),
+        (checkpoints, ()),
+    ):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(name)
+    finish(str(output), checkpoints, fresh, {"settings": {}})
+    assert {path.name for path in output.iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "training.json",
+    }
+    assert not checkpoints.exists()
+
+
+def test_two_trainings_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
+    from jobs.training_state import claimed
+    from operators.errors import InputError
+
+    output, checkpoints = str(tmp_path / "model"), tmp_path / "checkpoints"
+    with (
+        claimed(output, checkpoints, {}),
+        pytest.raises(InputError, match="another training is running"),
+        claimed(output, checkpoints, {}),
+    ):
+        pass
+    with claimed(output, checkpoints, {}):
+        pass

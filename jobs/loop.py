@@ -27,6 +27,7 @@ from operators.judgements import highest_grade
 from operators.leakage import Query, refuse_overlap
 from operators.measures import evaluate, parse_measures
 from operators.student import chosen_layers, parse_student
+from operators.vocabulary import check_vocabulary
 
 _RECORD = "loop.json"
 
@@ -126,13 +127,16 @@ def _check_models(config: Config) -> None:
     Raises:
         InputError, ModelError: as the steps would.
     """
-    from transformers import AutoConfig
+    from transformers import AutoConfig, AutoTokenizer
 
     folder = find_checkpoint(config.teacher).folder
     total = int(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).num_hidden_layers)
-    layers = parse_student(config.student).layers
-    if layers is not None:
-        chosen_layers(layers, total)
+    student = parse_student(config.student)
+    if student.layers is not None:
+        chosen_layers(student.layers, total)
+    if student.vocabulary is not None:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        check_vocabulary(tokenizer, student.vocabulary)
     if config.encoder:
         BiEncoderConfig(model=config.encoder).checkpoint()
 
@@ -178,7 +182,14 @@ def training_queries(config: Config, collection: Collection, folder: Path) -> tu
         _say(f"{config.count} training queries out of the passages")
         made, own = str(folder / "queries.tsv"), str(folder / "qrels.txt")
         code = queries.run(
-            queries.Config(passages=collection.passages, output=made, qrels=own, count=config.count, seed=config.seed)
+            queries.Config(
+                passages=collection.passages,
+                output=made,
+                qrels=own,
+                count=config.count,
+                seed=config.seed,
+                apart_from=collection.queries,
+            )
         )
         collection = dataclasses.replace(collection, train_queries=made, train_qrels=own)
     trained = _judged(str(collection.train_queries), str(collection.train_qrels))

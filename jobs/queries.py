@@ -6,11 +6,12 @@ from collections import Counter
 from pydantic import Field
 
 from cluster.storage import absolute, read_bytes, write_whole
-from jobs.collection_files import load_passages
+from jobs.collection_files import load_passages, load_queries
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from operators.errors import InputError
 from operators.faults import FaultLog
+from operators.leakage import normalised
 
 
 class Config(JobConfig):
@@ -20,6 +21,7 @@ class Config(JobConfig):
     output: str = Field(description="TSV of id<TAB>query; an id is PASSAGE-FORM-VISIT")
     qrels: str | None = Field(None, description="also write TREC qrels: each query's own passage, as its positive")
     count: int = Field(5000, ge=1, description="how many queries")
+    apart_from: str | None = Field(None, description="queries to be measured on: those that are alike are left out")
     seed: int = Field(0, ge=0, description="of the passages' order and of every draw")
 
 
@@ -34,12 +36,18 @@ def run(config: Config) -> int:
     faults = FaultLog()
     passages = load_passages(config.passages, faults)
     made = pseudo_queries(list(zip(passages.row, passages.texts.to_pylist(), strict=True)), config.count, config.seed)
+    found = len(made)
+    if config.apart_from:
+        measured = {normalised(text) for text in load_queries(config.apart_from, faults).values()}
+        made = [query for query in made if normalised(query.query) not in measured]
     _write(config.output, "".join(f"{query.query_id}\t{query.query}\n" for query in made))
     if config.qrels is not None:
         _write(config.qrels, "".join(f"{query.query_id}\t0\t{query.passage_id}\t1\n" for query in made))
     forms = ", ".join(f"{many:,} {form}" for form, many in Counter(query.form for query in made).most_common())
     print(f"{len(made):,} queries in {config.output}: {forms}")
-    if len(made) < config.count:
+    if len(made) < found:
+        print(f"left out: {found - len(made):,} that are queries of {config.apart_from}")
+    if found < config.count:
         print(f"{config.count:,} were asked for: the texts of these {len(passages.row):,} passages give no more")
     if passages.empty:
         print(f"passages without a text: {passages.empty:,}")
@@ -47,7 +55,7 @@ def run(config: Config) -> int:
         print(f"left out: {count:,} x {reason}")
         for example in faults.first(reason):
             print(f"  {example}")
-    whole = len(made) == config.count and not faults.counts
+    whole = found == config.count and not faults.counts
     return ExitCode.DONE if whole else ExitCode.DONE_WITH_ERRORS
 
 

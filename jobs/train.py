@@ -88,9 +88,9 @@ def run(config: Config) -> int:
 
     checkpoints = _checkpoints(config)
     notes = check_finished(config.input)
+    evaluation = _evaluation(config, notes)
     for note in notes:
         print(note)
-    evaluation = _evaluation(config)
     pairs = load_training_pairs(config.input, config.target)
     plan = _plan(config, pairs.table)
     code = ExitCode.DONE_WITH_ERRORS if pairs.left_out or notes else ExitCode.DONE
@@ -145,7 +145,7 @@ def run(config: Config) -> int:
     return code
 
 
-def _evaluation(config: Config) -> "JudgedCandidates | None":
+def _evaluation(config: Config, notes: list[str]) -> "JudgedCandidates | None":
     """The candidates and judgements to measure on, where they are given.
 
     Raises:
@@ -157,7 +157,7 @@ def _evaluation(config: Config) -> "JudgedCandidates | None":
         raise InputError("--evaluation (candidate shards) and --evaluation-qrels (their judgements) go together")
     if config.held_out:
         raise InputError("give --held-out or --evaluation, not both: one figure decides which weights are best")
-    return load_evaluation(config.evaluation, config.evaluation_qrels)
+    return load_evaluation(config.evaluation, config.evaluation_qrels, notes)
 
 
 def _checkpoints(config: Config) -> Path:

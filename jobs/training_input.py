@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from cluster import storage
 from jobs.collection_files import load_qrels
+from jobs.finished_input import check_finished
 from operators.errors import InputError
 from operators.training_pairs import READABLE, Target, TrainingPairs, read_training_pairs
 
@@ -35,19 +36,20 @@ def _opened(paths: list[str]) -> Iterator[tuple[str, IO[bytes]]]:
             yield path, stream
 
 
-def load_evaluation(candidates: str, qrels: str) -> "JudgedCandidates":
-    """Candidates and the judgements of their queries.
+def load_evaluation(candidates: str, qrels: str, notes: list[str]) -> "JudgedCandidates":
+    """Candidates and the judgements of their queries; `notes` is told what is left out.
 
     Raises:
         StorageError, InputError: they cannot be read.
     """
     from operators.held_out import judged_candidates
 
+    notes += check_finished(candidates)
     judged = load_qrels(qrels)
     files = storage.list_files(candidates, (".parquet",))
     if not files:
         raise InputError(f"{candidates}: holds no Parquet file of candidates")
-    return judged_candidates(((file.path, _parquet(file.path)) for file in files), judged, candidates)
+    return judged_candidates(((file.path, _parquet(file.path)) for file in files), judged, candidates, notes)
 
 
 def _parquet(path: str) -> pa.Table:

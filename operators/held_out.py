@@ -98,15 +98,32 @@ class JudgedCandidates:
         return [Query(row["query_id"], row["query"]) for row in distinct.to_pylist()]
 
 
-def judged_candidates(tables: Iterable[tuple[str, pa.Table]], qrels: Qrels, name: str) -> JudgedCandidates:
+def judged_candidates(
+    tables: Iterable[tuple[str, pa.Table]], qrels: Qrels, name: str, notes: list[str]
+) -> JudgedCandidates:
     """Put candidate shards (nested or flat) and judgements together; queries without both do not count.
+
+    Args:
+        name: what messages call all of the tables.
+        notes: is told of rows that cannot be used, and of query_ids that stood before; both are left out.
 
     Raises:
         InputError: a file is no candidate shard, or no query is judged.
     """
     flat = []
+    seen: set[str] = set()
     for file, table in tables:
-        ranked, _ = read_candidates(table, Columns(), Origin(file))
+        ranked, faults = read_candidates(table, Columns(), Origin(file))
+        if faults.num_rows:
+            first = faults.slice(0, 1).to_pylist()[0]["reason"]
+            notes.append(f"left out of {file}: {faults.num_rows} rows or candidates, the first: {first}")
+        fresh = []
+        for query_id in ranked["query_id"].to_pylist():
+            fresh.append(query_id not in seen)
+            seen.add(query_id)
+        if again := fresh.count(False):
+            notes.append(f"left out of {file}: {again} rows whose query_id stood before")
+            ranked = ranked.filter(pa.array(fresh))
         inner = pa.Table.from_struct_array(ranked["candidates"].combine_chunks().flatten())
         owners = pc.list_parent_indices(ranked["candidates"].combine_chunks())
         flat.append(

@@ -2,15 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from operators.candidates import one_array, query_starts
-
-Combine = Literal["mean", "standardised"]
 
 _FIELDS = {
     "query_id": pa.string(),

@@ -49,7 +49,8 @@ def ranking_column(schema: pa.Schema, file: str) -> str:
 
 
 def read_rankings(tables: Iterable[tuple[str, pa.Table]]) -> Rankings:
-    """Gather (file, table) pairs; documents stand by `rank`, or as candidates in the order of the list.
+    """Gather (file, table) pairs; documents stand by `rank`, candidates by falling `score` where all have one, ties
+    and others in the order of the list, as a first stage is read for re-ranking.
 
     The first stage is read off `first_stage_rank`, so that equal scores do not change its order.
 
@@ -102,7 +103,8 @@ def _add(rankings: Rankings, query_id: str, content: dict[str, Any], column: str
     if len(set(doc_ids)) < len(doc_ids):
         raise InputError(f"{file}: query {query_id!r}: a doc_id occurs twice")
     if column == "candidates":
-        rankings.run[query_id] = _ranked(doc_ids, np.arange(len(doc_ids)))
+        scores = content.get("score", np.full(len(doc_ids), np.nan))
+        rankings.run[query_id] = _ranked(doc_ids, -scores if np.isfinite(scores).all() else np.arange(len(doc_ids)))
         return
     rankings.run[query_id] = _ranked(doc_ids, _distinct(content["rank"], "rank", query_id, file))
     if "first_stage_rank" in content:
@@ -118,6 +120,6 @@ def _distinct(ranks: np.ndarray, name: str, query_id: str, file: str) -> np.ndar
 
 
 def _ranked(doc_ids: list[str], ranks: np.ndarray) -> RankedList:
-    order = np.argsort(ranks).tolist()
+    order = np.argsort(ranks, kind="stable").tolist()
     nothing = np.full(len(order), np.nan)
     return RankedList([doc_ids[i] for i in order], nothing, np.zeros(len(order), dtype=np.int64))

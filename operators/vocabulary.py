@@ -41,12 +41,7 @@ def trim_vocabulary(
     rows = model.get_input_embeddings().weight.shape[0]
     if len(vocab) > rows or max(vocab.values()) >= rows:
         raise ModelError(f"the tokenizer has ids beyond the model's {rows} embeddings")
-    needed = _needed(state, tokenizer.all_special_ids)
-    if size < len(needed):
-        raise ModelError(
-            f"a vocabulary of {size} pieces is too small: {len(needed)} of this one's {len(vocab)} are special tokens "
-            "and single characters, without which text would become unknown"
-        )
+    needed = check_vocabulary(tokenizer, size)
     if size >= len(vocab):
         return tokenizer
     frequent = [int(piece) for piece in np.argsort(-_counts(tokenizer, texts, rows), kind="stable")]
@@ -56,6 +51,22 @@ def trim_vocabulary(
     new_ids = {old: new for new, old in enumerate(kept)}
     _cut_embeddings(model, kept, new_ids)
     return _reloaded(tokenizer, _renumbered(state, new_ids))
+
+
+def check_vocabulary(tokenizer: "PreTrainedTokenizerBase", size: int) -> set[int]:
+    """The ids that a vocabulary of `size` pieces has to keep.
+
+    Raises:
+        ModelError: they are more, or the tokenizer is not WordPiece.
+    """
+    state = _wordpiece(tokenizer)
+    needed = _needed(state, tokenizer.all_special_ids)
+    if size < len(needed):
+        raise ModelError(
+            f"a vocabulary of {size} pieces is too small: {len(needed)} of this one's {len(state['model']['vocab'])} "
+            "are special tokens and single characters, without which text would become unknown"
+        )
+    return needed
 
 
 def _wordpiece(tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:

@@ -71,6 +71,7 @@ def test_the_loop_trains_on_real_judgements_with_guarded_negatives_and_is_done_o
         (["--teacher", "nowhere"], "nowhere"),
         (["--student", "layers=9"], "9 layers are asked for, and the model has 2"),
         (["--student", "layers=0,7"], "has layers 0 to 1"),
+        (["--student", "layers=1 vocabulary=5"], "a vocabulary of 5 pieces is too small"),
         (["--encoder", "nowhere"], "nowhere"),
     ],
 )
@@ -95,19 +96,14 @@ def test_a_training_query_that_is_a_judged_one_is_refused(
     tmp_path: Path, cross_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     passages, queries, qrels = (tmp_path / name for name in ("passages.tsv", "queries.tsv", "qrels.txt"))
+    trained, positives = tmp_path / "train.tsv", tmp_path / "train.txt"
     passages.write_text("p1\tWhat is a kiln?\n")
     queries.write_text("q1\tWHAT IS A KILN\n")
     qrels.write_text("q1 0 p1 1\n")
+    trained.write_text("t1\twhat is a kiln?\n")
+    positives.write_text("t1 0 p1 1\n")
     command = ["loop", "--passages", str(passages), "--queries", str(queries), "--qrels", str(qrels)]
-    command += [
-        "--teacher",
-        str(cross_encoder),
-        "--student",
-        "layers=1",
-        "--count",
-        "2",
-        "--output",
-        str(tmp_path / "out"),
-    ]
+    command += ["--train-queries", str(trained), "--train-qrels", str(positives)]
+    command += ["--teacher", str(cross_encoder), "--student", "layers=1", "--output", str(tmp_path / "out")]
     assert execute(command) == ExitCode.REFUSED
     assert "what is a kiln" in capsys.readouterr().err.lower()

@@ -31,6 +31,20 @@ def test_the_same_seed_writes_the_same_file(tmp_path: Path, capsys: pytest.Captu
     assert "6 queries" in capsys.readouterr().out
 
 
+def test_what_is_measured_on_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, qrels = tmp_path / "passages.tsv", tmp_path / "qrels.txt"
+    source.write_text(PASSAGES)
+    queries(source, tmp_path / "all.tsv", "--count", "6")
+    made = [line.split("\t") for line in (tmp_path / "all.tsv").read_text().splitlines()]
+    (tmp_path / "test.tsv").write_text(f"t1\t{made[2][1].upper()}?\n")
+    more = ("--count", "6", "--qrels", str(qrels), "--apart-from", str(tmp_path / "test.tsv"))
+    assert queries(source, tmp_path / "q.tsv", *more) == ExitCode.DONE
+    left = [line.split("\t") for line in (tmp_path / "q.tsv").read_text().splitlines()]
+    assert left == [query for query in made if query[1] != made[2][1]]
+    assert len(qrels.read_text().splitlines()) == len(left) < 6
+    assert "that are queries of" in capsys.readouterr().out
+
+
 def test_fewer_queries_than_asked_for_show_in_the_exit_code(tmp_path: Path) -> None:
     source = tmp_path / "passages.tsv"
     source.write_text("p1\tClay kilns smoke.\n")

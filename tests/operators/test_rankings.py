@@ -44,11 +44,15 @@ def test_a_gap_in_the_first_stage_is_noticed() -> None:
     assert read(ranking(("q", [("a", 1, 1.0, 4), ("b", 2, 0.5, 1)]))).incomplete == 1
 
 
-def test_candidate_shards_are_a_ranking_in_the_order_of_the_list() -> None:
-    rows = [[{"doc_id": "b", "text": "x", "score": 1.0}, {"doc_id": "a", "text": "x", "score": 1.0}]]
+def test_candidate_shards_are_a_ranking_by_score_then_in_the_order_of_the_list() -> None:
+    rows: Any = [[{"doc_id": "b", "text": "x", "score": 1.0}, {"doc_id": "a", "text": "x", "score": 1.0}]]
     found = read(pa.table({"query_id": ["q"], "query": ["x"], "candidates": rows}))
     assert found.run["q"].doc_ids == ["b", "a"]
     assert not found.first_stage
+    rows[0][1]["score"] = 2.0
+    assert read(pa.table({"query_id": ["q"], "query": ["x"], "candidates": rows})).run["q"].doc_ids == ["a", "b"]
+    rows[0][0]["score"] = None
+    assert read(pa.table({"query_id": ["q"], "query": ["x"], "candidates": rows})).run["q"].doc_ids == ["b", "a"]
 
 
 def test_a_query_that_occurs_twice_is_refused_with_both_files() -> None:

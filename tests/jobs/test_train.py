@@ -223,7 +223,7 @@ def test_unusable_rows_are_counted_and_left_out(
     record = json.loads((tmp_path / "model" / "training.json").read_text())
     assert record["left_out"] == {"empty query": 1, "label is no finite number": 1}
     assert record["pairs"] + record["held_out"]["pairs"] == 32
-    assert "1 empty query" in capsys.readouterr().out
+    assert "1 x empty query" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("faulty", ["missing", "empty", "pickled"])

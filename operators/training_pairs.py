@@ -201,7 +201,7 @@ def _read_lines(file: str, content: IO[bytes], torn: FaultLog) -> pa.Table:
     """The columns of TSV or JSONL that are known here."""
     lines = read_lines(content, file, torn)
     if file.removesuffix(".gz").endswith(".tsv"):
-        header = next(lines, (0, "\t".join(SCHEMA.names)))[1].split("\t")  # an empty file has no row
+        header = next(lines, (0, ""))[1].split("\t")
         parsed = parse_lines(lines, lambda text: _tsv_row(text, header), file, "TSV with a header line", torn)
     else:
         header = []
@@ -212,6 +212,8 @@ def _read_lines(file: str, content: IO[bytes], torn: FaultLog) -> pa.Table:
         met |= dict.fromkeys(row)
         for name, values in columns.items():
             values.append(row.get(name))
+    if not columns["query"]:
+        return SCHEMA.empty_table()
     kinds = dict.fromkeys(_TEXTS, pa.string()) | dict.fromkeys(_NUMBERS, pa.float64())
     known = {name: pa.array(values, kinds[name]) for name, values in columns.items() if name in met}
     others = {name: pa.nulls(len(columns["query"])) for name in met if name not in kinds}

@@ -17,6 +17,8 @@ def test_all_files_of_a_folder_but_hidden_ones_packed_or_not(tmp_path: Path) -> 
     (tmp_path / "a" / "pairs.tsv").write_bytes(LINES)
     (tmp_path / "b.tsv.gz").write_bytes(gzip.compress(LINES.replace(b"kiln", b"furnace")))
     (tmp_path / "notes.csv").write_text("query,document,label")
+    (tmp_path / "empty.tsv").touch()
+    (tmp_path / "empty.jsonl").touch()
     for name in ("_errors", ".ipynb_checkpoints"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "part-0.parquet").write_bytes(b"no pairs")

@@ -293,6 +293,7 @@ def _print_steps(folder: Path, collection: Collection, students: list[str]) -> N
     judged = {query_id: grades for query_id, grades in qrels.items() if all(query_id in run for run in runs.values())}
     values = {name: evaluate(run, judged, measures).values[0] for name, run in runs.items()}
     print(f"\nstudents on {len(judged)} judged queries that trained none of them, nDCG@10")
+    print("(intervals are over the queries; each student is one training, and another --seed gives another)")
     steps = [*pairwise(students[:-1]), ("bm25", DISTILLED)]
     for before, after in steps:
         low, high = paired_interval(values[before], values[after])

@@ -49,7 +49,7 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[dic
 
 
 def _start(ray: Any, address: str | None, cpus: int | None) -> None:
-    here = address is None and not os.environ.get("RAY_ADDRESS")
+    here = _is_here(address)
     try:
         with _no_stderr():
             try:
@@ -72,9 +72,13 @@ def _start(ray: Any, address: str | None, cpus: int | None) -> None:
         raise ClusterError(f"Ray at {address or os.environ['RAY_ADDRESS']} cannot be reached: {error}{hint}") from None
 
 
+def _is_here(address: str | None) -> bool:
+    return address is None and not os.environ.get("RAY_ADDRESS")
+
+
 def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address is None and not os.environ.get("RAY_ADDRESS"):
+    if _is_here(address):
         _share_import_path()
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     else:

@@ -84,7 +84,7 @@ def run(config: Config) -> int:
     if not files:
         raise InputError(f"{config.input}: holds no *.parquet file; `ray-rerank label` writes labels")
     check_apart(output=config.output, input=config.input)
-    before, files_now = _claim(config, output), [file.name for file in export.files]
+    before, names = _claim(config, output), [file.name for file in export.files]
     seen: set[str] = set()
     left_out: Counter[str] = Counter()
     with export_files(output, export, choice) as written:
@@ -94,11 +94,11 @@ def run(config: Config) -> int:
                     written.write(name, row)
         if not any(written.rows.values()):
             raise InputError(f"{config.input}: nothing can be exported: {_told(left_out) or 'there is no row'}")
-        _record(config, output, sorted({*before, *files_now}), {"complete": False})  # the files are put in place next
-    _remove(output, [name for name in before if name not in files_now])
+        _record(config, output, sorted({*before, *names}), {"complete": False})  # the files are put in place next
+    _remove(output, [name for name in before if name not in names])
     left_out += written.refused
     facts = {"queries": len(seen), "rows": dict(written.rows), "left_out": dict(left_out)}
-    _record(config, output, files_now, facts | {"complete": True})
+    _record(config, output, names, facts | {"complete": True})
     print(f"{config.output}: {export.name} of {len(seen)} queries")
     for name, rows in written.rows.items():
         print(f"  {name}: {rows} rows")

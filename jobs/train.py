@@ -165,8 +165,8 @@ def _checkpoints(config: Config) -> Path:
     named = config.checkpoints or f"{config.output.rstrip('/')}.checkpoints"
     if "://" in named:
         raise InputError(f"{config.output}: --checkpoints must name a folder on a disk, which all workers see")
-    for other in ({"output": config.output}, {"input": config.input}):
-        check_apart(checkpoints=named, **other)
+    check_apart(checkpoints=named, output=config.output)
+    check_apart(checkpoints=named, input=config.input)
     return Path(absolute(named))
 
 

@@ -3,14 +3,11 @@
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from cluster import storage
 from jobs.collection_files import load_qrels
 from jobs.finished_input import check_finished
 from operators.errors import InputError
-from operators.training_pairs import READABLE, Target, TrainingPairs, read_training_pairs
+from operators.training_pairs import READABLE, Target, TrainingPairs, read_parquet, read_training_pairs
 
 if TYPE_CHECKING:
     from operators.held_out import JudgedCandidates
@@ -30,12 +27,6 @@ def load_training_pairs(uri: str, target: Target | None) -> TrainingPairs:
     return read_training_pairs(_opened(paths), uri, target)
 
 
-def _opened(paths: list[str]) -> Iterator[tuple[str, IO[bytes]]]:
-    for path in paths:
-        with storage.open_read(path) as stream:
-            yield path, stream
-
-
 def load_evaluation(candidates: str, qrels: str, notes: list[str]) -> "JudgedCandidates":
     """Candidates and the judgements of their queries; `notes` is told what is left out.
 
@@ -46,15 +37,14 @@ def load_evaluation(candidates: str, qrels: str, notes: list[str]) -> "JudgedCan
 
     notes += check_finished(candidates)
     judged = load_qrels(qrels)
-    files = storage.list_files(candidates, (".parquet",))
-    if not files:
+    paths = [file.path for file in storage.list_files(candidates, (".parquet",))]
+    if not paths:
         raise InputError(f"{candidates}: holds no Parquet file of candidates")
-    return judged_candidates(((file.path, _parquet(file.path)) for file in files), judged, candidates, notes)
+    tables = ((path, read_parquet(path, content)) for path, content in _opened(paths))
+    return judged_candidates(tables, judged, candidates, notes)
 
 
-def _parquet(path: str) -> pa.Table:
-    with storage.open_read(path) as stream:
-        try:
-            return pq.read_table(stream)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path}: cannot be read as Parquet: {error}") from None
+def _opened(paths: list[str]) -> Iterator[tuple[str, IO[bytes]]]:
+    for path in paths:
+        with storage.open_read(path) as stream:
+            yield path, stream

@@ -9,7 +9,7 @@ from typing import Any
 import xxhash
 from safetensors import SafetensorError, safe_open
 
-from operators.errors import ModelError
+from operators.errors import ModelError, reason_of
 from operators.fetched_model import fetched, pickle_hint
 
 _DECIDING = (".safetensors", ".json", ".txt", ".model", ".metadata")
@@ -101,8 +101,7 @@ def _from_hub(model: str, revision: str | None) -> Path:
     try:
         found = snapshot_download(model, revision=revision, allow_patterns=[f"*{end}" for end in _DECIDING])
     except Exception as error:  # hub, network and cache each raise their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{model}: neither a directory nor a model the hub gives: {reason}") from None
+        raise ModelError(f"{model}: neither a directory nor a model the hub gives: {reason_of(error)}") from None
     return Path(found)
 
 

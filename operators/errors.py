@@ -1,6 +1,11 @@
 """The errors of the operators: each message says what is wrong, where, and what to do."""
 
 
+def reason_of(error: Exception) -> str:
+    """The first line of what another package raised, or its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 class RerankError(Exception):
     """A fault that the user can mend; the command line shows its message without a traceback."""
 

@@ -10,7 +10,7 @@ import xxhash
 from filelock import FileLock
 from fsspec.implementations.local import LocalFileSystem
 
-from operators.errors import ModelError
+from operators.errors import ModelError, reason_of
 
 
 def fetched(uri: str, endings: tuple[str, ...]) -> Path:
@@ -37,7 +37,7 @@ def fetched(uri: str, endings: tuple[str, ...]) -> Path:
     except ModelError:
         raise
     except Exception as error:  # stores, their clients and the network each raise their own
-        raise ModelError(f"{uri}: cannot be fetched: {_reason(error)}") from None
+        raise ModelError(f"{uri}: cannot be fetched: {reason_of(error)}") from None
 
 
 def _options(uri: str) -> dict[str, Any]:
@@ -78,7 +78,3 @@ def pickle_hint(names: list[str]) -> str:
     """What to add where weights are there, and not as safetensors."""
     pickled = [PurePosixPath(name).name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
     return f"; {', '.join(pickled)} is pickle and not read, convert it to safetensors" if pickled else ""
-
-
-def _reason(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

@@ -73,11 +73,10 @@ def read_training_pairs(
 
 def usable_pairs(table: pa.Table, source: str) -> TrainingPairs:
     """Leave out rows that teach nothing: a null or blank query or document, a null or non-finite label."""
-    unlabelled = ~np.isfinite(table["label"].to_numpy())
     reasons = {
         "empty query": _blank(table["query"]),
         "empty document": _blank(table["document"]),
-        "label is no finite number": unlabelled,
+        "label is no finite number": ~np.isfinite(table["label"].to_numpy()),
     }
     usable, found = np.ones(table.num_rows, dtype=np.bool_), dict[str, int]()
     for reason, mask in reasons.items():
@@ -135,7 +134,7 @@ def _owners(table: pa.Table) -> NDArray[np.int32]:
 
 
 def _read(file: str, content: IO[bytes], target: Target | None, torn: FaultLog) -> pa.Table:
-    table = _read_parquet(file, content) if file.endswith(".parquet") else _read_lines(file, content, torn)
+    table = read_parquet(file, content) if file.endswith(".parquet") else _read_lines(file, content, torn)
     if "ranking" in table.column_names:
         table = _flatten(table, file)
         target = target or "score"
@@ -190,7 +189,12 @@ def _blank(texts: "pa.ChunkedArray[Any]") -> NDArray[np.bool_]:
     return np.array([text is None or not text.strip() for text in texts.to_pylist()], dtype=np.bool_)
 
 
-def _read_parquet(file: str, content: IO[bytes]) -> pa.Table:
+def read_parquet(file: str, content: IO[bytes]) -> pa.Table:
+    """A whole file.
+
+    Raises:
+        InputError: it is no Parquet file.
+    """
     try:
         return pyarrow.parquet.read_table(content)
     except (pa.ArrowException, OSError) as error:

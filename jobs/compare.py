@@ -134,11 +134,10 @@ def _rank_and_time(config: Config, tried: dict[str, Tried], first: FirstStage) -
             if one.ranked.error:
                 print(f"{one.entry.name} failed, the others go on: {one.ranked.error}")
         working = [one for one in usable if one.ranked and one.ranked.run is not None]
-        if not config.timing or not working:
+        pipelines = {one.entry.name: one.stages for one in working if config.timing and one.entry.timing}
+        if not pipelines:
             return ()
-        names = ", ".join(one.entry.name for one in working)
-        print(f"\ntiming {names}: {first.sample.num_rows} queries, {config.rounds} rounds")
-        pipelines = {one.entry.name: one.stages for one in working}
+        print(f"\ntiming {', '.join(pipelines)}: {first.sample.num_rows} queries, {config.rounds} rounds")
         timed, hardware = time_pipelines(pipelines, first.sample, config.rounds, cluster.get("GPU", 0))
     for name, own in timed.items():
         tried[name].timed = own

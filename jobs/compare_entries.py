@@ -20,6 +20,7 @@ class Entry(Section):
     )
     scorer: ScorerConfig | None = Field(None, description="as in a rerank job")
     stages: tuple[Stage, ...] = Field((), description="a cascade, as in a rerank job")
+    timing: bool = Field(True, description="false: it is ranked and measured, and not timed")
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "Entry":

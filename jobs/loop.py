@@ -19,7 +19,6 @@ from jobs.config import JobConfig
 from jobs.ranked_files import rankings_at
 from jobs.training_state import difference
 from operators.bi_encoder import BiEncoderConfig
-from operators.bootstrap import paired_interval
 from operators.checkpoint import find_checkpoint
 from operators.errors import InputError
 from operators.faults import FaultLog
@@ -27,6 +26,7 @@ from operators.judgements import highest_grade
 from operators.leakage import Query, refuse_overlap
 from operators.measures import evaluate, parse_measures
 from operators.student import chosen_layers, parse_student
+from operators.training_interval import interval_over_trainings
 from operators.vocabulary import check_vocabulary
 
 _RECORD = "loop.json"
@@ -61,6 +61,7 @@ class Config(JobConfig):
     max_length: int = Field(160, ge=8)
     depth: int = Field(100, ge=1, description="BM25 candidates of a judged query")
     timing: bool = Field(True, description="measure latency and pairs/s in the comparison")
+    trainings: int = Field(3, ge=1, description="of each student, with the seeds SEED, SEED + 1, ...")
     seed: int = Field(0, ge=0)
 
 
@@ -94,11 +95,12 @@ def run(config: Config) -> int:
     for name, source in sources.items():
         codes.append(_mine(config, taught, folder, name, source | {"count": config.negatives}))
     codes.append(_label(config, folder))
-    for name in sources:
-        codes.append(_train(config, folder, name, folder / "mined" / name, "bce"))
-    codes.append(_train(config, folder, DISTILLED, folder / "labels", "mse"))
-    codes.append(_compare(config, collection, folder, [*sources, DISTILLED]))
-    _print_steps(folder, collection, [*sources, DISTILLED])
+    pairs = {name: (folder / "mined" / name, "bce") for name in sources} | {DISTILLED: (folder / "labels", "mse")}
+    for seed in _seeds(config):
+        for name, (learnt, loss) in pairs.items():
+            codes.append(_train(config, folder, name, seed, learnt, loss))
+    codes.append(_compare(config, collection, folder, list(pairs)))
+    _print_steps(config, collection, folder, list(pairs))
     print(f"the loop took {(time.monotonic() - started) / 60:.1f} min")
     return int(max(codes))
 
@@ -238,8 +240,16 @@ def _label(config: Config, folder: Path) -> int:
     )
 
 
-def _train(config: Config, folder: Path, name: str, pairs: Path, loss: str) -> int:
-    _say(f"student {name}: {loss} on {pairs}")
+def _seeds(config: Config) -> range:
+    return range(config.seed, config.seed + config.trainings)
+
+
+def _student(name: str, seed: int) -> str:
+    return f"{name}-{seed}"
+
+
+def _train(config: Config, folder: Path, name: str, seed: int, pairs: Path, loss: str) -> int:
+    _say(f"student {_student(name, seed)}: {loss} on {pairs}")
     return train.run(
         train.Config(
             input=str(pairs),
@@ -253,9 +263,9 @@ def _train(config: Config, folder: Path, name: str, pairs: Path, loss: str) -> i
             dropout=0,
             freeze_embeddings=True,
             held_out=0,
-            seed=config.seed,
+            seed=seed,
             save_precision="fp16",
-            output=str(folder / "students" / name),
+            output=str(folder / "students" / _student(name, seed)),
         )
     )
 
@@ -267,15 +277,20 @@ def _compare(config: Config, collection: Collection, folder: Path, students: lis
     texts: dict[str, Any] = {"beir": config.beir, "split": "test"} if config.beir else apart
     prepared = prepare.run(prepare.Config(**texts, bm25=config.depth, output=candidates))
     graded = highest_grade(load_qrels(collection.qrels)) > 1
-    models = {TEACHER: config.teacher} | {name: str(folder / "students" / name) for name in students}
-    scorers = [{"name": name, "scorer": {"kind": "cross-encoder", "model": model}} for name, model in models.items()]
+    trained = [_student(name, seed) for name in students for seed in _seeds(config)]
+    models = {TEACHER: config.teacher} | {name: str(folder / "students" / name) for name in trained}
+    timed = {TEACHER, _student(DISTILLED, config.seed)}  # the other students are of its shape
+    scorers = [
+        {"name": name, "scorer": {"kind": "cross-encoder", "model": model}, "timing": name in timed}
+        for name, model in models.items()
+    ]
     compared = compare.run(
         compare.Config(
             candidates=candidates,
             qrels=collection.qrels,
             scorers=scorers,
             measures="MRR@10 nDCG@10" + (" RR(rel=2)@10" if graded else ""),
-            baseline="bm25",
+            baseline=TEACHER,
             only_ranked=True,
             cache=str(folder / "cache"),
             timing=config.timing,
@@ -285,21 +300,25 @@ def _compare(config: Config, collection: Collection, folder: Path, students: lis
     return max(prepared, compared)
 
 
-def _print_steps(folder: Path, collection: Collection, students: list[str]) -> None:
+def _print_steps(config: Config, collection: Collection, folder: Path, students: list[str]) -> None:
     """What each kind of negatives, and then the teacher's scores, brought over the one before."""
     qrels = load_qrels(collection.qrels)
     measures = parse_measures("nDCG@10")
-    runs = {name: rankings_at(str(folder / "comparison" / "rankings" / name)).run for name in students}
-    judged = {query_id: grades for query_id, grades in qrels.items() if all(query_id in run for run in runs.values())}
-    values = {name: evaluate(run, judged, measures).values[0] for name, run in runs.items()}
-    print(f"\nstudents on {len(judged)} judged queries that trained none of them, nDCG@10")
-    print("(intervals are over the queries; each student is one training, and another --seed gives another)")
-    steps = [*pairwise(students[:-1]), ("bm25", DISTILLED)]
-    for before, after in steps:
-        low, high = paired_interval(values[before], values[after])
-        gain = float(np.mean(values[after] - values[before]))
+    rankings = folder / "comparison" / "rankings"
+    runs = {
+        name: [rankings_at(str(rankings / _student(name, seed))).run for seed in _seeds(config)] for name in students
+    }
+    every = [run for own in runs.values() for run in own]
+    judged = {query_id: grades for query_id, grades in qrels.items() if all(query_id in run for run in every)}
+    values = {name: np.stack([evaluate(run, judged, measures).values[0] for run in own]) for name, own in runs.items()}
+    over = "queries and trainings" if config.trainings > 1 else "the queries alone: --trainings is 1"
+    print(f"\nstudents on {len(judged)} judged queries that trained none of them, nDCG@10, intervals over {over}")
+    for name, own in values.items():
+        means = own.mean(axis=1)
+        each = f" (each training: {', '.join(f'{mean:.4f}' for mean in means)})" if config.trainings > 1 else ""
+        print(f"  {name} {means.mean():.4f}{each}")
+    for before, after in [*pairwise(students[:-1]), ("bm25", DISTILLED)]:
+        low, high = interval_over_trainings(values[before], values[after])
+        gain = values[after].mean() - values[before].mean()
         verdict = "higher" if low > 0 else "lower" if high < 0 else "no difference shown"
-        print(
-            f"  {before} {values[before].mean():.4f} -> {after} {values[after].mean():.4f}: {gain:+.4f} "
-            f"(95 % {low:+.4f} to {high:+.4f}: {verdict})"
-        )
+        print(f"  {before} -> {after}: {gain:+.4f} (95 % {low:+.4f} to {high:+.4f}: {verdict})")

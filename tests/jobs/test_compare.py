@@ -51,6 +51,7 @@ def test_scorers_and_a_cascade_are_compared_and_one_that_cannot_be_loaded_is_sai
         {"name": "small", "scorer": scorer(folder / "other")},
         {"name": "gone", "scorer": scorer(folder / "nowhere")},
         {"name": "both", "stages": cascade},
+        {"name": "untimed", "scorer": scorer(folder / "other"), "timing": False},
     ]
     flags = ["--rounds", "2", "--timing-queries", "3", "--timing-depth", "5", "--price-per-hour", "1.2"]
     flags += ["--baseline", "small", "--measures", "MRR@10 nDCG@10", "--cache", str(tmp_path / "cache")]
@@ -62,15 +63,16 @@ def test_scorers_and_a_cascade_are_compared_and_one_that_cannot_be_loaded_is_sai
     found = compare(folder, tmp_path / "out", scorers, *flags, code=ExitCode.DONE_WITH_ERRORS)
     assert [one["quality"] for one in ranked["scorers"]] == [one["quality"] for one in found["scorers"]]
     printed = capsys.readouterr().out
-    assert len(re.findall(r"units done \(\d+ of them before\), 0 left", printed)) == 3
+    assert len(re.findall(r"units done \(\d+ of them before\), 0 left", printed)) == 4
     row = {one["name"]: one for one in found["scorers"]}
-    assert list(row) == [FIRST_STAGE, "large", "small", "gone", "both"]
+    assert list(row) == [FIRST_STAGE, "large", "small", "gone", "both", "untimed"]
     assert row[FIRST_STAGE]["quality"]["MRR@10"]["value"] == pytest.approx(0.5)
     assert "there is no such directory" in row["gone"]["error"] and row["gone"]["quality"] == {}
     assert row["small"]["quality"]["nDCG@10"]["difference"] is None
     assert row["large"]["quality"]["nDCG@10"]["difference"]["p_holm"] > 0
     assert row["large"]["cost"]["precision"] == ["fp32"] and row["both"]["cost"]["precision"] == ["fp32", "fp32"]
     assert row["small"]["cost"]["speed_ratio"] == 1
+    assert row["untimed"]["cost"] is None and row["untimed"]["quality"]["nDCG@10"]["difference"]["value"] == 0
     rate = row["large"]["cost"]["pairs_per_second"]
     assert row["large"]["cost"]["per_million_pairs"] == pytest.approx(1.2 / (rate * 3600) * 1e6)
     assert row["both"]["size"]["megabytes"] == pytest.approx(

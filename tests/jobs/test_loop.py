@@ -9,6 +9,7 @@ import pytest
 
 from jobs.collection_files import load_qrels, load_queries
 from jobs.command import ExitCode, execute
+from jobs.compare_entries import FIRST_STAGE
 from jobs.demo import STARTER
 from jobs.loop import Config, collection_of, training_queries
 from operators.cross_encoder import CrossEncoderConfig
@@ -35,15 +36,25 @@ def test_the_loop_trains_on_real_judgements_with_guarded_negatives_and_is_done_o
 ) -> None:
     folder, output = beir(tmp_path / "beir", tests=70), tmp_path / "loop"
     sizes = ["--negatives", "2", "--depth", "5", "--max-length", "64", "--no-timing", "--guard", "0.9"]
-    models = ["--teacher", str(cross_encoder), "--student", "layers=1"]
+    models = ["--teacher", str(cross_encoder), "--student", "layers=1", "--trainings", "2"]
     command = ["loop", "--beir", str(folder), *models, *sizes, "--output", str(output)]
     assert execute(command) == ExitCode.DONE, capsys.readouterr().err
-    assert "70 judged queries that trained none of them" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "70 judged queries that trained none of them, nDCG@10, intervals over queries and trainings" in printed
     compared = json.loads((output / "comparison" / "comparison.json").read_text())
-    assert {"teacher", "random", "bm25", "distilled"} <= {one["name"] for one in compared["scorers"]}
+    students = [f"{name}-{seed}" for name in ("random", "bm25", "distilled") for seed in (0, 1)]
+    figures = {one["name"]: one["quality"]["nDCG@10"]["value"] for one in compared["scorers"]}
+    assert list(figures) == [FIRST_STAGE, "teacher", *students]
     for name in ("random", "bm25", "distilled"):
-        config = json.loads((output / "students" / name / "config.json").read_text())
-        assert config["num_hidden_layers"] == 1
+        each = [figures[f"{name}-{seed}"] for seed in (0, 1)]
+        assert f"  {name} {np.mean(each):.4f} (each training: {each[0]:.4f}, {each[1]:.4f})" in printed
+    gain = np.mean([figures[f"distilled-{seed}"] - figures[f"bm25-{seed}"] for seed in (0, 1)])
+    assert f"  bm25 -> distilled: {gain:+.4f} (95 % " in printed
+    weights = {name: (output / "students" / name / "model.safetensors").read_bytes() for name in students}
+    assert len(set(weights.values())) == len(students)
+    assert {
+        json.loads((output / "students" / name / "config.json").read_text())["num_hidden_layers"] for name in students
+    } == {1}
 
     trained = set((folder / "qrels" / "train.tsv").read_text().split()[3::3])
     scorer = CrossEncoderConfig(model=str(cross_encoder), precision="fp32").load()
@@ -59,7 +70,7 @@ def test_the_loop_trains_on_real_judgements_with_guarded_negatives_and_is_done_o
     capsys.readouterr()
     assert execute([*command, "--negatives", "3"]) == ExitCode.REFUSED
     assert "negatives: 2 there, 3 now" in capsys.readouterr().err
-    model = output / "students" / "distilled" / "model.safetensors"
+    model = output / "students" / "distilled-1" / "model.safetensors"
     written = model.stat().st_mtime_ns
     assert execute(command) == ExitCode.DONE
     assert model.stat().st_mtime_ns == written

@@ -1,0 +1,42 @@
+"""How sure a difference between two ways of training is, where each was trained several times."""
+
+import math
+
+import numpy as np
+
+
+def interval_over_trainings(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The interval of mean(second) - mean(first) over other queries and other trainings alike.
+
+    A figure varies with the queries and with the training, so the variance of the difference is added up along both:
+    that of the queries' differences of mean over n, and for each way that of its trainings' means over their number.
+    Cameron, Gelbach and Miller (2011), "Robust inference with multiway clustering", equation 2.11; their third term,
+    which takes off what both count, is left out, as it can only narrow the interval and may end below zero. The
+    quantile is Student's with the degrees of freedom of Satterthwaite (1946), "An approximate distribution of
+    estimates of variance components": few trainings make it wide.
+
+    Args:
+        first, second: float64 of (trainings, n), the same n queries in the same order; they may differ in trainings.
+            A way that was trained once adds no variance of trainings: the interval is then over the queries alone.
+
+    Returns:
+        The lower and the upper end; both NaN where n is below 2.
+
+    Raises:
+        ValueError: the two differ in n.
+    """
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(f"values of {first.shape[1]} and {second.shape[1]} queries: not the same ones")
+    from scipy.stats import t
+
+    queries = first.shape[1]
+    if queries < 2:
+        return math.nan, math.nan
+    varying = [second.mean(axis=0) - first.mean(axis=0), first.mean(axis=1), second.mean(axis=1)]
+    sampled = [(values.var(ddof=1) / len(values), len(values) - 1) for values in varying if len(values) > 1]
+    gain, variance = float(varying[0].mean()), sum(own for own, _ in sampled)
+    if variance == 0:
+        return gain, gain
+    freedom = variance**2 / sum(own**2 / degrees for own, degrees in sampled)
+    half = float(t.ppf((1 + level) / 2, freedom) * math.sqrt(variance))
+    return gain - half, gain + half

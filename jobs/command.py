@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from pydantic_settings import CliApp, SettingsError
+from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
 from cluster.errors import ClusterError
 from jobs.config import JobConfig
@@ -98,7 +98,8 @@ def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rer
             values |= read_yaml(Path(given)) if name == "yaml" else {name: given}
     values |= _json_flags(arguments)
     try:
-        return CliApp.run(config, cli_args=arguments, cli_exit_on_error=False, **values)
+        source: CliSettingsSource[Any] = CliSettingsSource(config, cli_prog_name=program, cli_exit_on_error=False)
+        return CliApp.run(config, cli_args=arguments, cli_settings_source=source, cli_exit_on_error=False, **values)
     except ValidationError as error:
         faults = [_told(fault["loc"], fault["msg"]) for fault in error.errors()]
         raise InputError("the config is refused:\n  " + "\n  ".join(faults)) from None

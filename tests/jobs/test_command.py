@@ -41,6 +41,14 @@ def test_a_secret_in_a_uri_is_refused_and_not_repeated(uri: str, capsys: pytest.
         assert "geheim" not in told.err + told.out
 
 
+@pytest.mark.parametrize("name", list(JOBS))
+def test_a_jobs_help_begins_with_how_it_is_called(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        execute([name, "--help"])
+    assert ended.value.code == ExitCode.DONE
+    assert capsys.readouterr().out.startswith(f"usage: ray-rerank {name} [-h] ")
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["models"], ["mine", "--help"]])
 def test_a_reader_that_has_read_enough_is_no_fault(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "jobs", *arguments]

@@ -318,7 +318,18 @@ def _print_steps(config: Config, collection: Collection, folder: Path, students:
         each = f" (each training: {', '.join(f'{mean:.4f}' for mean in means)})" if config.trainings > 1 else ""
         print(f"  {name} {means.mean():.4f}{each}")
     for before, after in [*pairwise(students[:-1]), ("bm25", DISTILLED)]:
-        low, high = interval_over_trainings(values[before], values[after])
-        gain = values[after].mean() - values[before].mean()
-        verdict = "higher" if low > 0 else "lower" if high < 0 else "no difference shown"
-        print(f"  {before} -> {after}: {gain:+.4f} (95 % {low:+.4f} to {high:+.4f}: {verdict})")
+        print(f"  {before} -> {after}: {step(values[before], values[after])}")
+
+
+def step(before: np.ndarray, after: np.ndarray) -> str:
+    """In words, what a second way of training brought over a first.
+
+    Args:
+        before, after: float64 of (trainings, queries), the same queries.
+    """
+    gain = f"{after.mean() - before.mean():+.4f}"
+    if before.shape[1] < 2:
+        return f"{gain} (one query has no interval)"
+    low, high = interval_over_trainings(before, after)
+    verdict = "higher" if low > 0 else "lower" if high < 0 else "no difference shown"
+    return f"{gain} (95 % {low:+.4f} to {high:+.4f}: {verdict})"

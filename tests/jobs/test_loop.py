@@ -11,7 +11,7 @@ from jobs.collection_files import load_qrels, load_queries
 from jobs.command import ExitCode, execute
 from jobs.compare_entries import FIRST_STAGE
 from jobs.demo import STARTER
-from jobs.loop import Config, collection_of, training_queries
+from jobs.loop import Config, collection_of, step, training_queries
 from operators.cross_encoder import CrossEncoderConfig
 from operators.faults import FaultLog
 
@@ -118,3 +118,19 @@ def test_a_training_query_that_is_a_judged_one_is_refused(
     command += ["--teacher", str(cross_encoder), "--student", "layers=1", "--output", str(tmp_path / "out")]
     assert execute(command) == ExitCode.REFUSED
     assert "what is a kiln" in capsys.readouterr().err.lower()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        ([[0.4, 0.5, 0.6]], [[0.5, 0.6, 0.7]], "+0.1000 (95 % +0.1000 to +0.1000: higher)"),
+        ([[0.5, 0.6, 0.7]], [[0.4, 0.5, 0.6]], "-0.1000 (95 % -0.1000 to -0.1000: lower)"),
+        # where only the trainings vary, the interval is that of Welch's t test (scipy.stats.ttest_ind)
+        ([[0.5, 0.5], [0.1, 0.1]], [[0.4, 0.4], [0.6, 0.6]], "+0.2000 (95 % -1.1837 to +1.5837: no difference shown)"),
+        ([[0.5], [0.1]], [[0.4], [0.6]], "+0.2000 (one query has no interval)"),
+    ],
+)
+def test_a_step_is_higher_or_lower_only_where_its_interval_is(
+    first: list[list[float]], second: list[list[float]], told: str
+) -> None:
+    assert step(np.array(first), np.array(second)) == told

@@ -106,7 +106,7 @@ def comparison(
         baseline=baseline,
         seed=config.seed,
         timing=timing if hardware else None,
-        notes=_notes(measures, counted, runs, baseline, len(hardware)),
+        notes=_notes(measures, counted, runs, baseline, len(hardware), untimed=baseline in tried and base is None),
         scorers=tuple(one.model_copy(update={"on_front": one.name in front}) for one in rows),
     )
 
@@ -150,6 +150,7 @@ def _notes(
     runs: dict[str, Run],
     baseline: str,
     machines: int,
+    untimed: bool,
 ) -> tuple[str, ...]:
     notes = []
     if missing := sum(query_id not in runs[FIRST_STAGE] for query_id in counted):
@@ -163,4 +164,6 @@ def _notes(
         notes.append(f"grades go beyond 1, and {binary[0]} takes grade 1 as relevant; RR(rel=2)@10 asks for 2")
     if machines > 1:
         notes.append("the rounds ran on different hardware: their times do not compare")
+    if machines and untimed and baseline in runs:
+        notes.append(f"the baseline {baseline} was not timed: there are no ratios to it")
     return tuple(notes)

@@ -56,7 +56,8 @@ def _choice(found: Comparison) -> tuple[list[str], list[list[str]]]:
         row += [_figure(one.size.megabytes if one.size else None)]
         if found.timing and found.timing.price_per_hour:
             row += [_NONE if one.cost is None else f"{one.cost.per_million_pairs:.3g}"]
-        row += [("yes" if one.on_front else "")] if found.front_measure else []
+        untimed = one.stages and one.cost is None
+        row += ["yes" if one.on_front else _NONE if untimed else ""] if found.front_measure else []
         rows.append(row)
     return header, rows
 
@@ -121,7 +122,9 @@ def _footer(found: Comparison) -> list[str]:
         )
     lines.append(f"interval: 95 %, bootstrap over queries, of differences paired; seed {found.seed}")
     if found.front_measure:
-        lines.append(f"front: no other is at least as fast and as good in {found.front_measure}, and better in one")
+        lines.append(
+            f"front: of those timed no other is at least as fast and good in {found.front_measure}, and better in one"
+        )
     if timing := found.timing:
         lines.append(
             f"cost: {timing.queries} queries of about {timing.documents} candidates, {timing.rounds} rounds in turn, "

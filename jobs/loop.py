@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,20 +12,22 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from cluster.storage import read_json
+from cluster.storage import read_json, write_whole
 from jobs import compare, label, mine, prepare, queries, train
 from jobs.collection_files import beir_files, beir_qrels, judged_queries, load_qrels, load_queries
 from jobs.command import ExitCode
+from jobs.compare_entries import FIRST_STAGE
 from jobs.config import JobConfig
 from jobs.ranked_files import rankings_at
 from jobs.training_state import difference
 from operators.bi_encoder import BiEncoderConfig
 from operators.checkpoint import find_checkpoint
-from operators.errors import InputError
+from operators.errors import InputError, RerankError
 from operators.faults import FaultLog
 from operators.judgements import highest_grade
 from operators.leakage import Query, refuse_overlap
 from operators.measures import evaluate, parse_measures
+from operators.scorer_comparison import Comparison
 from operators.student import chosen_layers, parse_student
 from operators.training_interval import interval_over_trainings
 from operators.vocabulary import check_vocabulary
@@ -98,7 +101,7 @@ def run(config: Config) -> int:
     pairs = {name: (folder / "mined" / name, "bce") for name in sources} | {DISTILLED: (folder / "labels", "mse")}
     for seed in _seeds(config):
         for name, (learnt, loss) in pairs.items():
-            codes.append(_train(config, folder, name, seed, learnt, loss))
+            codes.append(train_student(config, folder, name, seed, learnt, loss))
     codes.append(_compare(config, collection, folder, list(pairs)))
     _print_steps(config, collection, folder, list(pairs))
     print(f"the loop took {(time.monotonic() - started) / 60:.1f} min")
@@ -151,7 +154,7 @@ def _claim(config: Config, folder: Path) -> None:
     """
     if "://" in config.output:
         raise InputError(f"{config.output}: a loop's steps lie in a folder on a disk; its jobs take URIs one by one")
-    settings = config.model_dump(mode="json", exclude={"output", "timing"})
+    settings = config.model_dump(mode="json", exclude={"output", "timing", "trainings"})
     record = folder / _RECORD
     before = read_json(str(record)) or settings
     if before != settings:
@@ -161,7 +164,7 @@ def _claim(config: Config, folder: Path) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        write_whole(str(record), (json.dumps(settings, indent=2) + "\n").encode())
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error}") from None
 
@@ -248,26 +251,30 @@ def _student(name: str, seed: int) -> str:
     return f"{name}-{seed}"
 
 
-def _train(config: Config, folder: Path, name: str, seed: int, pairs: Path, loss: str) -> int:
+def train_student(config: Config, folder: Path, name: str, seed: int, pairs: Path, loss: str) -> int:
+    """Train one student; one that fails is left out of the comparison, and the others go on."""
     _say(f"student {_student(name, seed)}: {loss} on {pairs}")
-    return train.run(
-        train.Config(
-            input=str(pairs),
-            model=config.teacher,
-            student=config.student,
-            loss=loss,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-            max_length=config.max_length,
-            dropout=0,
-            freeze_embeddings=True,
-            held_out=0,
-            seed=seed,
-            save_precision="fp16",
-            output=str(folder / "students" / _student(name, seed)),
-        )
+    given = train.Config(
+        input=str(pairs),
+        model=config.teacher,
+        student=config.student,
+        loss=loss,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        max_length=config.max_length,
+        dropout=0,
+        freeze_embeddings=True,
+        held_out=0,
+        seed=seed,
+        save_precision="fp16",
+        output=str(folder / "students" / _student(name, seed)),
     )
+    try:
+        return train.run(given)
+    except RerankError as error:
+        print(f"student {_student(name, seed)} failed, the others go on: {error}")
+        return ExitCode.DONE_WITH_ERRORS
 
 
 def _compare(config: Config, collection: Collection, folder: Path, students: list[str]) -> int:
@@ -277,18 +284,11 @@ def _compare(config: Config, collection: Collection, folder: Path, students: lis
     texts: dict[str, Any] = {"beir": config.beir, "split": "test"} if config.beir else apart
     prepared = prepare.run(prepare.Config(**texts, bm25=config.depth, output=candidates))
     graded = highest_grade(load_qrels(collection.qrels)) > 1
-    trained = [_student(name, seed) for name in students for seed in _seeds(config)]
-    models = {TEACHER: config.teacher} | {name: str(folder / "students" / name) for name in trained}
-    timed = {TEACHER, _student(DISTILLED, config.seed)}  # the other students are of its shape
-    scorers = [
-        {"name": name, "scorer": {"kind": "cross-encoder", "model": model}, "timing": name in timed}
-        for name, model in models.items()
-    ]
     compared = compare.run(
         compare.Config(
             candidates=candidates,
             qrels=collection.qrels,
-            scorers=scorers,
+            scorers=scorers(config, folder, students),
             measures="MRR@10 nDCG@10" + (" RR(rel=2)@10" if graded else ""),
             baseline=TEACHER,
             only_ranked=True,
@@ -300,25 +300,45 @@ def _compare(config: Config, collection: Collection, folder: Path, students: lis
     return max(prepared, compared)
 
 
+def scorers(config: Config, folder: Path, students: list[str]) -> list[dict[str, Any]]:
+    """The teacher and every training of every student; those of one shape are timed once."""
+    trained = [_student(name, seed) for name in students for seed in _seeds(config)]
+    models = {TEACHER: config.teacher} | {name: str(folder / "students" / name) for name in trained}
+    timed = {TEACHER, _student(DISTILLED, config.seed)}
+    return [
+        {"name": name, "scorer": {"kind": "cross-encoder", "model": model}, "timing": name in timed}
+        for name, model in models.items()
+    ]
+
+
 def _print_steps(config: Config, collection: Collection, folder: Path, students: list[str]) -> None:
     """What each kind of negatives, and then the teacher's scores, brought over the one before."""
-    qrels = load_qrels(collection.qrels)
-    measures = parse_measures("nDCG@10")
-    rankings = folder / "comparison" / "rankings"
-    runs = {
-        name: [rankings_at(str(rankings / _student(name, seed))).run for seed in _seeds(config)] for name in students
+    qrels, measures = load_qrels(collection.qrels), parse_measures("nDCG@10")
+    found = Comparison.model_validate_json((folder / "comparison" / "comparison.json").read_bytes())
+    rankings = {one.name: one.ranking for one in found.scorers if one.ranking and not one.error}
+    trained = {name: [_student(name, seed) for seed in _seeds(config)] for name in students}
+    runs = {name: [rankings_at(rankings[one]).run for one in own if one in rankings] for name, own in trained.items()}
+    ranked = {query_id for own in runs.values() for run in own for query_id in run}
+    judged = {query_id: grades for query_id, grades in qrels.items() if query_id in ranked}
+    values: dict[str, np.ndarray] = {
+        name: np.stack([evaluate(run, judged, measures).values[0] for run in own]) for name, own in runs.items() if own
     }
-    every = [run for own in runs.values() for run in own]
-    judged = {query_id: grades for query_id, grades in qrels.items() if all(query_id in run for run in every)}
-    values = {name: np.stack([evaluate(run, judged, measures).values[0] for run in own]) for name, own in runs.items()}
-    over = "queries and trainings" if config.trainings > 1 else "the queries alone: --trainings is 1"
-    print(f"\nstudents on {len(judged)} judged queries that trained none of them, nDCG@10, intervals over {over}")
+    some = "" if len(judged) == len(qrels) else f" of {len(qrels)}"
+    print(f"\nstudents on {len(judged)}{some} judged queries that trained none of them, nDCG@10")
+    over = "the seeds of training, on one mining" if config.trainings > 1 else "not over trainings"
+    print(f"(intervals are over queries and {over}; a training that fails now and then can be missed by a few)")
+    beside = {one.name: one.quality["nDCG@10"].value for one in found.scorers if one.name in {FIRST_STAGE, TEACHER}}
+    print("  " + ", ".join(f"{name} {value:.4f}" for name, value in beside.items()))
     for name, own in values.items():
         means = own.mean(axis=1)
         each = f" (each training: {', '.join(f'{mean:.4f}' for mean in means)})" if config.trainings > 1 else ""
         print(f"  {name} {means.mean():.4f}{each}")
+    for name, ranked_by in runs.items():
+        if lost := config.trainings - len(ranked_by):
+            print(f"  {name}: {lost} of {config.trainings} trainings have no ranking; what is above says why")
     for before, after in [*pairwise(students[:-1]), ("bm25", DISTILLED)]:
-        print(f"  {before} -> {after}: {step(values[before], values[after])}")
+        if before in values and after in values:
+            print(f"  {before} -> {after}: {step(values[before], values[after])}")
 
 
 def step(before: np.ndarray, after: np.ndarray) -> str:
@@ -328,8 +348,8 @@ def step(before: np.ndarray, after: np.ndarray) -> str:
         before, after: float64 of (trainings, queries), the same queries.
     """
     gain = f"{after.mean() - before.mean():+.4f}"
-    if before.shape[1] < 2:
-        return f"{gain} (one query has no interval)"
     low, high = interval_over_trainings(before, after)
+    if math.isnan(low):
+        return f"{gain} (one query has no interval)"
     verdict = "higher" if low > 0 else "lower" if high < 0 else "no difference shown"
     return f"{gain} (95 % {low:+.4f} to {high:+.4f}: {verdict})"

@@ -66,7 +66,7 @@ class Scored(Record):
     quality: dict[str, Figure] = Field({}, description="by measure")
     size: Size | None = None
     cost: Cost | None = None
-    on_front: bool = Field(False, description="no other is at least as fast and as good, and better in one")
+    on_front: bool = Field(False, description="of those timed, no other is at least as fast and as good, and better")
 
 
 class Timing(Record):

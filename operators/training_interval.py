@@ -5,15 +5,19 @@ import math
 import numpy as np
 
 
-def interval_over_trainings(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The interval of mean(second) - mean(first) over other queries and other trainings alike.
+def interval_over_trainings(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of mean(second) - mean(first) over other queries and other seeds of training alike.
 
     A figure varies with the queries and with the training, so the variance of the difference is added up along both:
     that of the queries' differences of mean over n, and for each way that of its trainings' means over their number.
-    Cameron, Gelbach and Miller (2011), "Robust inference with multiway clustering", equation 2.11; their third term,
-    which takes off what both count, is left out, as it can only narrow the interval and may end below zero. The
-    quantile is Student's with the degrees of freedom of Satterthwaite (1946), "An approximate distribution of
-    estimates of variance components": few trainings make it wide.
+    Cameron, Gelbach and Miller (2011), "Robust inference with multiway clustering", Journal of Business and Economic
+    Statistics 29; their third term, which takes off what both count, is left out, as it can only narrow the interval
+    and may end below zero. The quantile is Student's with the degrees of freedom of Satterthwaite (1946), "An
+    approximate distribution of estimates of variance components": few trainings make it wide.
+
+    Trainings of the two ways are taken as independent of each other, also where they share a seed. What else could vary
+    (the pairs trained on) is not in it; nor is what no training showed: where a training fails now and then, a few that
+    all went well give an interval that is too sure.
 
     Args:
         first, second: float64 of (trainings, n), the same n queries in the same order; they may differ in trainings.
@@ -38,5 +42,5 @@ def interval_over_trainings(first: np.ndarray, second: np.ndarray, level: float 
     if variance == 0:
         return gain, gain
     freedom = variance**2 / sum(own**2 / degrees for own, degrees in sampled)
-    half = float(t.ppf((1 + level) / 2, freedom) * math.sqrt(variance))
+    half = float(t.ppf(0.975, freedom) * math.sqrt(variance))
     return gain - half, gain + half

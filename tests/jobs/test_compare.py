@@ -72,6 +72,7 @@ def test_scorers_and_a_cascade_are_compared_and_one_that_cannot_be_loaded_is_sai
     assert row["large"]["quality"]["nDCG@10"]["difference"]["p_holm"] > 0
     assert row["large"]["cost"]["precision"] == ["fp32"] and row["both"]["cost"]["precision"] == ["fp32", "fp32"]
     assert row["small"]["cost"]["speed_ratio"] == 1
+    assert re.search(r"^untimed .* - *$", printed, re.M), "beaten is not what it is: it was not timed"
     assert row["untimed"]["cost"] is None and row["untimed"]["quality"]["nDCG@10"]["difference"]["value"] == 0
     rate = row["large"]["cost"]["pairs_per_second"]
     assert row["large"]["cost"]["per_million_pairs"] == pytest.approx(1.2 / (rate * 3600) * 1e6)
@@ -88,6 +89,11 @@ def test_scorers_and_a_cascade_are_compared_and_one_that_cannot_be_loaded_is_sai
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / "out" / "comparison.svg").read_text()
     Comparison.model_validate(found)
+
+    flags = ["--rounds", "1", "--timing-queries", "1", "--baseline", "untimed"]
+    found = compare(folder, tmp_path / "paceless", [scorers[1], scorers[4]], *flags)
+    assert found["scorers"][1]["cost"]["speed_ratio"] is None
+    assert found["notes"][-1] == "the baseline untimed was not timed: there are no ratios to it"
 
 
 def evaluated(folder: Path, ranking: Path, tmp_path: Path) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """`ray-rerank loop`: every step of the distillation, each reading what the one before wrote."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from jobs.collection_files import load_qrels, load_queries
 from jobs.command import ExitCode, execute
 from jobs.compare_entries import FIRST_STAGE
 from jobs.demo import STARTER
-from jobs.loop import Config, collection_of, step, training_queries
+from jobs.loop import Config, collection_of, scorers, step, train_student, training_queries
 from operators.cross_encoder import CrossEncoderConfig
 from operators.faults import FaultLog
 
@@ -31,6 +32,11 @@ def beir(folder: Path, tests: int) -> Path:
     return folder
 
 
+def steps(printed: str) -> list[str]:
+    """What the loop says of its students at its end, without how long it took."""
+    return printed.split("\nstudents on ")[1].splitlines()[:-1]
+
+
 def test_the_loop_trains_on_real_judgements_with_guarded_negatives_and_is_done_only_once(
     tmp_path: Path, cross_encoder: Path, in_process: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -40,11 +46,12 @@ def test_the_loop_trains_on_real_judgements_with_guarded_negatives_and_is_done_o
     command = ["loop", "--beir", str(folder), *models, *sizes, "--output", str(output)]
     assert execute(command) == ExitCode.DONE, capsys.readouterr().err
     printed = capsys.readouterr().out
-    assert "70 judged queries that trained none of them, nDCG@10, intervals over queries and trainings" in printed
+    assert "70 judged queries that trained none of them, nDCG@10\n(intervals are over queries and the seeds" in printed
     compared = json.loads((output / "comparison" / "comparison.json").read_text())
     students = [f"{name}-{seed}" for name in ("random", "bm25", "distilled") for seed in (0, 1)]
     figures = {one["name"]: one["quality"]["nDCG@10"]["value"] for one in compared["scorers"]}
     assert list(figures) == [FIRST_STAGE, "teacher", *students]
+    assert f"  first stage {figures[FIRST_STAGE]:.4f}, teacher {figures['teacher']:.4f}" in printed
     for name in ("random", "bm25", "distilled"):
         each = [figures[f"{name}-{seed}"] for seed in (0, 1)]
         assert f"  {name} {np.mean(each):.4f} (each training: {each[0]:.4f}, {each[1]:.4f})" in printed
@@ -70,10 +77,21 @@ def test_the_loop_trains_on_real_judgements_with_guarded_negatives_and_is_done_o
     capsys.readouterr()
     assert execute([*command, "--negatives", "3"]) == ExitCode.REFUSED
     assert "negatives: 2 there, 3 now" in capsys.readouterr().err
-    model = output / "students" / "distilled-1" / "model.safetensors"
-    written = model.stat().st_mtime_ns
+    kept, lost = (output / "students" / name / "model.safetensors" for name in ("distilled-0", "distilled-1"))
+    written = kept.stat().st_mtime_ns
+    shutil.rmtree(lost.parent)
+    shutil.rmtree(output / "comparison")
     assert execute(command) == ExitCode.DONE
-    assert model.stat().st_mtime_ns == written
+    assert lost.read_bytes() == weights["distilled-1"] and kept.stat().st_mtime_ns == written
+    assert steps(capsys.readouterr().out) == steps(printed)
+
+    lost.write_bytes(b"no weights")
+    more = ["--trainings", "3"]
+    assert execute([*command, *more]) == ExitCode.DONE_WITH_ERRORS
+    after = steps(capsys.readouterr().out)
+    assert kept.stat().st_mtime_ns == written
+    assert "  distilled: 1 of 3 trainings have no ranking; what is above says why" in after
+    assert any(f"(each training: {figures['distilled-0']:.4f}, " in line for line in after if "  distilled " in line)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +136,31 @@ def test_a_training_query_that_is_a_judged_one_is_refused(
     command += ["--teacher", str(cross_encoder), "--student", "layers=1", "--output", str(tmp_path / "out")]
     assert execute(command) == ExitCode.REFUSED
     assert "what is a kiln" in capsys.readouterr().err.lower()
+
+
+def test_a_training_that_fails_is_said_and_is_not_the_end_of_the_loop(
+    tmp_path: Path, cross_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = tmp_path / "pairs.tsv"
+    rows = [f"q{number}\tanswer {place}\t{int(place == 1)}\n" for number in range(4) for place in range(3)]
+    pairs.write_text("query\tdocument\tlabel\n" + "".join(rows))
+    config = Config(teacher=str(cross_encoder), student="layers=1", learning_rate=1e20, batch_size=4)
+    assert train_student(config, tmp_path, "bm25", 4, pairs, "bce") == ExitCode.DONE_WITH_ERRORS
+    assert "student bm25-4 failed, the others go on: the training diverged" in capsys.readouterr().out
+
+
+def test_every_training_is_compared_and_one_student_of_the_shape_is_timed(tmp_path: Path) -> None:
+    texts = {name: str(STARTER / f"{name}.tsv") for name in ("passages", "queries")}
+    config = Config(**texts, qrels=str(STARTER / "qrels.txt"), teacher="t", seed=5, trainings=2)
+    entries = scorers(config, tmp_path, ["bm25", "distilled"])
+    assert [(one["name"], one["timing"]) for one in entries] == [
+        ("teacher", True),
+        ("bm25-5", False),
+        ("bm25-6", False),
+        ("distilled-5", True),
+        ("distilled-6", False),
+    ]
+    assert [Path(one["scorer"]["model"]).name for one in entries] == ["t", *(one["name"] for one in entries[1:])]
 
 
 @pytest.mark.parametrize(

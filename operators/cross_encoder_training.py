@@ -202,6 +202,7 @@ def fit(training: Training) -> None:
         save_steps=training.checkpoint_every,
         save_total_limit=2,
         logging_steps=max(1, min(training.checkpoint_every, LOGGED_EVERY, int(steps) // LOGGED_AT_LEAST)),
+        logging_nan_inf_filter=False,  # else a training that diverges is shown with a loss of 0
         report_to="none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
@@ -239,7 +240,7 @@ def curve(checkpoints: Path) -> list[dict[str, float | None]]:
     losses = json.loads((checkpoints / _LOSSES).read_text(encoding="utf-8"))
     points: dict[int, dict[str, float | None]] = {}
     for step, value in losses.items():
-        points[int(step)] = {"step": int(step), "training_loss": round(value, 6)}
+        points[int(step)] = {"step": int(step), "training_loss": round(value, 6) if math.isfinite(value) else None}
     for step, figures in evaluations(checkpoints).items():
         rounded = {name: None if value is None else round(value, 4) for name, value in figures.items()}
         points[step] = points.get(step, {"step": step}) | rounded

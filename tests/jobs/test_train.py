@@ -389,7 +389,8 @@ def test_a_training_that_diverges_saves_no_model(
     source = write_pairs(tmp_path / "pairs.parquet", pairs(64, low=-4.0, high=4.0))
     flags = (*QUICK, "--learning-rate", "1e30", "--keep", "last")
     assert train(source, checkpoint, tmp_path / "model", *flags) == ExitCode.REFUSED
-    assert "the training diverged" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "the training diverged" in told.err and "loss nan" in told.out
     assert not (tmp_path / "model" / "model.safetensors").exists()
 
 

@@ -280,7 +280,7 @@ def train_student(config: Config, folder: Path, name: str, seed: int, pairs: Pat
 def _compare(config: Config, collection: Collection, folder: Path, students: list[str]) -> int:
     _say(f"all of them on the judged queries, BM25's best {config.depth}")
     candidates = str(folder / "candidates")
-    apart = {"queries": collection.queries, "passages": collection.passages}
+    apart = {"queries": collection.queries, "passages": collection.passages, "qrels": collection.qrels}
     texts: dict[str, Any] = {"beir": config.beir, "split": "test"} if config.beir else apart
     prepared = prepare.run(prepare.Config(**texts, bm25=config.depth, output=candidates))
     graded = highest_grade(load_qrels(collection.qrels)) > 1

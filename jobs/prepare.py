@@ -43,6 +43,7 @@ class Config(JobConfig):
         None,
         description="BEIR: only queries judged in qrels/SPLIT.tsv; left open: test if it is there, else all",
     )
+    qrels: str | None = Field(None, description="with --queries: only queries judged here, TREC or BEIR TSV")
     pairs: str | None = Field(
         None,
         description="flat rows query_id, query, doc_id, text[, score] in any order: Parquet, TSV or JSONL",
@@ -127,7 +128,7 @@ def find_sources(config: Config) -> Separate | Flat:
     Raises:
         InputError: the flags do not go together, or the BEIR folder lacks a file.
     """
-    given = {name for name in ("run", "queries", "passages", "beir", "pairs", "bm25") if getattr(config, name)}
+    given = {name for name in ("run", "queries", "passages", "qrels", "beir", "pairs", "bm25") if getattr(config, name)}
     if config.split is not None and config.beir is None:
         raise InputError("--split chooses the judgements of a --beir folder")
     if config.depth is not None and config.bm25 is not None:
@@ -139,12 +140,12 @@ def find_sources(config: Config) -> Separate | Flat:
     if len(given & {"run", "bm25"}) != 1:
         raise InputError("the candidates come from --run FILE or, where there is none, from --bm25 N: give one")
     if "beir" in given:
-        if given & {"queries", "passages"}:
-            raise InputError("--beir has queries and passages: leave out --queries and --passages")
+        if given & {"queries", "passages", "qrels"}:
+            raise InputError("--beir has queries, passages and judgements: leave out --queries, --passages and --qrels")
         files = beir_files(str(config.beir), config.split)
         return Separate(files.queries, files.passages, config.run, files.qrels)
     if config.queries is not None and config.passages is not None:
-        return Separate(config.queries, config.passages, config.run, qrels=None)
+        return Separate(config.queries, config.passages, config.run, config.qrels)
     raise InputError("the texts come from --queries FILE and --passages FILE, or from --beir FOLDER")
 
 
@@ -169,13 +170,14 @@ def _from_pairs(sources: Flat, config: Config, faults: FaultLog) -> Prepared:
 
 def _from_files(sources: Separate, config: Config, faults: FaultLog) -> Prepared:
     notes: list[str] = []
-    queries = load_queries(sources.queries, faults)
+    queries = every = load_queries(sources.queries, faults)
     if sources.qrels is not None:
-        queries = judged_queries(queries, load_qrels(sources.qrels), sources.queries, sources.qrels, notes)
+        queries = judged_queries(every, load_qrels(sources.qrels), sources.queries, sources.qrels, notes)
     run: Run
     if sources.run is not None:
-        everyone = load_run(sources.run, faults, notes)
-        run = known_queries(everyone, queries, config.depth, sources.run, sources.queries, faults)
+        whole = load_run(sources.run, faults, notes)
+        asked = {query_id: ranked for query_id, ranked in whole.items() if query_id in queries or query_id not in every}
+        run = known_queries(asked, queries, config.depth, sources.run, sources.queries, faults)
         if without := len(queries) - len(run):
             notes.append(f"{without} of {len(queries)} queries have no candidate in {sources.run}")
         pool = load_passage_ids(sources.passages) if config.random else None

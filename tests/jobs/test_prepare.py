@@ -153,6 +153,17 @@ def test_a_corpus_without_a_run_gets_bm25_candidates(files: Path) -> None:
     assert found(files) == {"q1": ["d1"], "q2": ["d2"]}
 
 
+def test_only_judged_queries_are_prepared_where_judgements_are_given(files: Path, capsys: Any) -> None:
+    (files / "qrels.txt").write_text("q2 0 d3 1\n")
+    qrels = f"--qrels={files / 'qrels.txt'}"
+    assert with_run(files, qrels) == ExitCode.DONE
+    assert found(files) == {"q2": ["d3", "d1", "d2"]}
+    assert "1 of 2 queries are judged in" in capsys.readouterr().out
+    texts = [f"--{name}={files / name}.tsv" for name in ("queries", "passages")]
+    assert prepare(files, *texts, "--bm25=5", qrels, output="bm25") == ExitCode.DONE
+    assert set(found(files, "bm25")) == {"q2"}
+
+
 def test_a_query_without_a_hit_is_reported(files: Path) -> None:
     (files / "queries.tsv").write_text("q1\tred\nq2\tzebra\n")
     flags = ["--bm25=2", f"--queries={files / 'queries.tsv'}", f"--passages={files / 'passages.tsv'}"]
@@ -186,7 +197,7 @@ def test_a_beir_folder_gives_the_queries_of_its_split(beir: Path, capsys: Any) -
 
 
 def test_a_beir_folder_may_come_with_a_run(beir: Path) -> None:
-    (beir / "run.trec").write_text("q1 Q0 d3 1 2 t\nq1 Q0 d1 2 1 t\n")
+    (beir / "run.trec").write_text("q1 Q0 d3 1 2 t\nq1 Q0 d1 2 1 t\nq2 Q0 d1 1 1 t\n")  # q2 is not judged
     assert prepare(beir, f"--beir={beir / 'beir'}", f"--run={beir / 'run.trec'}") == ExitCode.DONE
     assert found(beir) == {"q1": ["d3", "d1"]}
 

@@ -325,8 +325,8 @@ def _print_steps(config: Config, collection: Collection, folder: Path, students:
     }
     some = "" if len(judged) == len(qrels) else f" of {len(qrels)}"
     print(f"\nstudents on {len(judged)}{some} judged queries that trained none of them, nDCG@10")
-    over = "the seeds of training, on one mining" if config.trainings > 1 else "not over trainings"
-    print(f"(intervals are over queries and {over}; a training that fails now and then can be missed by a few)")
+    over = "the seeds of training, of one mining; a few can miss one that fails" if config.trainings > 1 else "no more"
+    print(f"(intervals are over queries and {over})")
     beside = {one.name: one.quality["nDCG@10"].value for one in found.scorers if one.name in {FIRST_STAGE, TEACHER}}
     print("  " + ", ".join(f"{name} {value:.4f}" for name, value in beside.items()))
     for name, own in values.items():

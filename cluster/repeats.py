@@ -41,7 +41,7 @@ class Values:
             values = values.cast(pa.string())
         self._files.append(file)
         self._rows.append(rows[values.is_valid().to_numpy(zero_copy_only=False)])
-        seen = values.drop_null().cast(pa.large_binary()).to_pylist()
+        seen = values.cast(pa.large_binary()).drop_null().to_pylist()  # views have no filter
         self._hashes.append(b"".join(xxhash.xxh3_128_digest(value) for value in seen))
 
     def repeats(self) -> Repeats:

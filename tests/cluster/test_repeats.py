@@ -2,18 +2,21 @@
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.repeats import Values
 
+KINDS = st.sampled_from([pa.string(), pa.large_string(), pa.string_view(), pa.binary_view()])
 
-@given(st.lists(st.lists(st.one_of(st.none(), st.sampled_from("abcde")), max_size=6), max_size=5))
-def test_it_equals_a_dictionary(files: list[list[str | None]]) -> None:
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.one_of(st.none(), st.sampled_from("abcde")), max_size=6), max_size=5), KINDS)
+def test_it_equals_a_dictionary(files: list[list[str | None]], kind: pa.DataType) -> None:
     seen, first, expected = Values(), dict[str, tuple[str, int]](), dict[str, list[int]]()
     for number, ids in enumerate(files):
         name = f"f{number}"
-        seen.add(name, np.arange(len(ids)), pa.array(ids, pa.string()))
+        seen.add(name, np.arange(len(ids)), pa.array(ids, pa.string()).cast(kind))
         for row, value in enumerate(ids):
             if value is not None and first.setdefault(value, (name, row)) != (name, row):
                 expected.setdefault(name, []).append(row)

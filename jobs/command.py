@@ -99,7 +99,7 @@ def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rer
     values |= _json_flags(arguments)
     try:
         source: CliSettingsSource[Any] = CliSettingsSource(config, cli_prog_name=program, cli_exit_on_error=False)
-        return CliApp.run(config, cli_args=arguments, cli_settings_source=source, cli_exit_on_error=False, **values)
+        return CliApp.run(config, cli_args=arguments, cli_settings_source=source, **values)
     except ValidationError as error:
         faults = [_told(fault["loc"], fault["msg"]) for fault in error.errors()]
         raise InputError("the config is refused:\n  " + "\n  ".join(faults)) from None

@@ -18,7 +18,7 @@ from jobs.collection_files import beir_files, beir_qrels, judged_queries, load_q
 from jobs.command import ExitCode
 from jobs.compare_entries import FIRST_STAGE
 from jobs.config import JobConfig
-from jobs.ranked_files import rankings_at
+from jobs.ranked_files import counted_queries, rankings_at
 from jobs.training_state import difference
 from operators.bi_encoder import BiEncoderConfig
 from operators.checkpoint import find_checkpoint
@@ -150,7 +150,8 @@ def _claim(config: Config, folder: Path) -> None:
     """Write down what is looped with, or see that it is the same as before.
 
     Raises:
-        InputError: the folder holds a loop with other settings, or cannot be written.
+        InputError: the folder holds a loop with other settings.
+        StorageError: it cannot be written.
     """
     if "://" in config.output:
         raise InputError(f"{config.output}: a loop's steps lie in a folder on a disk; its jobs take URIs one by one")
@@ -162,11 +163,7 @@ def _claim(config: Config, folder: Path) -> None:
             f"{folder}: holds a loop with other settings ({difference(before, settings)}); use another output, or "
             "remove it"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(str(record), (json.dumps(settings, indent=2) + "\n").encode())
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error}") from None
+    write_whole(str(record), (json.dumps(settings, indent=2) + "\n").encode())
 
 
 def _say(step: str) -> None:
@@ -315,11 +312,10 @@ def _print_steps(config: Config, collection: Collection, folder: Path, students:
     """What each kind of negatives, and then the teacher's scores, brought over the one before."""
     qrels, measures = load_qrels(collection.qrels), parse_measures("nDCG@10")
     found = Comparison.model_validate_json((folder / "comparison" / "comparison.json").read_bytes())
-    rankings = {one.name: one.ranking for one in found.scorers if one.ranking and not one.error}
+    rankings = {one.name: one.ranking for one in found.scorers if one.ranking}
     trained = {name: [_student(name, seed) for seed in _seeds(config)] for name in students}
     runs = {name: [rankings_at(rankings[one]).run for one in own if one in rankings] for name, own in trained.items()}
-    ranked = {query_id for own in runs.values() for run in own for query_id in run}
-    judged = {query_id: grades for query_id, grades in qrels.items() if query_id in ranked}
+    judged = counted_queries(qrels, rankings_at(found.candidates).run, True, found.candidates, collection.qrels)
     values: dict[str, np.ndarray] = {
         name: np.stack([evaluate(run, judged, measures).values[0] for run in own]) for name, own in runs.items() if own
     }

@@ -13,10 +13,16 @@ Forward = Callable[[np.ndarray], Callable[[], np.ndarray]]
 
 
 class TokenBudget:
-    """Tokens a batch may have, padding included; it shrinks when memory runs out and stays so."""
+    """What a batch may be.
+
+    Attributes:
+        tokens: the most it may have, padding included; it shrinks when memory runs out and stays so.
+        equal_lengths: whether its rows must have the same length, for models whose scores depend on padding.
+    """
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
+        self.equal_lengths = False
 
 
 def run_in_batches(
@@ -42,7 +48,7 @@ def run_in_batches(
     while len(left):
         done = 0
         try:
-            for batch in pack(left, lengths, budget.tokens):
+            for batch in pack(left, lengths, budget.tokens, budget.equal_lengths):
                 started.append((batch, forward(batch)))
                 done += len(batch)
                 work.batches += 1

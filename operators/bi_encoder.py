@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from pydantic import Field
@@ -13,18 +13,24 @@ from operators.device import default_batch_tokens, pick_device, pick_precision, 
 from operators.errors import ModelError
 from operators.model_config import ModelConfig
 from operators.pointwise import Pointwise
+from operators.proof import prove
+from operators.sentence_files import SentenceFiles, find_sentence_files
 from operators.sentence_modules import (
     Side,
-    find_sentence_checkpoint,
     load_sentence_model,
     prompt_of,
     run_texts,
+    set_length,
+    verify_sentence_model,
 )
 from operators.tokens import distinct
 from operators.work import Work
 
 CODE_VERSION = 1
 """Part of the scorer's identity: raise it when the same config and weights would score differently."""
+
+Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
+SIMILARITIES = get_args(Similarity)
 
 _PAIRS = 1 << 14  # pairs compared at a time
 
@@ -36,9 +42,7 @@ class BiEncoderConfig(ModelConfig):
     max_length: int | None = Field(None, ge=8, description="tokens of a text; default: the checkpoint's own")
     query_prompt: str | None = Field(None, description="put before queries; default: the checkpoint's")
     document_prompt: str | None = Field(None, description="put before documents; default: the checkpoint's")
-    similarity: Literal["cosine", "dot", "euclidean", "manhattan"] | None = Field(
-        None, description="default: the checkpoint's, or cosine"
-    )
+    similarity: Similarity | None = Field(None, description="default: the checkpoint's, or cosine")
 
     def identity(self) -> dict[str, Any]:
         """All that decides a score, and nothing else (not where the model lies, nor the batch size).
@@ -46,21 +50,45 @@ class BiEncoderConfig(ModelConfig):
         Raises:
             ModelError: the model cannot be found, or is no sentence-transformers checkpoint.
         """
+        from sentence_transformers import SentenceTransformer
+
+        files = self.files()
+        verify_sentence_model(SentenceTransformer, self.model, files)
         said = self.model_dump(
             include={"kind", "max_length", "query_prompt", "document_prompt", "similarity", "precision"}
         )
-        return said | {"weights": self.checkpoint().content, "score": "similarity", "code": CODE_VERSION}
+        return said | {"weights": files.checkpoint.content, "score": "similarity", "code": CODE_VERSION}
 
     def checkpoint(self) -> Checkpoint:
         """The model's files, checked without loading them."""
-        found, modules = find_sentence_checkpoint(self.model, self.revision)
-        if not modules:
+        return self.files().checkpoint
+
+    def files(self) -> SentenceFiles:
+        """What the save consists of.
+
+        Raises:
+            ModelError: the model cannot be found, or is no sentence-transformers checkpoint.
+        """
+        files = find_sentence_files(self.model, self.revision, self.kind)
+        if not files.modules:
             raise ModelError(
                 f"{self.model}: holds no modules.json, so how to pool its tokens is not known; a bi-encoder is a "
                 "sentence-transformers checkpoint"
             )
-        check_length(self.model, found, "max_length", self.max_length)
-        return found
+        if "Pooling" not in files.modules:
+            raise ModelError(
+                f"{self.model}: its modules ({', '.join(files.modules)}) make no one vector of a text: no Pooling"
+            )
+        similarity = files.settings.get("similarity_fn_name")
+        if similarity not in (None, *SIMILARITIES):
+            raise ModelError(
+                f"{self.model}: compares vectors by {similarity!r}, which is not one of {', '.join(SIMILARITIES)}"
+            )
+        dimension = files.settings.get("truncate_dim")
+        if dimension is not None and (not isinstance(dimension, int) or isinstance(dimension, bool) or dimension < 1):
+            raise ModelError(f"{self.model}: truncate_dim is {dimension!r} in its config_sentence_transformers.json")
+        check_length(self.model, files.checkpoint, "max_length", self.max_length)
+        return files
 
     def load(self, threads: int | None = None) -> "BiEncoder":
         """Load the model onto this process's device."""
@@ -74,7 +102,7 @@ class BiEncoder(Pointwise):
         """Load all modules from safetensors, never running code from the model's directory.
 
         Raises:
-            ModelError: the model cannot be loaded.
+            ModelError: the model cannot be loaded, or does not score a pair the same in any company.
         """
         import torch
         from sentence_transformers import SentenceTransformer
@@ -85,12 +113,13 @@ class BiEncoder(Pointwise):
         device = pick_device()
         dtype = pick_precision(config.precision, device)
         self.precision = precision_name(dtype)
-        self._model = load_sentence_model(SentenceTransformer, config.model, config.checkpoint().folder, device, dtype)
-        if config.max_length:
-            self._model.max_seq_length = config.max_length
+        files = config.files()
+        self._model = load_sentence_model(SentenceTransformer, config.model, files, device, dtype)
+        set_length(config.model, files, self._model, config.max_length)
         if config.similarity:
             self._model.similarity_fn_name = config.similarity
         self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(device))
+        prove(config.model, self.evaluate, self._budget, self.precision)
 
     @property
     def similarity(self) -> str:
@@ -111,7 +140,7 @@ class BiEncoder(Pointwise):
         override = self.config.query_prompt if side == "query" else self.config.document_prompt
 
         def fetch(_: np.ndarray, features: dict[str, Any]) -> Callable[[], np.ndarray]:
-            vectors = features["sentence_embedding"].float()
+            vectors = features["sentence_embedding"][:, : self._model.truncate_dim].float()
             return lambda: np.asarray(vectors.cpu().numpy())
 
         vectors = np.zeros((len(texts), self._model.get_embedding_dimension() or 0), dtype=np.float32)

@@ -1,7 +1,13 @@
 """Where a model's files are, whether they are what a scorer needs, and what they are by content."""
 
+import functools
 import json
+import os
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +18,22 @@ from safetensors import SafetensorError, safe_open
 from operators.errors import ModelError, reason_of
 from operators.fetched_model import fetched, pickle_hint
 
-_DECIDING = (".safetensors", ".json", ".txt", ".model", ".metadata")
-"""Files that can decide a score: weights, configs, vocabularies. A README or a licence cannot."""
+_DECIDING = (
+    *(".safetensors", ".json", ".jinja"),
+    *(".txt", ".model", ".metadata", ".spm", ".bpe", ".codes", ".vocab", ".tiktoken"),
+)
+"""Files that can decide a score: weights, configs, templates, vocabularies. A loader is shown no others."""
+
+_POSITIONS_AFTER_PADDING = frozenset(
+    {
+        *("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "xmod", "ibert"),
+        *("mpnet", "longformer", "data2vec-text", "luke", "mluke", "lilt", "layoutlmv3", "markuplm"),
+    }
+)
+"""Architectures that count positions from the padding id on, so that the first ones are never used."""
+
+_QUANTIZED = frozenset({"I8", "U8", "I4", "U4", "F4", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2"})
+_RACY_NS = 2_000_000_000  # a file this young may change again without a new modification time
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +43,17 @@ class Checkpoint:
     Attributes:
         folder: the local directory, for a hub id that of the hub's own cache, for a URI that of its copy.
         config: the content of config.json.
-        content: 128-bit xxh3 over the names and bytes of all files that can decide a score; renaming or
-            moving the directory does not change it.
+        content: 128-bit xxh3 over the names and bytes of `files`; renaming or moving the directory does not
+            change it.
+        files: all that can decide a score, by their paths inside the folder. Links are followed.
+        part: the folder inside that holds config, weights and tokenizer; "" is the directory itself.
     """
 
     folder: Path
     config: dict[str, Any]
     content: str
+    files: tuple[str, ...] = ()
+    part: str = ""
 
     @property
     def positions(self) -> int:
@@ -37,15 +61,45 @@ class Checkpoint:
         places = self.config.get("max_position_embeddings")
         if not isinstance(places, int) or places <= 0:
             return sys.maxsize
-        offset = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet"}
-        spent = int(self.config.get("pad_token_id") or 0) + 1 if self.config.get("model_type") in offset else 0
-        return places - spent
+        if self.config.get("model_type") not in _POSITIONS_AFTER_PADDING:
+            return places
+        padding = self.config.get("pad_token_id", 1)
+        return places - (padding if isinstance(padding, int) else 0) - 1
+
+    @contextmanager
+    def sealed(self) -> Iterator[Path]:
+        """A folder of links to `files`, and nothing else, for a loader to read: what the content does not cover
+        cannot decide a score."""
+        with tempfile.TemporaryDirectory(prefix="ray-rerank-model-") as view:
+            for name in self.files:
+                link = Path(view) / name
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to((self.folder / name).absolute())
+            yield Path(view)
 
 
 def check_length(model: str, found: Checkpoint, name: str, length: int | None) -> None:
     """Raises ModelError where a length in tokens is more than the model has positions for."""
     if length and length > found.positions:
         raise ModelError(f"{model}: {name} {length} is more than its {found.positions} positions")
+
+
+def check_attention(model: str, found: Checkpoint, length: int) -> None:
+    """Raises ModelError where attention would depend on which lengths the model has seen before.
+
+    BigBird's block-sparse attention turns itself off for good at the first input of at most
+    (5 + 2 `num_random_blocks`) `block_size` tokens (transformers, `BigBirdModel.forward`).
+    """
+    config = found.config
+    if config.get("model_type") != "big_bird" or config.get("attention_type", "block_sparse") != "block_sparse":
+        return
+    full = (5 + 2 * int(config.get("num_random_blocks", 3))) * int(config.get("block_size", 64))
+    if length > full:
+        raise ModelError(
+            f"{model}: its block-sparse attention changes once it has read a text of at most {full} tokens, so scores "
+            f'would depend on what was scored before; set max_length to {full}, or attention_type to "original_full" '
+            "in its config.json"
+        )
 
 
 def find_folder(model: str, revision: str | None = None) -> Path:
@@ -61,36 +115,119 @@ def find_folder(model: str, revision: str | None = None) -> Path:
 
 
 def find_checkpoint(model: str, revision: str | None = None, part: str = "") -> Checkpoint:
-    """Resolve a directory, a URI or a hub id and check that it holds safetensors and a config.
+    """Resolve a directory, a URI or a hub id and check that it holds whole, plain weights, a config and a tokenizer.
 
     Args:
         part: the folder inside it that holds config, weights and tokenizer; "" is the directory itself.
 
     Raises:
-        ModelError: there is no such directory or hub id, or files are missing.
+        ModelError: there is no such directory or hub id, files are missing or damaged, or the weights alone are not
+            the model: an adapter, quantized weights, code that would have to be run.
     """
     root = find_folder(model, revision)
     folder = root / part
+    files = _files(model, root)
+    adapters = [name for name in files if Path(name).name.startswith(("adapter_config.", "adapter_model"))]
+    if adapters:
+        raise ModelError(
+            f"{model}: holds an adapter ({adapters[0]}), which is not applied; merge it into the weights "
+            "(PEFT's merge_and_unload) and save the merged model"
+        )
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise ModelError(f"{model}: not a model directory: it holds no config.json")
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{config_file}: not JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise ModelError(f"{config_file}: not a model's config")
-    if not list(folder.glob("*.safetensors")):
-        raise ModelError(f"{model}: holds no *.safetensors{pickle_hint(sorted(map(str, folder.iterdir())))}")
-    for weights in folder.glob("*.safetensors"):
-        try:
-            with safe_open(weights, framework="np"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{weights}: not a whole safetensors file: {error}") from None
+    config = read_object(config_file)
+    if "quantization_config" in config or "compression_config" in config:
+        raise ModelError(f"{config_file}: the weights are quantized, which is not supported; use the original model")
+    _check_no_code(model, config, config_file)
+    _check_weights(model, folder)
     if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file():
         raise ModelError(f"{model}: holds no tokenizer (tokenizer.json)")
-    return Checkpoint(root, config, _content(root))
+    if (tokenizer_file := folder / "tokenizer_config.json").is_file():
+        _check_no_code(model, read_object(tokenizer_file), tokenizer_file)
+    return Checkpoint(root, config, _content(root, files), files, part)
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ModelError: something else is in it.
+    """
+    found = _read_json(file)
+    if not isinstance(found, dict):
+        raise ModelError(f"{file}: holds no JSON object")
+    return found
+
+
+def read_list(file: Path) -> list[Any]:
+    """The JSON array in a file.
+
+    Raises:
+        ModelError: something else is in it.
+    """
+    found = _read_json(file)
+    if not isinstance(found, list):
+        raise ModelError(f"{file}: holds no JSON array")
+    return found
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{file}: not JSON: {reason_of(error)}") from None
+
+
+def check_weight_files(folder: Path) -> None:
+    """See that all that would be loaded from a folder is safetensors.
+
+    Raises:
+        ModelError: its weights are missing, damaged, quantized, or nothing but pickle.
+    """
+    index = folder / "model.safetensors.index.json"
+    names = sorted({str(name) for name in read_object(index).get("weight_map", {}).values()}) if index.is_file() else []
+    whole = folder / "model.safetensors"
+    for path in [whole] if whole.is_file() or not names else [folder / name for name in names]:
+        if not path.is_file():
+            beside = sorted(other.name for other in folder.iterdir()) if folder.is_dir() else []
+            other = [name for name in beside if name.endswith(".safetensors")]
+            named = f" (it has {', '.join(other)})" if other else ""
+            raise ModelError(f"{folder}: holds no {path.name}{named}{pickle_hint(beside)}")
+        try:
+            with safe_open(path, framework="np") as weights:
+                kinds = {name: weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path}: not a whole safetensors file: {error}") from None
+        small = [name for name, kind in kinds.items() if kind in _QUANTIZED and name.endswith("weight")]
+        if small:
+            raise ModelError(
+                f"{path}: {small[0]} is {kinds[small[0]]}: the weights are quantized, which is not supported; use the "
+                "original model"
+            )
+
+
+def _check_weights(model: str, folder: Path) -> None:
+    try:
+        check_weight_files(folder)
+    except ModelError as error:
+        message = str(error)
+        raise ModelError(message if message.startswith(model) else f"{model}: {message}") from None
+
+
+def _check_no_code(model: str, config: dict[str, Any], file: Path) -> None:
+    """A checkpoint may come with code where transformers has the same class by now; that is the one that is used."""
+    import transformers
+
+    mapped = config.get("auto_map") or {}
+    asked = mapped.values() if isinstance(mapped, dict) else [mapped]
+    names = [str(name) for one in asked for name in (one if isinstance(one, list) else [one]) if name is not None]
+    own = [name for name in names if not hasattr(transformers, name.rpartition(".")[2])]
+    if own:
+        raise ModelError(
+            f"{model}: its {file.name} asks for code of its own (auto_map: {own[0]}), which is not run; use a model "
+            "that transformers itself implements"
+        )
 
 
 def _from_hub(model: str, revision: str | None) -> Path:
@@ -105,12 +242,41 @@ def _from_hub(model: str, revision: str | None) -> Path:
     return Path(found)
 
 
-def _content(folder: Path) -> str:
+def _files(model: str, root: Path) -> tuple[str, ...]:
+    """The files that can decide a score, hidden ones left out, links followed; sorted."""
+    found: list[str] = []
+    for at, folders, names in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            inner = Path(at) / name
+            if inner.is_symlink() and Path(os.path.realpath(at)).is_relative_to(os.path.realpath(inner)):
+                raise ModelError(f"{model}: {inner} is a link to a folder that it is in")
+        for name in names:
+            if name.endswith(_DECIDING) and not name.startswith("."):
+                path = Path(at) / name
+                if not path.is_file():
+                    raise ModelError(f"{model}: {path} is not a file, or a link to none")
+                found.append(path.relative_to(root).as_posix())
+    return tuple(sorted(found, key=Path))
+
+
+def _content(root: Path, files: tuple[str, ...]) -> str:
+    states = tuple((name, *_state(root / name)) for name in files)
+    old = time.time_ns() - max((state[2] for state in states), default=0) > _RACY_NS
+    return (_digest if old else _digest.__wrapped__)(root, states)
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_size, max(found.st_mtime_ns, found.st_ctime_ns), found.st_ino
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(root: Path, states: tuple[tuple[str, int, int, int], ...]) -> str:
     digest = xxhash.xxh3_128()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix in _DECIDING and not path.name.startswith("."):
-            digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
-            with path.open("rb") as file:
-                while chunk := file.read(1 << 22):
-                    digest.update(chunk)
+    for name, size, *_ in states:
+        digest.update(f"{name}\0{size}\0".encode())
+        with (root / name).open("rb") as file:
+            while chunk := file.read(1 << 22):
+                digest.update(chunk)
     return digest.hexdigest()

@@ -17,7 +17,9 @@ from operators.device import default_batch_tokens, pick_device, pick_precision, 
 from operators.errors import ModelError
 from operators.model_config import ModelConfig
 from operators.pointwise import Pointwise
-from operators.sentence_modules import find_sentence_checkpoint, load_sentence_model, prompt_of, run_texts
+from operators.proof import prove
+from operators.sentence_files import SentenceFiles, find_sentence_files
+from operators.sentence_modules import load_sentence_model, prompt_of, run_texts, set_length, verify_sentence_model
 from operators.tokens import distinct
 from operators.work import Work
 
@@ -49,22 +51,40 @@ class ColBERTConfig(ModelConfig):
         Raises:
             ModelError: the model cannot be found, or is no late-interaction checkpoint.
         """
+        from sentence_transformers import MultiVectorEncoder
+
+        files = self.files()
+        verify_sentence_model(MultiVectorEncoder, self.model, files)
         said = self.model_dump(exclude={"model", "revision", "batch_tokens"})
-        return said | {"weights": self.checkpoint().content, "score": "MaxSim", "code": CODE_VERSION}
+        return said | {"weights": files.checkpoint.content, "score": "MaxSim", "code": CODE_VERSION}
 
     def checkpoint(self) -> Checkpoint:
         """The model's files, checked without loading them."""
-        found, modules = find_sentence_checkpoint(self.model, self.revision)
-        if not modules and "HF_ColBERT" not in (found.config.get("architectures") or []):
+        return self.files().checkpoint
+
+    def files(self) -> SentenceFiles:
+        """What the save consists of.
+
+        Raises:
+            ModelError: the model cannot be found, or is no late-interaction checkpoint.
+        """
+        files = find_sentence_files(self.model, self.revision, self.kind)
+        stanford = "HF_ColBERT" in (files.checkpoint.config.get("architectures") or [])
+        if not files.modules and not stanford:
             raise ModelError(
                 f"{self.model}: no late-interaction checkpoint: it has neither modules.json (PyLate, "
                 "sentence-transformers) nor the architecture HF_ColBERT, so there is no projection to use"
             )
-        if any(str(module["type"]).rsplit(".", 1)[-1] == "Pooling" for module in modules):
+        if "Pooling" in files.modules:
             raise ModelError(f"{self.model}: pools its tokens into one vector: use `kind: bi-encoder`")
-        check_length(self.model, found, "max_length", self.max_length)
-        check_length(self.model, found, "query_length", self.query_length)
-        return found
+        if not stanford and "Dense" not in files.modules and files.settings.get("model_type") is None:
+            raise ModelError(
+                f"{self.model}: no late-interaction checkpoint: none of its modules ({', '.join(files.modules)}) is a "
+                "Dense, so there is no projection to use"
+            )
+        check_length(self.model, files.checkpoint, "max_length", self.max_length)
+        check_length(self.model, files.checkpoint, "query_length", self.query_length)
+        return files
 
     def load(self, threads: int | None = None) -> "ColBERT":
         """Load the model onto this process's device."""
@@ -78,7 +98,7 @@ class ColBERT(Pointwise):
         """Load all modules from safetensors, never running code from the model's directory.
 
         Raises:
-            ModelError: the model cannot be loaded.
+            ModelError: the model cannot be loaded, or does not score a pair the same in any company.
         """
         import torch
         from sentence_transformers import MultiVectorEncoder
@@ -89,14 +109,17 @@ class ColBERT(Pointwise):
         device = pick_device()
         dtype = pick_precision(config.precision, device)
         self.precision = precision_name(dtype)
-        self._model = load_sentence_model(MultiVectorEncoder, config.model, config.checkpoint().folder, device, dtype)
+        files = config.files()
+        self._model = load_sentence_model(MultiVectorEncoder, config.model, files, device, dtype)
+        set_length(config.model, files, self._model, config.max_length)
         self._override(config)
         self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(device))
+        prove(config.model, self.evaluate, self._budget, self.precision)
 
     def _override(self, config: ColBERTConfig) -> None:
         reader = self._model[0]
         if config.max_length:
-            reader.max_seq_length = reader.document_length = config.max_length
+            reader.document_length = config.max_length
         expansion = reader.query_expansion or {"strategy": "fixed", "attend": False}
         length = config.query_length or expansion.get("length") or reader.query_length or QUERY_LENGTH
         augment = config.augment_queries if config.augment_queries is not None else bool(reader.query_expansion)

@@ -1,24 +1,29 @@
 """The cross-encoder: query and passage read together by one encoder, one raw logit a pair."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from operators.batches import TokenBudget
-from operators.checkpoint import Checkpoint, check_length, find_checkpoint
+from operators.checkpoint import Checkpoint, check_attention, check_length
 from operators.device import default_batch_tokens, pick_device, pick_precision, precision_name, to_device
 from operators.errors import ModelError
 from operators.model_config import ModelConfig
 from operators.pair_layout import pair_layout
 from operators.pointwise import Pointwise
-from operators.pretrained import load_tokenizer, load_weights
-from operators.row_layout import Truncation
+from operators.pretrained import load_tokenizer, load_weights, verify_weights
+from operators.proof import prove
+from operators.row_layout import RowLayout, Truncation
 from operators.row_scoring import RowScoring
+from operators.sentence_files import PASSED_ON, SentenceFiles, find_sentence_files
 
 CODE_VERSION = 1
 """Part of the scorer's identity: raise it when the same config and weights would score differently."""
+
+DEFAULT_MAX_LENGTH = 512  # what cross-encoders were trained with, even where a model has more positions
 
 
 class CrossEncoderConfig(ModelConfig):
@@ -31,6 +36,7 @@ class CrossEncoderConfig(ModelConfig):
         description="tokens of query and passage together; default 512 or the model's",
     )
     truncation: Truncation = Field("longest_first", description="what gives way: the longer text, or the document")
+    query_prompt: str | None = Field(None, description="put before queries; default: the checkpoint's")
 
     def identity(self) -> dict[str, Any]:
         """All that decides a score, and nothing else (not where the model lies, nor the batch size).
@@ -38,10 +44,15 @@ class CrossEncoderConfig(ModelConfig):
         Raises:
             ModelError: the model cannot be found, or is not a cross-encoder with one output.
         """
-        return {
+        from transformers import AutoModelForSequenceClassification
+
+        reader = self.reader()
+        verify_weights(AutoModelForSequenceClassification, self.model, reader.checkpoint)
+        prompt = {"query_prompt": reader.query_prompt} if reader.query_prompt else {}
+        return prompt | {
             "kind": self.kind,
-            "weights": self.checkpoint().content,
-            "max_length": self.resolved_max_length(),
+            "weights": reader.checkpoint.content,
+            "max_length": reader.max_length,
             "truncation": self.truncation,
             "score": "raw logit",
             "precision": self.precision,
@@ -50,25 +61,69 @@ class CrossEncoderConfig(ModelConfig):
 
     def checkpoint(self) -> Checkpoint:
         """The model's files, checked without loading them."""
-        found = find_checkpoint(self.model, self.revision)
-        labels = found.config.get("num_labels", len(found.config.get("id2label") or "01"))
-        names = found.config.get("architectures") or []
+        return self._files().checkpoint
+
+    def reader(self) -> "PairReader":
+        """How a pair becomes a row of tokens, by the checkpoint's settings and this config's.
+
+        Raises:
+            ModelError: the model cannot be found, or has a setting that is not honoured here.
+        """
+        files = self._files()
+        tokenizer = load_tokenizer(self.model, files.checkpoint)
+        _check_tokenizer(self.model, files, tokenizer)
+        layout = pair_layout(tokenizer)
+        if not layout.fixed:
+            raise ModelError(
+                f"{self.model}: its tokenizer puts nothing between query and passage, so the model cannot tell them "
+                "apart; no cross-encoder was trained this way"
+            )
+        saved_length = files.reading.get("max_seq_length") or tokenizer.model_max_length
+        max_length = self.max_length or min(DEFAULT_MAX_LENGTH, files.checkpoint.positions, saved_length)
+        if max_length - layout.fixed < len(layout.slots):
+            raise ModelError(f"{self.model}: max_length {max_length} leaves no room for texts")
+        check_attention(self.model, files.checkpoint, max_length)
+        default = files.settings.get("default_prompt_name")
+        saved = (files.settings.get("prompts") or {}).get(default) or "" if default else ""
+        return PairReader(
+            files.checkpoint, tokenizer, layout, max_length, saved if self.query_prompt is None else self.query_prompt
+        )
+
+    def load(self, threads: int | None = None) -> "CrossEncoder":
+        """Load the model onto this process's device."""
+        return CrossEncoder(self, threads)
+
+    def _files(self) -> SentenceFiles:
+        files = find_sentence_files(self.model, self.revision, self.kind)
+        config = files.checkpoint.config
+        labels = config.get("num_labels", len(config.get("id2label") or "01"))
+        names = config.get("architectures") or []
         if not any(name.endswith("ForSequenceClassification") for name in names) or labels != 1:
             raise ModelError(
                 f"{self.model}: a cross-encoder is a ...ForSequenceClassification with one label; "
                 f"this is {', '.join(names) or 'of unknown architecture'} with {labels}. "
                 "`ray-rerank train` makes one from an encoder"
             )
-        check_length(self.model, found, "max_length", self.max_length)
-        return found
+        _check_encoder(self.model, config)
+        _check_settings(self.model, files, self.precision)
+        check_length(self.model, files.checkpoint, "max_length", self.max_length)
+        return files
 
-    def resolved_max_length(self) -> int:
-        """Tokens a pair may have: as asked for, else 512 or what the model has places for."""
-        return self.max_length or min(512, self.checkpoint().positions)
 
-    def load(self, threads: int | None = None) -> "CrossEncoder":
-        """Load the model onto this process's device."""
-        return CrossEncoder(self, threads)
+@dataclass(frozen=True, slots=True)
+class PairReader:
+    """How a pair becomes a row of tokens.
+
+    Attributes:
+        max_length: tokens a row may have.
+        query_prompt: put before every query.
+    """
+
+    checkpoint: Checkpoint
+    tokenizer: Any
+    layout: RowLayout
+    max_length: int
+    query_prompt: str
 
 
 class CrossEncoder(Pointwise):
@@ -82,7 +137,7 @@ class CrossEncoder(Pointwise):
             threads: CPU threads for torch; None leaves torch's own choice.
 
         Raises:
-            ModelError: the model cannot be loaded.
+            ModelError: the model cannot be loaded, or does not score a pair the same in any company.
         """
         import torch
         from transformers import AutoModelForSequenceClassification
@@ -93,19 +148,21 @@ class CrossEncoder(Pointwise):
         self._device = pick_device()
         dtype = pick_precision(config.precision, self._device)
         self.precision = precision_name(dtype)
-        folder = config.checkpoint().folder
-        tokenizer = load_tokenizer(config.model, folder)
-        self._takes_segments = "token_type_ids" in tokenizer.model_input_names
-        self._model = load_weights(AutoModelForSequenceClassification, config.model, folder, dtype)
+        reader = config.reader()
+        self._takes_segments = "token_type_ids" in reader.tokenizer.model_input_names
+        self._model = load_weights(AutoModelForSequenceClassification, config.model, reader.checkpoint, dtype)
         self._model.to(self._device)
+        budget = TokenBudget(config.batch_tokens or default_batch_tokens(self._device))
         self.evaluate = RowScoring(
-            tokenizer,
-            pair_layout(tokenizer),
-            config.resolved_max_length(),
-            TokenBudget(config.batch_tokens or default_batch_tokens(self._device)),
+            reader.tokenizer,
+            reader.layout,
+            reader.max_length,
+            budget,
             self._start,
             config.truncation,
+            reader.query_prompt,
         )
+        prove(config.model, self.evaluate, budget, self.precision)
 
     def _start(self, ids: np.ndarray, segments: np.ndarray, mask: np.ndarray) -> Callable[[], np.ndarray]:
         import torch
@@ -116,3 +173,49 @@ class CrossEncoder(Pointwise):
         with torch.inference_mode():
             logits: torch.Tensor = self._model(**to_device(arrays, self._device)).logits[:, 0].float()
         return lambda: np.asarray(logits.cpu().numpy())
+
+
+def _check_encoder(model: str, config: dict[str, Any]) -> None:
+    """A decoder reads a template, which a tokenizer's pair of texts is not."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    )
+
+    kind = config.get("model_type")
+    reads_both_ways = {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, "xlnet"}
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in reads_both_ways:
+        raise ModelError(
+            f"{model}: is a decoder ({kind}); which template it reads query and passage in is not known, so it is not "
+            "scored as a cross-encoder"
+        )
+
+
+def _check_settings(model: str, files: SentenceFiles, precision: str) -> None:
+    """Refuse what a save of sentence-transformers asks for and is not done here."""
+    settings, reading = files.settings, files.reading
+    if not files.modules and (settings.get("default_prompt_name") or settings.get("model_type")):
+        raise ModelError(f"{model}: has config_sentence_transformers.json and no modules.json: files are missing")
+    if files.modules not in ((), ("Transformer",)):
+        raise ModelError(f"{model}: its modules are {', '.join(files.modules)}; a cross-encoder is one Transformer")
+    if (kept := settings.get("keep_in_fp32_modules")) and precision != "fp32":
+        raise ModelError(f"{model}: asks for {', '.join(map(str, kept))} in fp32; set `precision: fp32`")
+    where = f"{model}: its sentence_bert_config.json"
+    of_others = ("processing_kwargs", "query_length", "document_length", "query_expansion", *PASSED_ON)
+    if odd := [name for name in of_others if reading.get(name)]:
+        raise ModelError(f"{where} sets {odd[0]}, which is not supported in a cross-encoder")
+    if odd := sorted(set(reading.get("modality_config") or {}) - {"text"}):
+        raise ModelError(f"{where} asks for {odd[0]}; a cross-encoder reads pairs of texts")
+
+
+def _check_tokenizer(model: str, files: SentenceFiles, tokenizer: Any) -> None:
+    if tokenizer.chat_template and not files.modules:
+        raise ModelError(
+            f"{model}: has a chat_template to put query and passage in, which is not supported in a cross-encoder"
+        )
+    if files.reading.get("do_lower_case") and tokenizer.tokenize("Aa BB") != tokenizer.tokenize("aa bb"):
+        raise ModelError(
+            f"{model}: its sentence_bert_config.json asks for do_lower_case, and its tokenizer tells cases apart; set "
+            "the lower-casing in its tokenizer.json"
+        )

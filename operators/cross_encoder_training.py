@@ -16,9 +16,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from operators.best_weights import LAST, BestWeights, evaluations, load_weights, save_weights
+from operators.checkpoint import find_checkpoint
 from operators.errors import InputError, ModelError
 from operators.held_out import HeldOut
 from operators.length_groups import full_batches, length_grouped_batches
+from operators.pretrained import checked_loading, explained, load_tokenizer, quiet_loading
 from operators.student import Student, keep_layers
 from operators.training_groups import Groups, group_table
 from operators.training_losses import LOSSES, LossName
@@ -102,11 +104,11 @@ def write_start(model: str, plan: TrainingPlan, pairs: pa.Table, folder: Path) -
         InputError: the extra `train` is not installed.
         ModelError: the checkpoint cannot be loaded from safetensors, has several outputs, or cannot be cut.
     """
-    from transformers import AutoTokenizer, set_seed
+    from transformers import set_seed
 
     set_seed(plan.seed)
     trainee = load_trainee(model, plan.max_length)
-    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    tokenizer = load_tokenizer(model, find_checkpoint(model))
     encoder = trainee.model
     if plan.student.layers is not None:
         keep_layers(encoder, plan.student.layers)
@@ -130,26 +132,29 @@ def load_trainee(model: str, max_length: int) -> "CrossEncoder":
 
     Raises:
         InputError: the extra `train` is not installed.
-        ModelError: the checkpoint cannot be loaded from safetensors, or has several outputs.
+        ModelError: the checkpoint cannot be loaded from safetensors, or what was loaded is not the checkpoint's: see
+            `checked_loading`.
     """
     require_training_libraries()
     import torch
     from sentence_transformers import CrossEncoder
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    try:
+    found = find_checkpoint(model)
+    with (
+        found.sealed() as folder,
+        quiet_loading(),
+        explained(model, folder, "cannot be loaded as a cross-encoder"),
+        checked_loading(model, found, new_head=True),
+    ):
         trainee = CrossEncoder(
-            model,
+            str(folder),
             num_labels=1,
             max_length=max_length,
             activation_fn=torch.nn.Identity(),
-            local_files_only=Path(model).is_dir(),
+            local_files_only=True,
             trust_remote_code=False,
             model_kwargs={"dtype": torch.float32, "use_safetensors": True},
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{model}: cannot be loaded as a cross-encoder: {error}") from None
     encoder = trainee.model
     if encoder is None or not hasattr(encoder, "base_model"):
         raise ModelError(f"{model}: is no transformer encoder with a classification head")
@@ -253,8 +258,6 @@ def save_trained(training: Training, weights: Path, folder: Path, precision: Lit
     Raises:
         ModelError: a weight is no finite number; nothing is written.
     """
-    from transformers import AutoTokenizer
-
     trainee = load_trainee(str(training.start), training.plan.max_length)
     step = load_weights(trainee, weights)
     if not all(bool(weight.isfinite().all()) for weight in trainee.model.parameters()):
@@ -262,7 +265,8 @@ def save_trained(training: Training, weights: Path, folder: Path, precision: Lit
             f"the training diverged: at step {step} its weights are no finite numbers; delete {training.checkpoints} "
             "and train with a lower learning rate"
         )
-    tokenizer = AutoTokenizer.from_pretrained(training.start, trust_remote_code=False)
+    start = str(training.start)
+    tokenizer = load_tokenizer(start, find_checkpoint(start))
     save_cross_encoder(trainee, tokenizer, folder, precision)
     return step
 

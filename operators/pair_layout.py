@@ -34,4 +34,4 @@ def pair_layout(tokenizer: Any) -> RowLayout:
         )
     query, document = Slot(0, types[first[0]]), Slot(1, types[second[0]])
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    return RowLayout((prefix, query, middle, document, suffix), pad)
+    return RowLayout((prefix, query, middle, document, suffix), pad, tokenizer.padding_side == "left")

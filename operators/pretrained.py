@@ -1,32 +1,69 @@
-"""Weights and tokenizers from a checked model directory: safetensors only, never code from the directory."""
+"""The one door through which weights and tokenizers are loaded: safetensors only, all of them, and no other code."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from operators.checkpoint import Checkpoint
 from operators.device import is_out_of_memory
-from operators.errors import ModelError
+from operators.errors import ModelError, reason_of
+
+_FAULTS = (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError, IndexError)
+"""What loaders raise where a checkpoint is not what they expect."""
+
+_PRETRAINING_HEADS = frozenset(
+    {
+        *("cls", "lm_head", "lm_predictions", "mask_predictions", "predictions", "sop_classifier", "lm_loss"),
+        *("generator_predictions", "generator_lm_head", "discriminator_predictions", "pred_layer", "qa_outputs"),
+        *("vocab_transform", "vocab_layer_norm", "vocab_projector", "mlm", "head", "decoder"),
+    }
+)
+"""Heads that training leaves behind: a model that does not have them scores the same without them."""
+
+_HEADS_ON_TOP = _PRETRAINING_HEADS | {"pooler", "classifier", "pre_classifier", "score", "linear", "logits_proj"}
+"""What may stand on top of a backbone that is used alone."""
+
+_verified: set[tuple[str, str]] = set()
+_one_at_a_time = threading.RLock()
 
 
-def load_tokenizer(model: str, folder: Path) -> Any:
+def load_tokenizer(model: str, found: Checkpoint) -> Any:
     """A fast tokenizer.
 
+    Args:
+        model: what the user calls it, for messages.
+
     Raises:
-        ModelError: there is none that can be loaded.
+        ModelError: there is none that can be loaded, or it pads with another token than the model expects.
     """
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise ModelError(f"{model}: its tokenizer cannot be loaded: {error}") from error
+    with found.sealed() as folder, explained(model, folder, "its tokenizer cannot be loaded"):
+        tokenizer = AutoTokenizer.from_pretrained(str(folder / found.part), use_fast=True, trust_remote_code=False)
+    tokenizer.name_or_path = model
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{model}: has no tokenizer.json; save it with a fast tokenizer")
+    check_padding(model, found, tokenizer)
     return tokenizer
 
 
-def load_weights(auto: Any, model: str, folder: Path, dtype: Any) -> Any:
+def check_padding(model: str, found: Checkpoint, tokenizer: Any) -> None:
+    """See that model and tokenizer mean the same token by padding.
+
+    Raises:
+        ModelError: they do not; some models count positions, or find the last token, by it.
+    """
+    ours, theirs = tokenizer.pad_token_id, found.config.get("pad_token_id")
+    if ours is not None and theirs is not None and ours != theirs:
+        raise ModelError(
+            f"{model}: config.json says pad_token_id {theirs}, and its tokenizer pads with {ours} "
+            f"({tokenizer.pad_token}); correct the one that is wrong"
+        )
+
+
+def load_weights(auto: Any, model: str, found: Checkpoint, dtype: Any) -> Any:
     """A model in evaluation mode, on the CPU.
 
     Args:
@@ -34,21 +71,162 @@ def load_weights(auto: Any, model: str, folder: Path, dtype: Any) -> Any:
         model: what the user calls it, for messages.
 
     Raises:
-        ModelError: it cannot be loaded, or weights are missing and would be drawn at random.
+        ModelError: it cannot be loaded, or what was loaded is not the checkpoint's: see `checked_loading`.
+    """
+    with (
+        found.sealed() as folder,
+        quiet_loading(),
+        explained(model, folder, "cannot be loaded"),
+        checked_loading(model, found),
+    ):
+        loaded = auto.from_pretrained(
+            str(folder / found.part), dtype=dtype, use_safetensors=True, trust_remote_code=False
+        )
+    loaded.config._name_or_path = model
+    return loaded.eval()
+
+
+def verify_weights(auto: Any, model: str, found: Checkpoint) -> None:
+    """See by names and shapes alone that `load_weights` would load all that the model has; no weight is read.
+
+    Raises:
+        ModelError: as `load_weights`.
+    """
+    import torch
+
+    key = (auto.__name__, found.content)
+    if key in _verified:
+        return
+    with (
+        found.sealed() as folder,
+        quiet_loading(),
+        explained(model, folder, "cannot be loaded"),
+        checked_loading(model, found),
+    ):
+        auto.from_pretrained(
+            str(folder / found.part),
+            dtype=torch.float32,
+            device_map="meta",
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    _verified.add(key)
+
+
+@contextmanager
+def checked_loading(model: str, found: Checkpoint, backbone: bool = False, new_head: bool = False) -> Iterator[None]:
+    """Refuse, in the with-block, whatever transformers loads that is not the checkpoint's own.
+
+    It holds for loads that other libraries make as well, which report nothing.
+
+    Args:
+        model: what the user calls it, for messages.
+        backbone: whether the encoder is used alone, without what its checkpoint may have on top. Its pooler may be
+            missing; it is filled with NaN, which shows in every score if it is used after all.
+        new_head: whether what stands on top of the encoder may be missing, since it will be trained.
+
+    Raises:
+        ModelError: weights are missing, unexpected or of another shape, or the class is not the one that config.json
+            names.
+    """
+    from transformers import PreTrainedModel
+
+    def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        asked = kwargs.pop("output_loading_info", False)
+        kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        loaded, report = original.__func__(cls, *args, **kwargs)
+        _check_class(model, loaded, found, backbone or new_head)
+        _check_report(model, loaded, report, backbone, new_head)
+        return (loaded, report) if asked else loaded
+
+    with _one_at_a_time:
+        original = PreTrainedModel.__dict__["from_pretrained"]
+        PreTrainedModel.from_pretrained = classmethod(from_pretrained)
+        try:
+            yield
+        finally:
+            PreTrainedModel.from_pretrained = original
+
+
+def _check_class(model: str, loaded: Any, found: Checkpoint, backbone: bool) -> None:
+    """The class that was loaded is the one that the checkpoint names, or the backbone of that."""
+    import transformers
+
+    names = [str(name) for name in found.config.get("architectures") or []]
+    if not names or type(loaded).__name__ in names or names == ["HF_ColBERT"]:
+        return
+    named = getattr(transformers, names[0], None)
+    if backbone and getattr(named, "config_class", None) is type(loaded).config_class:
+        return
+    raise ModelError(
+        f"{model}: config.json names {', '.join(names)}, and what transformers loads for it is "
+        f"{type(loaded).__name__}, another model; convert the checkpoint, or correct `architectures` where the two are "
+        "the same"
+    )
+
+
+def _check_report(model: str, loaded: Any, report: dict[str, Any], backbone: bool, new_head: bool) -> None:
+    prefix = f"{loaded.base_model_prefix}."
+    missing, unexpected = set(report["missing_keys"]), set(report["unexpected_keys"])
+    for name, stored, expected in sorted(map(tuple, report["mismatched_keys"])):
+        raise ModelError(
+            f"{model}: {name} has the shape {tuple(stored)} in its weights, where {tuple(expected)} is needed: they are "
+            + ("of a model with several outputs" if new_head else "not of the model that its config.json describes")
+        )
+    if new_head:
+        missing = {name for name in missing if name.startswith(prefix) and ".pooler." not in name}
+    elif backbone:
+        unused = {name for name in missing if name.startswith("pooler.")}
+        _poison(loaded, unused)
+        missing -= unused
+    if missing:
+        other = f" (they have {_listed(unexpected)})" if unexpected else ""
+        raise ModelError(f"{model}: its weights lack {_listed(missing)}{other}; it would score at random")
+    known = _HEADS_ON_TOP if backbone or new_head else _PRETRAINING_HEADS
+    inside = {name for name, _ in loaded.named_children()}
+    odd = {
+        name
+        for name in unexpected
+        if (top := name.removeprefix(prefix).partition(".")[0]) not in known or top in inside
+    }
+    if odd:
+        raise ModelError(
+            f"{model}: its weights have {_listed(odd)}, which {type(loaded).__name__} has no place for by its "
+            "config.json: they are of another model, or config.json is"
+        )
+    if problems := [*report.get("error_msgs", ()), *(report.get("conversion_errors") or {}).values()]:
+        raise ModelError(f"{model}: cannot be loaded: {problems[0]}")
+
+
+def _poison(loaded: Any, names: set[str]) -> None:
+    import torch
+
+    with torch.no_grad():
+        for name in names:
+            loaded.get_parameter(name).fill_(torch.nan)
+
+
+def _listed(names: set[str]) -> str:
+    shown = ", ".join(sorted(names)[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+
+
+@contextmanager
+def explained(model: str, folder: Path, what: str) -> Iterator[None]:
+    """What a loader raises, with the model's own name and without the sealed folder's.
+
+    Raises:
+        ModelError: for anything but a lack of memory.
     """
     try:
-        with quiet_loading():
-            loaded, report = auto.from_pretrained(
-                str(folder), output_loading_info=True, dtype=dtype, use_safetensors=True, trust_remote_code=False
-            )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        yield
+    except ModelError:
+        raise
+    except _FAULTS as error:
         if is_out_of_memory(error):
             raise
-        raise ModelError(f"{model}: cannot be loaded: {error}") from error
-    if report["missing_keys"]:
-        missing = ", ".join(sorted(report["missing_keys"])[:3])
-        raise ModelError(f"{model}: its weights lack {missing}; it would score at random")
-    return loaded.eval()
+        reason = reason_of(error).replace(str(folder), model)
+        raise ModelError(f"{model}: {what}: {reason}") from error
 
 
 @contextmanager

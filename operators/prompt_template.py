@@ -66,4 +66,5 @@ def template_layout(
             f"{tokenizer.name_or_path}: a text is tokenised differently alone and inside {template!r}; not supported"
         )
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    return RowLayout(tuple(part for part in parts if isinstance(part, Slot) or part.ids), pad)
+    kept = tuple(part for part in parts if isinstance(part, Slot) or part.ids)
+    return RowLayout(kept, pad, tokenizer.padding_side == "left")

@@ -34,10 +34,16 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class RowLayout:
-    """The parts of a row in their order, and the id that fills a batch up."""
+    """The parts of a row in their order, and how a batch is filled up.
+
+    Attributes:
+        pad: the id that fills it up.
+        pad_left: whether on the left.
+    """
 
     parts: tuple[Fixed | Slot, ...]
     pad: int
+    pad_left: bool = False
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -111,21 +117,23 @@ class EncodedRows:
         ids = np.full((len(batch), width), self.layout.pad, dtype=np.int64)
         segments = np.zeros((len(batch), width), dtype=np.int64)
         mask = np.zeros((len(batch), width), dtype=np.int64)
+        lengths = self.lengths[batch]
         for row, source in enumerate(batch):
-            at = slot = 0
+            start = at = width - int(lengths[row]) if self.layout.pad_left else 0
+            slot = 0
             for part in self.layout.parts:
                 tokens: Sequence[int] | np.ndarray
                 if isinstance(part, Fixed):
                     tokens, segment = part.ids, part.segments
                 else:
-                    tokens = self.texts[slot][self.index[source, slot]][: self.kept[source, slot]]
+                    tokens = self.texts[slot].cut(self.index[source, slot], self.kept[source, slot])
                     segment = (part.segment,) * len(tokens)
                     slot += 1
                 stop = at + len(tokens)
                 ids[row, at:stop] = tokens
                 segments[row, at:stop] = segment
                 at = stop
-            mask[row, :at] = 1
+            mask[row, start:at] = 1
         return ids, segments, mask
 
 

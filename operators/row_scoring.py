@@ -28,6 +28,7 @@ class RowScoring:
         budget: tokens a batch may have; shrinks when memory runs out.
         start: the model.
         truncation: which text gives way where a row is too long.
+        query_prompt: text put before every query.
     """
 
     tokenizer: Any
@@ -36,6 +37,7 @@ class RowScoring:
     budget: TokenBudget
     start: Start
     truncation: Truncation = "longest_first"
+    query_prompt: str = ""
 
     def __call__(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
         """Score rows.
@@ -44,7 +46,7 @@ class RowScoring:
             float32 of len(rows), in their order.
         """
         started = time.perf_counter()
-        queries, query_of = distinct([row[0] for row in rows])
+        queries, query_of = distinct([self.query_prompt + row[0] for row in rows])
         width = 1 + max(slot.text for slot in self.layout.slots)
         documents, document_of = distinct([row[text] for text in range(1, width) for row in rows])
         columns = [query_of, *document_of.reshape(width - 1, len(rows))]

@@ -1,74 +1,87 @@
-"""sentence-transformers checkpoints: checked before loading, and run in token-budget batches of our own.
+"""sentence-transformers models: loaded whole or not at all, and run in token-budget batches of our own.
 
 The library reads pooling, projection, normalisation, prompts and masks from the checkpoint's own modules; what is
 done here is the batching: every text is tokenised once, batches are of like length, and halve when memory runs out.
 """
 
-import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from operators.batches import TokenBudget, run_in_batches
-from operators.checkpoint import Checkpoint, find_checkpoint, find_folder
+from operators.checkpoint import check_attention
 from operators.device import to_device
 from operators.errors import ModelError
-from operators.pretrained import quiet_loading
+from operators.pretrained import check_padding, checked_loading, explained, quiet_loading
+from operators.sentence_files import SentenceFiles
 from operators.work import Work
 
 Side = Literal["query", "document"]
 
 _PROMPTS: dict[Side, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
-_TRUSTED = ("sentence_transformers.", "pylate.")
 _CHUNK = 256  # texts a tokenizer call: padded to their longest, so sorted by length before
 
-
-def find_sentence_checkpoint(model: str, revision: str | None) -> tuple[Checkpoint, list[dict[str, Any]]]:
-    """The files of a sentence-transformers checkpoint and its list of modules (empty where there is none).
-
-    Raises:
-        ModelError: files are missing, weights are pickled, or a module would run code from elsewhere.
-    """
-    root = find_folder(model, revision)
-    listing = root / "modules.json"
-    modules: list[dict[str, Any]] = []
-    if listing.is_file():
-        try:
-            modules = [dict(module) for module in json.loads(listing.read_text(encoding="utf-8"))]
-            kinds = [str(module["type"]) for module in modules]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ModelError(f"{listing}: not a list of modules: {error}") from None
-        odd = [kind for kind in kinds if not kind.startswith(_TRUSTED)]
-        if odd:
-            raise ModelError(f"{model}: module {odd[0]} is not part of sentence-transformers; its code is not run")
-    for module in modules:
-        folder = root / str(module.get("path", ""))
-        if list(folder.glob("*.bin")) and not list(folder.glob("*.safetensors")):
-            raise ModelError(f"{folder}: its weights are pickle and not read; convert them to safetensors")
-    part = str(modules[0].get("path", "")) if modules else ""
-    return find_checkpoint(model, revision, part), modules
+_verified: set[tuple[str, str]] = set()
 
 
-def load_sentence_model(cls: Any, model: str, folder: Path, device: Any, dtype: Any) -> Any:
-    """Load a model of a sentence-transformers class in evaluation mode.
+def load_sentence_model(cls: Any, model: str, files: SentenceFiles, device: Any, dtype: Any) -> Any:
+    """Load a model of a sentence-transformers class in evaluation mode; on the device "meta" it has no weights.
 
     Raises:
-        ModelError: it cannot be loaded.
+        ModelError: it cannot be loaded, or what was loaded is not the checkpoint's: see `checked_loading`.
     """
-    try:
-        with quiet_loading():
-            loaded = cls(
-                str(folder),
-                device=str(device),
-                local_files_only=True,
-                trust_remote_code=False,
-                model_kwargs={"dtype": dtype, "use_safetensors": True},
-            )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError) as error:
-        raise ModelError(f"{model}: cannot be loaded: {error}") from error
+    found = files.checkpoint
+    with (
+        found.sealed() as folder,
+        quiet_loading(),
+        explained(model, folder, "cannot be loaded"),
+        checked_loading(model, found, backbone=True),
+    ):
+        on_meta = {"device_map": "meta"} if str(device) == "meta" else {}
+        loaded = cls(
+            str(folder),
+            device=str(device),
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"dtype": dtype, "use_safetensors": True} | on_meta,
+        )
+    _check_reader(model, files, loaded)
     return loaded.to(dtype).eval()
+
+
+def verify_sentence_model(cls: Any, model: str, files: SentenceFiles) -> None:
+    """See that `load_sentence_model` would load all that the model has; the encoder's weights are not read.
+
+    Raises:
+        ModelError: as `load_sentence_model`.
+    """
+    import torch
+
+    key = (cls.__name__, files.checkpoint.content)
+    if key not in _verified:
+        load_sentence_model(cls, model, files, "meta", torch.float32)
+        _verified.add(key)
+
+
+def set_length(model: str, files: SentenceFiles, loaded: Any, length: int | None) -> None:
+    """Set how many tokens of a text are read: as asked for, else what the save says, within the model's positions.
+
+    Raises:
+        ModelError: the save gives its tokenizer a length that no other replaces.
+    """
+    reader = loaded[0]
+    if length is None:
+        length = min(loaded.max_seq_length or sys.maxsize, files.checkpoint.positions)
+    elif files.fixed_length:
+        raise ModelError(f"{model}: its sentence_bert_config.json fixes the length of texts; leave max_length out")
+    else:
+        reader.document_length = reader.document_length and length
+        reader.query_length = reader.query_length and min(reader.query_length, length)
+    if length < sys.maxsize:
+        loaded.max_seq_length = length
+    check_attention(model, files.checkpoint, length)
 
 
 def prompt_of(loaded: Any, side: Side, override: str | None) -> str | None:
@@ -131,6 +144,13 @@ def run_texts(
     most = getattr(loaded[0], f"{side}_length", None) or loaded.max_seq_length or np.inf
     work.truncated += sum(int(row["attention_mask"].sum()) >= most for row in rows)
     yield from run_in_batches(lengths, forward, budget, work)
+
+
+def _check_reader(model: str, files: SentenceFiles, loaded: Any) -> None:
+    tokenizer = loaded.tokenizer
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"{model}: has no tokenizer.json; save it with a fast tokenizer")
+    check_padding(model, files.checkpoint, tokenizer)
 
 
 def _tokenise(

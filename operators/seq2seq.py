@@ -11,8 +11,9 @@ from operators.checkpoint import Checkpoint, find_checkpoint
 from operators.device import default_batch_tokens, pick_device, pick_precision, precision_name, to_device
 from operators.errors import ModelError
 from operators.model_config import ModelConfig
-from operators.pretrained import load_tokenizer, load_weights
+from operators.pretrained import load_tokenizer, load_weights, verify_weights
 from operators.prompt_template import template_layout, template_slots
+from operators.proof import prove
 from operators.readout import Readout, Reduction, reduce_logits, resolve_readout
 from operators.row_layout import RowLayout, Truncation
 from operators.row_scoring import RowScoring
@@ -64,10 +65,14 @@ class Seq2SeqConfig(ModelConfig):
         Raises:
             ModelError: the model cannot be found, is no T5, or cannot be read with this template and these targets.
         """
+        from transformers import AutoModelForSeq2SeqLM
+
+        found = self.checkpoint()
         _, _, readout = self.reader()
+        verify_weights(AutoModelForSeq2SeqLM, self.model, found)
         said = self.model_dump(include={"kind", "template", "decoder_prefix", "reduction", "end_token", "precision"})
         return said | {
-            "weights": self.checkpoint().content,
+            "weights": found.content,
             "targets": list(self.targets),
             "target_ids": [*readout.prefix, *readout.targets],
             "caps": dict(sorted(self.caps.items())),
@@ -93,7 +98,7 @@ class Seq2SeqConfig(ModelConfig):
         Raises:
             ModelError: a target is not one distinct token, or the template leaves no room for texts.
         """
-        tokenizer = load_tokenizer(self.model, self.checkpoint().folder)
+        tokenizer = load_tokenizer(self.model, self.checkpoint())
         readout = resolve_readout(tokenizer, self.targets, self.decoder_prefix)
         layout = template_layout(tokenizer, self.template, self.texts, self.caps, self.end_token)
         if self.resolved_max_length() - layout.fixed < len(layout.slots):
@@ -115,27 +120,30 @@ class Seq2Seq:
         """Load the model and check that its tokenizer knows the template and the targets.
 
         Raises:
-            ModelError: the model cannot be loaded; a target is not one distinct token; the template leaves no room.
+            ModelError: the model cannot be loaded, or does not score a row the same in any company; a target is not one
+                distinct token; the template leaves no room.
         """
         import torch
         from transformers import AutoModelForSeq2SeqLM
 
         if threads:
             torch.set_num_threads(threads)
-        folder = config.checkpoint().folder
         tokenizer, layout, readout = config.reader()
         self._device = pick_device()
         dtype = pick_precision(config.precision, self._device, fits_fp16=False)
         self.precision = precision_name(dtype)
-        self._model = load_weights(AutoModelForSeq2SeqLM, config.model, folder, dtype).to(self._device)
+        self._model = load_weights(AutoModelForSeq2SeqLM, config.model, config.checkpoint(), dtype).to(self._device)
         self._model.lm_head = _only_rows(self._model.lm_head, readout.targets)
         start = self._model.config.decoder_start_token_id
+        if start is None:
+            raise ModelError(f"{config.model}: its config.json has no decoder_start_token_id")
         self._decoder_ids = torch.tensor([[start, *readout.prefix]], device=self._device)
         self._reduction = config.reduction
         budget = TokenBudget(config.batch_tokens or default_batch_tokens(self._device))
         self.evaluate = RowScoring(
             tokenizer, layout, config.resolved_max_length(), budget, self._start, config.truncation
         )
+        prove(config.model, self.evaluate, budget, self.precision, len(config.texts))
 
     def _start(self, ids: np.ndarray, segments: np.ndarray, mask: np.ndarray) -> Callable[[], np.ndarray]:
         import torch

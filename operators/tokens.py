@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,18 +17,27 @@ class TokenTable:
         ids: int32, all texts end to end, each cut to the cap.
         offsets: int64 of n + 1; text i is `ids[offsets[i]:offsets[i + 1]]`.
         full_lengths: int64 of n, tokens before the cut: truncation rules ask which side was longer.
+        side: where texts are cut: at their end (right), or at their beginning.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
     full_lengths: np.ndarray
+    side: Literal["left", "right"] = "right"
 
     def __getitem__(self, index: int) -> np.ndarray:
         return self.ids[self.offsets[index] : self.offsets[index + 1]]
 
+    def cut(self, index: int, kept: int) -> np.ndarray:
+        """The `kept` tokens of a text that remain when it is cut."""
+        ids = self[index]
+        return ids[:kept] if self.side == "right" else ids[len(ids) - min(kept, len(ids)) :]
+
 
 def tokenise(tokenizer: Any, texts: Sequence[str], cap: int) -> TokenTable:
-    """Tokenise texts without special tokens, keeping the first `cap` tokens of each."""
+    """Tokenise texts without special tokens, keeping `cap` tokens of each: the first, or, where the tokenizer truncates
+    on the left, the last."""
+    left = tokenizer.truncation_side == "left"
     pieces: list[np.ndarray] = []
     full_lengths = np.zeros(len(texts), dtype=np.int64)
     for start in range(0, len(texts), _CHUNK):
@@ -41,10 +50,10 @@ def tokenise(tokenizer: Any, texts: Sequence[str], cap: int) -> TokenTable:
         )["input_ids"]
         for position, ids in enumerate(encoded, start=start):
             full_lengths[position] = len(ids)
-            pieces.append(np.asarray(ids[:cap], dtype=np.int32))
+            pieces.append(np.asarray(ids[max(len(ids) - cap, 0) :] if left else ids[:cap], dtype=np.int32))
     ids = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int32)
     offsets = np.concatenate([[0], np.cumsum(np.minimum(full_lengths, cap))])
-    return TokenTable(ids, offsets, full_lengths)
+    return TokenTable(ids, offsets, full_lengths, "left" if left else "right")
 
 
 def distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:

@@ -137,6 +137,8 @@ def find_checkpoint(model: str, revision: str | None = None, part: str = "") -> 
     if not config_file.is_file():
         raise ModelError(f"{model}: not a model directory: it holds no config.json")
     config = read_object(config_file)
+    if not isinstance(config.get("model_type", ""), str) or not isinstance(config.get("architectures") or [], list):
+        raise ModelError(f"{config_file}: model_type must be a name, and architectures a list of names")
     if "quantization_config" in config or "compression_config" in config:
         raise ModelError(f"{config_file}: the weights are quantized, which is not supported; use the original model")
     _check_no_code(model, config, config_file)

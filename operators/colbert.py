@@ -77,10 +77,13 @@ class ColBERTConfig(ModelConfig):
             )
         if "Pooling" in files.modules:
             raise ModelError(f"{self.model}: pools its tokens into one vector: use `kind: bi-encoder`")
-        if not stanford and "Dense" not in files.modules and files.settings.get("model_type") is None:
+        named = (
+            files.settings.get("model_type") is not None or "query_prefix" in files.settings
+        )  # or PyLate's first saves
+        if not stanford and not named:
             raise ModelError(
-                f"{self.model}: no late-interaction checkpoint: none of its modules ({', '.join(files.modules)}) is a "
-                "Dense, so there is no projection to use"
+                f"{self.model}: no late-interaction checkpoint by its config_sentence_transformers.json, which names no "
+                "model_type"
             )
         check_length(self.model, files.checkpoint, "max_length", self.max_length)
         check_length(self.model, files.checkpoint, "query_length", self.query_length)

@@ -101,7 +101,7 @@ class CrossEncoderConfig(ModelConfig):
         if not any(name.endswith("ForSequenceClassification") for name in names) or labels != 1:
             raise ModelError(
                 f"{self.model}: a cross-encoder is a ...ForSequenceClassification with one label; "
-                f"this is {', '.join(names) or 'of unknown architecture'} with {labels}. "
+                f"by its config.json this is {', '.join(names) or 'of unknown architecture'} with {labels}. "
                 "`ray-rerank train` makes one from an encoder"
             )
         _check_encoder(self.model, config)
@@ -197,6 +197,8 @@ def _check_settings(model: str, files: SentenceFiles, precision: str) -> None:
     settings, reading = files.settings, files.reading
     if not files.modules and (settings.get("default_prompt_name") or settings.get("model_type")):
         raise ModelError(f"{model}: has config_sentence_transformers.json and no modules.json: files are missing")
+    if files.modules and settings.get("model_type") is None:
+        raise ModelError(f"{model}: has modules.json, and its config_sentence_transformers.json names no model_type")
     if files.modules not in ((), ("Transformer",)):
         raise ModelError(f"{model}: its modules are {', '.join(files.modules)}; a cross-encoder is one Transformer")
     if (kept := settings.get("keep_in_fp32_modules")) and precision != "fp32":
@@ -212,7 +214,8 @@ def _check_settings(model: str, files: SentenceFiles, precision: str) -> None:
 def _check_tokenizer(model: str, files: SentenceFiles, tokenizer: Any) -> None:
     if tokenizer.chat_template and not files.modules:
         raise ModelError(
-            f"{model}: has a chat_template to put query and passage in, which is not supported in a cross-encoder"
+            f"{model}: its tokenizer_config.json has a chat_template to put query and passage in, which is not "
+            "supported in a cross-encoder"
         )
     if files.reading.get("do_lower_case") and tokenizer.tokenize("Aa BB") != tokenizer.tokenize("aa bb"):
         raise ModelError(

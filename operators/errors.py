@@ -2,8 +2,10 @@
 
 
 def reason_of(error: Exception) -> str:
-    """The first line of what another package raised, or its kind where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    """The first line of what another package raised, with the next where it announces that, or its kind where it says
+    nothing."""
+    first, *more = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{first} {more[0].strip()}" if first.endswith(":") and more else first
 
 
 class RerankError(Exception):

@@ -10,9 +10,6 @@ from operators.checkpoint import Checkpoint
 from operators.device import is_out_of_memory
 from operators.errors import ModelError, reason_of
 
-_FAULTS = (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError, IndexError)
-"""What loaders raise where a checkpoint is not what they expect."""
-
 _PRETRAINING_HEADS = frozenset(
     {
         *("cls", "lm_head", "lm_predictions", "mask_predictions", "predictions", "sop_classifier", "lm_loss"),
@@ -24,6 +21,10 @@ _PRETRAINING_HEADS = frozenset(
 
 _HEADS_ON_TOP = _PRETRAINING_HEADS | {"pooler", "classifier", "pre_classifier", "score", "linear", "logits_proj"}
 """What may stand on top of a backbone that is used alone."""
+
+_TOKENIZER = "its tokenizer_config.json and tokenizer.json make no tokenizer"
+_WEIGHTS = "cannot be loaded by its config.json"
+_UNKNOWN = "\N{SNOWMAN}"  # a text that few vocabularies have
 
 _verified: set[tuple[str, str]] = set()
 _one_at_a_time = threading.RLock()
@@ -40,26 +41,35 @@ def load_tokenizer(model: str, found: Checkpoint) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with found.sealed() as folder, explained(model, folder, "its tokenizer cannot be loaded"):
+    with found.sealed() as folder, explained(model, folder, _TOKENIZER):
         tokenizer = AutoTokenizer.from_pretrained(str(folder / found.part), use_fast=True, trust_remote_code=False)
+        tokenizer(_UNKNOWN)
     tokenizer.name_or_path = model
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{model}: has no tokenizer.json; save it with a fast tokenizer")
-    check_padding(model, found, tokenizer)
+    check_special_tokens(model, found, tokenizer)
     return tokenizer
 
 
-def check_padding(model: str, found: Checkpoint, tokenizer: Any) -> None:
-    """See that model and tokenizer mean the same token by padding.
+def check_special_tokens(model: str, found: Checkpoint, tokenizer: Any) -> None:
+    """See that the model has the tokenizer's special tokens, and that both pad with the same.
 
     Raises:
-        ModelError: they do not; some models count positions, or find the last token, by it.
+        ModelError: they do not; some models count positions, or find the last token, by the padding.
     """
+    size = found.config.get("vocab_size")
+    for name in ("cls", "sep", "pad", "unk"):
+        token = getattr(tokenizer, f"{name}_token_id")
+        if token is not None and isinstance(size, int) and token >= size:
+            raise ModelError(
+                f"{model}: the {name}_token of its tokenizer_config.json is number {token}, and the model has {size} "
+                "tokens by its config.json"
+            )
     ours, theirs = tokenizer.pad_token_id, found.config.get("pad_token_id")
     if ours is not None and theirs is not None and ours != theirs:
         raise ModelError(
-            f"{model}: config.json says pad_token_id {theirs}, and its tokenizer pads with {ours} "
-            f"({tokenizer.pad_token}); correct the one that is wrong"
+            f"{model}: config.json says pad_token_id {theirs}, and its tokenizer_config.json pads with "
+            f"{ours} ({tokenizer.pad_token}); correct the one that is wrong"
         )
 
 
@@ -76,13 +86,14 @@ def load_weights(auto: Any, model: str, found: Checkpoint, dtype: Any) -> Any:
     with (
         found.sealed() as folder,
         quiet_loading(),
-        explained(model, folder, "cannot be loaded"),
+        explained(model, folder, _WEIGHTS),
         checked_loading(model, found),
     ):
         loaded = auto.from_pretrained(
             str(folder / found.part), dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
     loaded.config._name_or_path = model
+    _verified.add((auto.__name__, found.content))
     return loaded.eval()
 
 
@@ -100,7 +111,7 @@ def verify_weights(auto: Any, model: str, found: Checkpoint) -> None:
     with (
         found.sealed() as folder,
         quiet_loading(),
-        explained(model, folder, "cannot be loaded"),
+        explained(model, folder, _WEIGHTS),
         checked_loading(model, found),
     ):
         auto.from_pretrained(
@@ -170,8 +181,8 @@ def _check_report(model: str, loaded: Any, report: dict[str, Any], backbone: boo
     missing, unexpected = set(report["missing_keys"]), set(report["unexpected_keys"])
     for name, stored, expected in sorted(map(tuple, report["mismatched_keys"])):
         raise ModelError(
-            f"{model}: {name} has the shape {tuple(stored)} in its weights, where {tuple(expected)} is needed: they are "
-            + ("of a model with several outputs" if new_head else "not of the model that its config.json describes")
+            f"{model}: {name} has the shape {tuple(stored)} in its weights, where {tuple(expected)} is needed: it is "
+            + ("a model with several outputs" if new_head else "not the model that its config.json describes")
         )
     if new_head:
         missing = {name for name in missing if name.startswith(prefix) and ".pooler." not in name}
@@ -181,7 +192,10 @@ def _check_report(model: str, loaded: Any, report: dict[str, Any], backbone: boo
         missing -= unused
     if missing:
         other = f" (they have {_listed(unexpected)})" if unexpected else ""
-        raise ModelError(f"{model}: its weights lack {_listed(missing)}{other}; it would score at random")
+        raise ModelError(
+            f"{model}: its weights lack {_listed(missing)}, which its config.json asks for{other}; it would score at "
+            "random"
+        )
     known = _HEADS_ON_TOP if backbone or new_head else _PRETRAINING_HEADS
     inside = {name for name, _ in loaded.named_children()}
     odd = {
@@ -222,7 +236,7 @@ def explained(model: str, folder: Path, what: str) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except _FAULTS as error:
+    except Exception as error:  # loaders raise whatever the first thing raises that they did not expect
         if is_out_of_memory(error):
             raise
         reason = reason_of(error).replace(str(folder), model)

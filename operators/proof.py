@@ -1,5 +1,7 @@
 """What a loaded model has to show before it scores: a pair gets the same score alone and in padded company."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from operators.batches import TokenBudget
@@ -11,15 +13,18 @@ from operators.work import Work
 TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1}
 """By number format: the difference that rounding explains, as a share of the larger score, or of 1."""
 
-_QUERY = "how to water a cactus"
-_SHORT = "seldom"
-_LONG = "Let the soil dry out between two waterings, and give it none in winter: roots that stay wet will rot."
-_AS_LONG = "Let the soil dry out between two waterings, and none it give in winter: roots that stay wet will rot."
+_SHORT = (
+    ("how to water a cactus", "seldom"),
+    ("rain", "it falls \N{SNOWMAN}"),
+    ("why do roots rot", "the soil was wet too long"),
+)
+_LONG = ("when does a plant rest", "let the soil dry out between two waterings and give it none in winter")
+_AS_LONG = ("when does a plant rest", "let the soil dry out between two waterings and none it give in winter")
 
 
 def prove(model: str, evaluate: Evaluate, budget: TokenBudget, precision: str, texts: int = 2) -> None:
-    """Score a short row and two as long as each other alone and together. Where company changes a score, batches hold
-    rows of equal length from now on, and the proof is made again.
+    """Score short rows alone and beside a long one. Where that changes a score, batches hold rows of equal length from
+    now on, and a row is scored alone and beside one as long.
 
     Args:
         model: what the user calls it, for messages.
@@ -32,29 +37,38 @@ def prove(model: str, evaluate: Evaluate, budget: TokenBudget, precision: str, t
         ModelError: the model cannot score plain rows, or gives no finite number, or a score depends on the other rows
             even without padding.
     """
-    rows = [(_QUERY, *(text,) * (texts - 1)) for text in (_SHORT, _LONG, _AS_LONG)]
+    short, long, as_long = _rows(_SHORT, texts), _rows([_LONG], texts), _rows([_AS_LONG], texts)
     try:
-        alone = np.concatenate([evaluate([row], Work()) for row in rows])
-    except (RuntimeError, ValueError, IndexError, TypeError, KeyError) as error:
-        if isinstance(error, ModelError) or is_out_of_memory(error) or is_device_lost(error):
+        if (found := _difference(model, evaluate, short, long, precision)) > TOLERANCE[precision]:
+            budget.equal_lengths = True
+            found = _difference(model, evaluate, long, as_long, precision)
+    except ModelError:
+        raise
+    except Exception as error:  # a model's code raises whatever the first thing raises that it did not expect
+        if is_out_of_memory(error) or is_device_lost(error):
             raise
         raise ModelError(f"{model}: cannot score a plain pair: {reason_of(error)}") from error
+    if found > TOLERANCE[precision]:
+        raise ModelError(
+            f"{model}: a pair scores {found:.3g} apart alone and beside another of its length (allowed are "
+            f"{TOLERANCE[precision]:.1g} in {precision}); its scores cannot be trusted"
+        )
+
+
+def _rows(pairs: Sequence[tuple[str, str]], texts: int) -> list[tuple[str, ...]]:
+    return [(query, *(document,) * (texts - 1)) for query, document in pairs]
+
+
+def _difference(
+    model: str, evaluate: Evaluate, rows: list[tuple[str, ...]], company: list[tuple[str, ...]], precision: str
+) -> float:
+    """The largest difference between rows' scores alone and in company, as a share of the largest score, or of 1."""
+    alone = np.concatenate([evaluate([row], Work()) for row in rows])
     if not np.isfinite(alone).all():
         raise ModelError(
             f"{model}: scores a plain pair as {alone[~np.isfinite(alone)][0]} in {precision}: "
             + ("its weights are not whole" if precision == "fp32" else "try precision fp32")
         )
-    allowed = TOLERANCE[precision] * max(1.0, float(np.abs(alone).max()))
-    if _difference(evaluate, rows, alone) <= allowed:
-        return
-    budget.equal_lengths = True
-    if (found := _difference(evaluate, rows, alone)) > allowed:
-        raise ModelError(
-            f"{model}: a pair scores {found:.3g} apart alone and beside another of its length (allowed are "
-            f"{allowed:.1g} in {precision}); its scores cannot be trusted"
-        )
-
-
-def _difference(evaluate: Evaluate, rows: list[tuple[str, ...]], alone: np.ndarray) -> float:
-    together = evaluate(rows, Work())
-    return float(np.abs(together - alone).max()) if np.isfinite(together).all() else np.inf
+    together = evaluate(rows + company, Work())[: len(rows)]
+    found = float(np.abs(together - alone).max()) / max(1.0, float(np.abs(alone).max()))
+    return found if np.isfinite(found) else np.inf

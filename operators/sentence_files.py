@@ -141,7 +141,7 @@ def _check_prompts(file: Path, settings: dict[str, Any]) -> None:
     prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
     if not isinstance(prompts, dict) or not all(isinstance(prompt, str | None) for prompt in prompts.values()):
         raise ModelError(f"{file}: prompts must be texts by their names")
-    if default is not None and default not in prompts:
+    if default is not None and (not isinstance(default, str) or default not in prompts):
         raise ModelError(f"{file}: default_prompt_name {default!r} is none of its prompts ({', '.join(prompts)})")
 
 

@@ -14,7 +14,7 @@ from operators.batches import TokenBudget, run_in_batches
 from operators.checkpoint import check_attention
 from operators.device import to_device
 from operators.errors import ModelError
-from operators.pretrained import check_padding, checked_loading, explained, quiet_loading
+from operators.pretrained import check_special_tokens, checked_loading, explained, load_tokenizer, quiet_loading
 from operators.sentence_files import SentenceFiles
 from operators.work import Work
 
@@ -22,6 +22,11 @@ Side = Literal["query", "document"]
 
 _PROMPTS: dict[Side, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
 _CHUNK = 256  # texts a tokenizer call: padded to their longest, so sorted by length before
+
+_WEIGHTS = (
+    "cannot be loaded by its config.json and sentence-transformers' settings (modules.json, sentence_bert_config.json, "
+    "config_sentence_transformers.json)"
+)
 
 _verified: set[tuple[str, str]] = set()
 
@@ -36,7 +41,7 @@ def load_sentence_model(cls: Any, model: str, files: SentenceFiles, device: Any,
     with (
         found.sealed() as folder,
         quiet_loading(),
-        explained(model, folder, "cannot be loaded"),
+        explained(model, folder, _WEIGHTS),
         checked_loading(model, found, backbone=True),
     ):
         on_meta = {"device_map": "meta"} if str(device) == "meta" else {}
@@ -48,6 +53,7 @@ def load_sentence_model(cls: Any, model: str, files: SentenceFiles, device: Any,
             model_kwargs={"dtype": dtype, "use_safetensors": True} | on_meta,
         )
     _check_reader(model, files, loaded)
+    _verified.add((cls.__name__, found.content))
     return loaded.to(dtype).eval()
 
 
@@ -59,10 +65,9 @@ def verify_sentence_model(cls: Any, model: str, files: SentenceFiles) -> None:
     """
     import torch
 
-    key = (cls.__name__, files.checkpoint.content)
-    if key not in _verified:
+    if (cls.__name__, files.checkpoint.content) not in _verified:
+        load_tokenizer(model, files.checkpoint)
         load_sentence_model(cls, model, files, "meta", torch.float32)
-        _verified.add(key)
 
 
 def set_length(model: str, files: SentenceFiles, loaded: Any, length: int | None) -> None:
@@ -150,7 +155,7 @@ def _check_reader(model: str, files: SentenceFiles, loaded: Any) -> None:
     tokenizer = loaded.tokenizer
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{model}: has no tokenizer.json; save it with a fast tokenizer")
-    check_padding(model, files.checkpoint, tokenizer)
+    check_special_tokens(model, files.checkpoint, tokenizer)
 
 
 def _tokenise(

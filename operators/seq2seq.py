@@ -88,7 +88,13 @@ class Seq2SeqConfig(ModelConfig):
         if not any("T5ForConditionalGeneration" in name for name in names):
             raise ModelError(
                 f"{self.model}: this scorer is a T5 with a language-model head (T5ForConditionalGeneration); "
-                f"this is {', '.join(names) or 'of unknown architecture'}"
+                f"by its config.json this is {', '.join(names) or 'of unknown architecture'}"
+            )
+        start = found.config.get("decoder_start_token_id")
+        if not isinstance(start, int) or found.config.get("is_encoder_decoder", True) is not True:
+            raise ModelError(
+                f"{self.model}: a T5's config.json has is_encoder_decoder true and a decoder_start_token_id; here they "
+                f"are {found.config.get('is_encoder_decoder', True)} and {start}"
             )
         return found
 
@@ -135,8 +141,6 @@ class Seq2Seq:
         self._model = load_weights(AutoModelForSeq2SeqLM, config.model, config.checkpoint(), dtype).to(self._device)
         self._model.lm_head = _only_rows(self._model.lm_head, readout.targets)
         start = self._model.config.decoder_start_token_id
-        if start is None:
-            raise ModelError(f"{config.model}: its config.json has no decoder_start_token_id")
         self._decoder_ids = torch.tensor([[start, *readout.prefix]], device=self._device)
         self._reduction = config.reduction
         budget = TokenBudget(config.batch_tokens or default_batch_tokens(self._device))

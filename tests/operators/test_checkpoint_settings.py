@@ -1,0 +1,216 @@
+"""Every file and every setting of a checkpoint, changed one at a time: each makes another fingerprint, is refused, or
+changes no score; and what is not refused scores as the reference does."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_cross_encoder
+from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer
+from small_models import ragged_pairs, write_bi_encoder, write_colbert, write_t5
+from transformers import AutoTokenizer, T5ForConditionalGeneration
+
+from operators.errors import ModelError
+from operators.scorers import scorer_config
+
+PAIRS = ragged_pairs(8, seed=3)
+QUERIES, DOCUMENTS = [query for query, _ in PAIRS], [document for _, document in PAIRS]
+
+
+def by_cross_encoder(folder: Path) -> np.ndarray:
+    model = CrossEncoder(str(folder), device="cpu", local_files_only=True, activation_fn=torch.nn.Identity())
+    return np.asarray(model.predict(PAIRS, batch_size=1, show_progress_bar=False))
+
+
+def by_sentence_transformer(folder: Path) -> np.ndarray:
+    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    queries = model.encode_query(QUERIES, batch_size=1)
+    return np.asarray(model.similarity_pairwise(queries, model.encode_document(DOCUMENTS, batch_size=1)))
+
+
+def by_multi_vector_encoder(folder: Path) -> np.ndarray:
+    model = MultiVectorEncoder(str(folder), device="cpu", local_files_only=True)
+    queries, documents = model.encode_query(QUERIES, batch_size=1), model.encode_document(DOCUMENTS, batch_size=1)
+    return np.asarray(model.similarity_pairwise(queries, documents))
+
+
+def by_transformers(folder: Path) -> np.ndarray:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = T5ForConditionalGeneration.from_pretrained(folder).eval()
+    wanted = tokenizer.convert_tokens_to_ids(["▁false", "▁true"])
+    scores = []
+    for query, document in PAIRS:
+        ids = tokenizer(f"Query: {query} Document: {document} Relevant:", return_tensors="pt")["input_ids"]
+        start = torch.tensor([[model.config.decoder_start_token_id]])
+        with torch.no_grad():
+            logits = model(input_ids=ids, decoder_input_ids=start).logits[0, 0, wanted]
+        scores.append(float(torch.log_softmax(logits, dim=0)[1]))
+    return np.array(scores)
+
+
+def write_saved_cross_encoder(folder: Path) -> Path:
+    """As `CrossEncoder.save_pretrained` writes one, with a prompt."""
+    plain = write_cross_encoder(folder.parent / f"{folder.name}-plain")
+    model = CrossEncoder(str(plain), device="cpu", prompts={"search": "what is "}, default_prompt_name="search")
+    model.save_pretrained(str(folder), create_model_card=False)
+    return folder
+
+
+def write_saved_colbert(folder: Path) -> Path:
+    """As `MultiVectorEncoder.save_pretrained` writes one."""
+    plain = write_colbert(folder.parent / f"{folder.name}-plain")
+    MultiVectorEncoder(str(plain), device="cpu").save_pretrained(str(folder), create_model_card=False)
+    return folder
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of checkpoint, how it is scored here, and by what it is scored elsewhere."""
+
+    kind: str
+    write: Callable[[Path], Path]
+    reference: Callable[[Path], np.ndarray]
+
+
+FAMILIES = {
+    "cross-encoder": Family("cross-encoder", write_cross_encoder, by_cross_encoder),
+    "saved cross-encoder": Family("cross-encoder", write_saved_cross_encoder, by_cross_encoder),
+    "bi-encoder": Family(
+        "bi-encoder",
+        lambda folder: write_bi_encoder(folder, dense=8, prompts={"query": "what is ", "document": ""}),
+        by_sentence_transformer,
+    ),
+    "colbert": Family("colbert", write_colbert, by_multi_vector_encoder),
+    "saved colbert": Family("colbert", write_saved_colbert, by_multi_vector_encoder),
+    "monot5": Family("monot5", write_t5, by_transformers),
+}
+
+NOT_WALKED = {("model", "vocab"), ("model", "merges"), ("added_tokens",), ("weight_map",), ("_commit_hash",)}
+
+KNOWN = {
+    "config.json": {
+        "pad_token_id": 3,
+        "quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True},
+        "auto_map": {"AutoModel": "modeling.Own"},
+        "classifier_dropout": 0.9,
+        "is_decoder": True,
+        "problem_type": "regression",
+        "torch_dtype": "float16",
+        "tie_word_embeddings": False,
+    },
+    "tokenizer_config.json": {
+        "truncation_side": "left",
+        "padding_side": "left",
+        "model_max_length": 20,
+        "do_lower_case": False,
+        "chat_template": "{{ messages[0].content }}",
+        "pad_token": "[MASK]",
+        "model_input_names": ["input_ids", "attention_mask"],
+    },
+    "sentence_bert_config.json": {
+        "max_seq_length": 20,
+        "do_lower_case": True,
+        "query_length": 10,
+        "document_length": 20,
+        "processing_kwargs": {"text": {"max_length": 12}},
+        "transformer_task": "fill-mask",
+        "tokenizer_args": {"truncation_side": "left"},
+        "tokenizer_name_or_path": "elsewhere",
+    },
+    "config_sentence_transformers.json": {
+        "default_prompt_name": "query",
+        "prompts": {"query": "tell ", "document": "shard ", "search": "to "},
+        "similarity_fn_name": "dot",
+        "truncate_dim": 4,
+        "model_type": "SparseEncoder",
+        "keep_in_fp32_modules": ["0.model.classifier"],
+        "query_length": 9,
+        "skiplist_words": ["the"],
+    },
+}
+"""Settings that a checkpoint may have, with a value that deviates; each is tried in each family that has the file."""
+
+
+def paths(content: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Of each setting in an object, two levels deep."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            if (*prefix, name) not in NOT_WALKED:
+                yield (*prefix, name)
+                if len(prefix) < 1:
+                    yield from paths(value, (*prefix, name))
+
+
+def deviating(value: Any) -> Any:
+    """Another value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, str):
+        return f"{value}x"
+    if isinstance(value, list):
+        return [*value, *value[:1]] or ["x"]
+    return {} if isinstance(value, dict) and value else 1
+
+
+def other_type(value: Any) -> Any:
+    return ["x"] if not isinstance(value, list) else "x"
+
+
+def set_in(file: Path, path: tuple[str, ...], change: Callable[[dict[str, Any], str], None]) -> None:
+    content = json.loads(file.read_text())
+    inner = content
+    for name in path[:-1]:
+        inner = inner[name]
+    change(inner, path[-1])
+    file.write_text(json.dumps(content))
+
+
+def drop(inner: dict[str, Any], name: str) -> None:
+    del inner[name]
+
+
+def put(value: Callable[[Any], Any]) -> Callable[[dict[str, Any], str], None]:
+    return lambda inner, name: inner.__setitem__(name, value(inner.get(name)))
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def mutations(folder: Path) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
+    """The file, what is done to it, and a call that does it to a copy of the folder."""
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = file.relative_to(folder).as_posix()
+        yield name, "missing", lambda copy, name=name: (copy / name).unlink()
+        yield name, "empty", lambda copy, name=name: (copy / name).write_bytes(b"")
+        yield name, "a bit flipped", lambda copy, name=name: flip(copy / name)
+        yield name, "of another type", lambda copy, name=name: (copy / name).write_text('["x"]')
+        if file.suffix != ".json":
+            continue
+        content = json.loads(file.read_text())
+        for path in paths(content):
+            for what, change in {
+                "missing": drop,
+                "changed": put(deviating),
+                "of another type": put(other_type),
+                "null": put(lambda _: None),
+            }.items():
+                shown = f"{'.'.join(path)} {what}"
+                yield name, shown, lambda copy, n=name, p=path, c=change: set_in(copy / n, p, c)
+        for setting, value in KNOWN.get(file.name, {}).items():
+            shown = f"{setting} = {value}"
+            yield name, shown, lambda copy, n=name, s=setting, v=value: set_in(copy / n, (s,), put(lambda _: v))
+
+
+def scorer_of(family: Family, folder: Path) -> Any:
+    return scorer_config({"kind": family.kind, "model": str(folder), "precision": "fp32"})

@@ -82,7 +82,8 @@ class BiEncoderConfig(ModelConfig):
         similarity = files.settings.get("similarity_fn_name")
         if similarity not in (None, *SIMILARITIES):
             raise ModelError(
-                f"{self.model}: compares vectors by {similarity!r}, which is not one of {', '.join(SIMILARITIES)}"
+                f"{self.model}: config_sentence_transformers.json has the similarity_fn_name {similarity!r}; known are "
+                f"{', '.join(SIMILARITIES)}"
             )
         dimension = files.settings.get("truncate_dim")
         if dimension is not None and (not isinstance(dimension, int) or isinstance(dimension, bool) or dimension < 1):

@@ -24,6 +24,10 @@ _DECIDING = (
 )
 """Files that can decide a score: weights, configs, templates, vocabularies. A loader is shown no others."""
 
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
+_VOCABULARY = (".model", ".spm", ".tiktoken")
+"""What has to be there of a tokenizer: without, transformers makes up an empty one."""
+
 _POSITIONS_AFTER_PADDING = frozenset(
     {
         *("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "xmod", "ibert"),
@@ -143,7 +147,7 @@ def find_checkpoint(model: str, revision: str | None = None, part: str = "") -> 
         raise ModelError(f"{config_file}: the weights are quantized, which is not supported; use the original model")
     _check_no_code(model, config, config_file)
     _check_weights(model, folder)
-    if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file():
+    if not any(path.name in _VOCABULARIES or path.name.endswith(_VOCABULARY) for path in folder.iterdir()):
         raise ModelError(f"{model}: holds no tokenizer (tokenizer.json)")
     if (tokenizer_file := folder / "tokenizer_config.json").is_file():
         _check_no_code(model, read_object(tokenizer_file), tokenizer_file)

@@ -73,17 +73,13 @@ class ColBERTConfig(ModelConfig):
         if not files.modules and not stanford:
             raise ModelError(
                 f"{self.model}: no late-interaction checkpoint: it has neither modules.json (PyLate, "
-                "sentence-transformers) nor the architecture HF_ColBERT, so there is no projection to use"
+                "sentence-transformers) nor the architecture HF_ColBERT in its config.json, so there is no projection"
             )
         if "Pooling" in files.modules:
             raise ModelError(f"{self.model}: pools its tokens into one vector: use `kind: bi-encoder`")
-        named = (
-            files.settings.get("model_type") is not None or "query_prefix" in files.settings
-        )  # or PyLate's first saves
-        if not stanford and not named:
+        if not stanford and not {"model_type", "query_prefix"} & set(files.settings):  # PyLate once gave no model_type
             raise ModelError(
-                f"{self.model}: no late-interaction checkpoint by its config_sentence_transformers.json, which names no "
-                "model_type"
+                f"{self.model}: no late-interaction checkpoint: config_sentence_transformers.json names no model_type"
             )
         check_length(self.model, files.checkpoint, "max_length", self.max_length)
         check_length(self.model, files.checkpoint, "query_length", self.query_length)

@@ -23,7 +23,7 @@ _HEADS_ON_TOP = _PRETRAINING_HEADS | {"pooler", "classifier", "pre_classifier", 
 """What may stand on top of a backbone that is used alone."""
 
 _TOKENIZER = "its tokenizer_config.json and tokenizer.json make no tokenizer"
-_WEIGHTS = "cannot be loaded by its config.json"
+_WEIGHTS = "cannot be loaded by its config.json and generation_config.json"
 _UNKNOWN = "\N{SNOWMAN}"  # a text that few vocabularies have
 
 _verified: set[tuple[str, str]] = set()

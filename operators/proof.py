@@ -47,7 +47,10 @@ def prove(model: str, evaluate: Evaluate, budget: TokenBudget, precision: str, t
     except Exception as error:  # a model's code raises whatever the first thing raises that it did not expect
         if is_out_of_memory(error) or is_device_lost(error):
             raise
-        raise ModelError(f"{model}: cannot score a plain pair: {reason_of(error)}") from error
+        raise ModelError(
+            f"{model}: cannot score a plain pair by its config.json, tokenizer_config.json and modules: "
+            f"{reason_of(error)}"
+        ) from error
     if found > TOLERANCE[precision]:
         raise ModelError(
             f"{model}: a pair scores {found:.3g} apart alone and beside another of its length (allowed are "

@@ -87,6 +87,8 @@ def find_sentence_files(model: str, revision: str | None, kind: Kind) -> Sentenc
         _check_module(model, name, root / path)
     settings_file = root / "config_sentence_transformers.json"
     settings = read_object(settings_file) if settings_file.is_file() else {}
+    if settings.get("model_type", "") is None:
+        raise ModelError(f"{settings_file}: model_type is null")
     _check_kind(model, settings, kind)
     _check_prompts(settings_file, settings)
     names = (name for name in _READING if (root / found.part / name).is_file())

@@ -187,30 +187,105 @@ def flip(file: Path) -> None:
     file.write_bytes(bytes(content))
 
 
-def mutations(folder: Path) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
-    """The file, what is done to it, and a call that does it to a copy of the folder."""
+Change = Callable[[Path], None]
+
+
+def mutations(folder: Path, deep: bool) -> Iterator[tuple[str, str, Change]]:
+    """The file, what is done to it, and a call that does it to a copy of the folder.
+
+    Each file and each of KNOWN; `deep`: each setting in each JSON file as well.
+    """
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = file.relative_to(folder).as_posix()
-        yield name, "missing", lambda copy, name=name: (copy / name).unlink()
-        yield name, "empty", lambda copy, name=name: (copy / name).write_bytes(b"")
-        yield name, "a bit flipped", lambda copy, name=name: flip(copy / name)
-        yield name, "of another type", lambda copy, name=name: (copy / name).write_text('["x"]')
-        if file.suffix != ".json":
-            continue
-        content = json.loads(file.read_text())
-        for path in paths(content):
-            for what, change in {
-                "missing": drop,
-                "changed": put(deviating),
-                "of another type": put(other_type),
-                "null": put(lambda _: None),
-            }.items():
+        if not deep:
+            yield name, "missing", lambda copy, name=name: (copy / name).unlink()
+            yield name, "empty", lambda copy, name=name: (copy / name).write_bytes(b"")
+            yield name, "a bit flipped", lambda copy, name=name: flip(copy / name)
+            yield name, "of another type", lambda copy, name=name: (copy / name).write_text('["x"]')
+        known = KNOWN.get(file.name, {})
+        content = json.loads(file.read_text()) if file.suffix == ".json" else {}
+        every = paths(content) if deep else ((setting,) for setting in known if setting in content)
+        for path in every:
+            for what, change in CHANGES.items():
                 shown = f"{'.'.join(path)} {what}"
                 yield name, shown, lambda copy, n=name, p=path, c=change: set_in(copy / n, p, c)
-        for setting, value in KNOWN.get(file.name, {}).items():
-            shown = f"{setting} = {value}"
-            yield name, shown, lambda copy, n=name, s=setting, v=value: set_in(copy / n, (s,), put(lambda _: v))
+        for setting, value in known.items():
+            for tried in (value, other_type(value)):
+                shown = f"{setting} = {tried}"
+                yield name, shown, lambda copy, n=name, s=setting, v=tried: set_in(copy / n, (s,), put(lambda _: v))
+
+
+CHANGES: dict[str, Callable[[dict[str, Any], str], None]] = {
+    "missing": drop,
+    "changed": put(deviating),
+    "of another type": put(other_type),
+    "null": put(lambda _: None),
+}
 
 
 def scorer_of(family: Family, folder: Path) -> Any:
     return scorer_config({"kind": family.kind, "model": str(folder), "precision": "fp32"})
+
+
+@dataclass(frozen=True)
+class Known:
+    """What an unchanged checkpoint gives."""
+
+    identity: dict[str, Any]
+    scores: np.ndarray
+
+
+def outcome(family: Family, folder: Path, file: str, known: Known) -> str:
+    """What came of a change, or how it is wrong."""
+    config = scorer_of(family, folder)
+    try:
+        identity = config.identity()
+        scores = config.load().score(PAIRS)
+    except ModelError as error:
+        named = Path(file).name in str(error) or "modules" in str(error)
+        return "refused" if named else f"WRONG: refused without the file's name: {error}"
+    moved = float(np.abs(scores - known.scores).max())
+    if identity == known.identity:
+        return "same score" if moved < 1e-5 else f"WRONG: another score ({moved:.3g}), the same fingerprint"
+    try:
+        expected = family.reference(folder)
+    except Exception:  # whatever the reference raises, it does not score
+        return "another fingerprint" if moved < 1e-5 else "WRONG: another score, where the reference gives none"
+    away = float(np.abs(scores - expected).max())
+    return "another fingerprint" if away < 1e-4 else f"WRONG: {away:.3g} off the reference"
+
+
+def table(name: str, folder: Path, deep: bool) -> dict[str, str]:
+    """What came of each change, by file and change."""
+    family = FAMILIES[name]
+    whole = family.write(folder / "model")
+    config = scorer_of(family, whole)
+    known = Known(config.identity(), config.load().score(PAIRS))
+    np.testing.assert_allclose(known.scores, family.reference(whole), atol=1e-5)
+    found = {}
+    for file, what, change in mutations(whole, deep):
+        copy = Path(shutil.copytree(whole, folder / "changed"))
+        change(copy)
+        found[f"{file}: {what}"] = outcome(family, copy, file, known)
+        shutil.rmtree(copy)
+    return found
+
+
+def wrong(found: dict[str, str]) -> dict[str, str]:
+    return {cell: outcome for cell, outcome in found.items() if outcome.startswith("WRONG")}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_changed_file_or_known_setting_is_refused_or_told_apart_and_scored_as_the_reference_does(
+    tmp_path: Path, name: str
+) -> None:
+    found = table(name, tmp_path, deep=False)
+    assert not wrong(found)
+    assert {"refused", "another fingerprint"} <= set(found.values())
+    assert len(found) > 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_so_is_every_setting_of_every_file(tmp_path: Path, name: str) -> None:
+    assert not wrong(table(name, tmp_path, deep=True))

@@ -1,0 +1,51 @@
+"""A model whose scores depend on their company is scored in batches of one length, or refused."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from operators.batches import TokenBudget
+from operators.errors import ModelError
+from operators.proof import TOLERANCE, prove
+from operators.work import Work
+
+
+class Model:
+    """Scores by text lengths, `away` off where a row is padded (or, `always`, where it is in company)."""
+
+    def __init__(self, budget: TokenBudget, away: float, always: bool = False) -> None:
+        self.budget, self.away, self.always = budget, away, always
+
+    def __call__(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+        lengths = np.array([len("".join(row)) for row in rows])
+        disturbed = lengths < lengths.max()
+        if self.budget.equal_lengths:
+            disturbed[:] = False
+        if self.always and len(rows) > 1:
+            disturbed[:] = True
+        return (lengths / 100 + np.where(disturbed, self.away, 0)).astype(np.float32)
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("texts", [2, 3])
+def test_padding_that_changes_scores_means_batches_of_one_length(precision: str, texts: int) -> None:
+    for away, equal in [(0.5, False), (2.0, True)]:
+        budget = TokenBudget(100)
+        prove("model", Model(budget, away * TOLERANCE[precision]), budget, precision, texts)
+        assert budget.equal_lengths == equal
+
+
+@pytest.mark.parametrize("away", [0.3, np.nan, np.inf])
+def test_company_that_changes_scores_without_padding_is_refused(away: float) -> None:
+    budget = TokenBudget(100)
+    with pytest.raises(ModelError, match="its scores cannot be trusted"):
+        prove("model", Model(budget, away, always=True), budget, "fp32")
+
+
+def test_a_model_that_raises_is_refused_with_its_reason() -> None:
+    def broken(rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+        raise IndexError("index out of range in self")
+
+    with pytest.raises(ModelError, match=r"cannot score a plain pair .*: index out of range in self"):
+        prove("model", broken, TokenBudget(100), "fp32")

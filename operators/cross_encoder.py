@@ -48,8 +48,7 @@ class CrossEncoderConfig(ModelConfig):
 
         reader = self.reader()
         verify_weights(AutoModelForSequenceClassification, self.model, reader.checkpoint)
-        prompt = {"query_prompt": reader.query_prompt} if reader.query_prompt else {}
-        return prompt | {
+        return reader.deviations() | {
             "kind": self.kind,
             "weights": reader.checkpoint.content,
             "max_length": reader.max_length,
@@ -124,6 +123,15 @@ class PairReader:
     layout: RowLayout
     max_length: int
     query_prompt: str
+
+    def deviations(self) -> dict[str, str]:
+        """What decides a score and is not as in most checkpoints."""
+        said = {
+            "query_prompt": self.query_prompt,
+            "truncation_side": self.tokenizer.truncation_side,
+            "padding_side": self.tokenizer.padding_side,
+        }
+        return {name: value for name, value in said.items() if value not in ("", "right")}
 
 
 class CrossEncoder(Pointwise):

@@ -19,8 +19,9 @@ _KINDS: dict[str, Kind] = {
 """Who scores what config_sentence_transformers.json calls its model_type."""
 
 _TRUSTED = ("sentence_transformers.", "pylate.")
-_WITH_WEIGHTS = frozenset({"Dense", "LayerNorm", "WeightedLayerPooling", "CNN", "LSTM"})
+_WITH_WEIGHTS = frozenset({"Dense", "LayerNorm", "WeightedLayerPooling", "CNN"})
 _WITH_SETTINGS = _WITH_WEIGHTS | {"Pooling", "Dropout", "MultiVectorMask", "TokenPooling"}
+_SETTINGS_FILES = {"CNN": "cnn_config.json"}
 _MODULES = _WITH_SETTINGS | {"Transformer", "Normalize"}
 _DENSE = frozenset(
     {
@@ -117,7 +118,7 @@ def _modules(model: str, listing: Path) -> Iterator[tuple[str, str]]:
 def _check_module(model: str, name: str, folder: Path) -> None:
     if name in _WITH_WEIGHTS:
         check_weight_files(folder)
-    file = folder / "config.json"
+    file = folder / _SETTINGS_FILES.get(name, "config.json")
     if name in _WITH_SETTINGS and not file.is_file():
         raise ModelError(f"{model}: its module {name} has no {file}")
     if name != "Dense":

@@ -44,13 +44,13 @@ def load_sentence_model(cls: Any, model: str, files: SentenceFiles, device: Any,
         explained(model, folder, _WEIGHTS),
         checked_loading(model, found, backbone=True),
     ):
-        on_meta = {"device_map": "meta"} if str(device) == "meta" else {}
+        on_meta = str(device) == "meta"
         loaded = cls(
             str(folder),
-            device=str(device),
+            device=None if on_meta else str(device),
             local_files_only=True,
             trust_remote_code=False,
-            model_kwargs={"dtype": dtype, "use_safetensors": True} | on_meta,
+            model_kwargs={"dtype": dtype, "use_safetensors": True} | ({"device_map": "meta"} if on_meta else {}),
         )
     _check_reader(model, files, loaded)
     _verified.add((cls.__name__, found.content))

@@ -81,7 +81,7 @@ class ColBERTConfig(ModelConfig):
             raise ModelError(
                 f"{self.model}: no late-interaction checkpoint: config_sentence_transformers.json names no model_type"
             )
-        check_length(self.model, files.checkpoint, "max_length", self.max_length)
+        files.check_override(self.model, self.max_length)
         check_length(self.model, files.checkpoint, "query_length", self.query_length)
         return files
 

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from operators.checkpoint import Checkpoint, check_weight_files, find_checkpoint, find_folder, read_list, read_object
+from operators.checkpoint import (
+    Checkpoint,
+    check_length,
+    check_weight_files,
+    find_checkpoint,
+    find_folder,
+    read_list,
+    read_object,
+)
 from operators.errors import ModelError
 
 Kind = Literal["bi-encoder", "colbert", "cross-encoder"]
@@ -64,11 +72,17 @@ class SentenceFiles:
     settings: dict[str, Any]
     reading: dict[str, Any]
 
-    @property
-    def fixed_length(self) -> bool:
-        """Whether the save gives its tokenizer a length with every call, which no other length replaces."""
+    def check_override(self, model: str, max_length: int | None) -> None:
+        """See that a length can be set.
+
+        Raises:
+            ModelError: the save gives its tokenizer a length with every call, which no other replaces, or the model has
+                fewer positions.
+        """
         asked = self.reading.get("processing_kwargs") or {}
-        return any("max_length" in (asked.get(part) or {}) for part in ("text", "common", "chat_template"))
+        if max_length and any("max_length" in (asked.get(part) or {}) for part in ("text", "common", "chat_template")):
+            raise ModelError(f"{model}: its sentence_bert_config.json fixes the length of texts; leave max_length out")
+        check_length(model, self.checkpoint, "max_length", max_length)
 
 
 def find_sentence_files(model: str, revision: str | None, kind: Kind) -> SentenceFiles:

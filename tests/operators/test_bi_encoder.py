@@ -114,7 +114,7 @@ def test_a_length_of_the_config_replaces_those_of_the_checkpoint(tmp_path: Path)
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     settings.write_text(json.dumps(saved | {"processing_kwargs": {"text": {"max_length": 12}}}))
     with pytest.raises(ModelError, match="leave max_length out"):
-        BiEncoderConfig(model=str(folder), max_length=20).load()
+        BiEncoderConfig(model=str(folder), max_length=20).identity()
     settings.write_text(json.dumps(saved | {"max_seq_length": 4000}))
     assert np.isfinite(BiEncoderConfig(model=str(folder)).load().score([("wet", "water " * 1000)])).all()
 

@@ -63,12 +63,17 @@ class Checkpoint:
     part: str = ""
 
     @property
+    def kind(self) -> str | None:
+        """Its architecture: the `model_type` of config.json."""
+        return self.config.get("model_type")
+
+    @property
     def positions(self) -> int:
         """The longest input in tokens; RoBERTa's relatives spend positions up to the padding id on nothing."""
         places = self.config.get("max_position_embeddings")
         if not isinstance(places, int) or places <= 0:
             return sys.maxsize
-        if self.config.get("model_type") not in POSITIONS_AFTER_PADDING:
+        if self.kind not in POSITIONS_AFTER_PADDING:
             return places
         padding = self.config.get("pad_token_id", 1)
         return places - (padding if isinstance(padding, int) else 0) - 1

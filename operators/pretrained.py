@@ -66,7 +66,7 @@ def check_special_tokens(model: str, found: Checkpoint, tokenizer: Any) -> None:
                 "tokens by its config.json"
             )
     ours, theirs = tokenizer.pad_token_id, found.config.get("pad_token_id")
-    counted = found.config.get("model_type") in POSITIONS_AFTER_PADDING
+    counted = found.kind in POSITIONS_AFTER_PADDING
     if counted and ours is not None and theirs is not None and ours != theirs:
         raise ModelError(
             f"{model}: counts positions from its padding, which is pad_token_id {theirs} in config.json and {ours} "

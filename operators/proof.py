@@ -16,7 +16,7 @@ TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1}
 PADDING_MATTERS = frozenset(
     {"big_bird", "canine", "convbert", "fnet", "funnel", "mobilebert", "mra", "nystromformer", "reformer", "yoso"}
 )
-"""Architectures whose scores depend on the padding beside a row, by their `model_type`: they mix neighbouring positions,
+"""Architectures whose scores depend on the padding beside a row, by `model_type`: they mix neighbouring positions,
 or attend to blocks. How much it changes differs from row to row, so a few pairs need not show it."""
 
 _SHORT = (

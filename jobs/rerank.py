@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from cluster.lease import held
 from cluster.output import Output, claim, done_markers
 from cluster.pipeline import Pool, stream
 from cluster.session import session
@@ -108,9 +109,16 @@ def run(config: Config) -> int:
     unit_pairs = config.unit_pairs or default_unit_pairs(given.pairs)
     identity = config.identity() | {"unit_pairs": unit_pairs}
     units = plan_units(given, config.columns, unit_pairs)
-    if not config.dry_run:
-        check_output(config.output, config.cache)
+    if config.dry_run:
+        return _do(config, given, output, units, unit_pairs, started)
+    check_output(config.output, config.cache)
+    with held(output.uri, "rerank"):
         claim(output, identity, units)
+        return _do(config, given, output, units, unit_pairs, started)
+
+
+def _do(config: Config, given: Input, output: Output, units: list[Unit], unit_pairs: int, started: float) -> int:
+    """All that is left, or in a dry run what that is."""
     damaged = damaged_units(output, units, mend=not config.dry_run) if config.verify else set()
     done = done_markers(output).keys() - damaged
     left = [unit for unit in units if unit.name not in done]

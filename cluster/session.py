@@ -16,14 +16,14 @@ _UNIT_LIMIT_S = 24 * 3600  # Ray Data raises after this long without a finished 
 
 
 @contextmanager
-def session(address: str | None = None, cpus: int | None = None) -> Iterator[dict[str, float]]:
+def session(address: str | None = None, *, cpus: int) -> Iterator[dict[str, float]]:
     """Connect to a cluster, or start Ray on this machine, for the length of a with-block.
 
     Inside a Ray process that is already connected, that connection is used and left as it is.
 
     Args:
         address: a running cluster (`auto`, `HOST:PORT`, `ray://HOST:PORT`); None starts Ray here.
-        cpus: CPUs to start with here; None is all.
+        cpus: CPUs to start with here: Ray itself would count those of the machine, quota or not.
 
     Yields:
         The cluster's resources, such as {"CPU": 2.0, "GPU": 1.0}.
@@ -48,7 +48,7 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[dic
             ray.shutdown()
 
 
-def _start(ray: Any, address: str | None, cpus: int | None) -> None:
+def _start(ray: Any, address: str | None, cpus: int) -> None:
     here = _is_here(address)
     try:
         with _no_stderr():
@@ -76,7 +76,7 @@ def _is_here(address: str | None) -> bool:
     return address is None and not os.environ.get("RAY_ADDRESS")
 
 
-def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
+def _connect(ray: Any, address: str | None, cpus: int) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if _is_here(address):
         _share_import_path()

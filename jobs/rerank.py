@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from typing import Any
 
@@ -33,6 +32,7 @@ from jobs.run_file import write_run_file
 from jobs.run_state import print_state, run_state
 from jobs.scoring_config import ActorPool, ScoringConfig
 from jobs.verification import damaged_units
+from operators.cpus import usable_cpus
 from operators.errors import InputError
 from operators.fusion import Fusion, WeightedFusion
 from operators.scorers import ScorerConfig
@@ -176,7 +176,7 @@ def report(config: JobConfig, output: Output, bad_files: tuple[str, ...], skippe
 def local_cpus(stages: tuple[Stage, ...]) -> int:
     """Room for every stage's pool on a small machine too: stages take turns by the data they wait for."""
     asked = sum(stage.cpus * (stage.actors or 1) for stage in stages)
-    return max(os.cpu_count() or 1, math.ceil(asked))
+    return max(usable_cpus(), math.ceil(asked))
 
 
 def print_plan(config: Config, given: Input, units: list[Unit], left: list[Unit], sizes: list[PoolSize]) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from cluster.lease import held
 from cluster.session import session
 from cluster.storage import absolute, join, write_whole
 from jobs import rerank
@@ -21,7 +22,8 @@ from jobs.ranked_files import counted_queries
 from jobs.rerank_plan import Asked, Input, default_unit_pairs, plan_units, read_input
 from operators.candidates import Columns
 from operators.errors import InputError, RerankError
-from operators.measures import parse_measures
+from operators.judgements import Qrels
+from operators.measures import NamedMeasure, parse_measures
 from operators.scorer_comparison import Comparison
 
 
@@ -86,6 +88,11 @@ def run(config: Config) -> int:
     check_apart(output=config.output, candidates=config.candidates, cache=config.cache)
     given = read_input(Asked(config.candidates, config.columns))
     check_output(config.output, config.cache)
+    with held(config.output, "compare"):
+        return _compare(config, measures, qrels, given)
+
+
+def _compare(config: Config, measures: tuple[NamedMeasure, ...], qrels: Qrels, given: Input) -> int:
     tried = {entry.name: Tried(entry, entry.pipeline(config.cpus, config.gpus)) for entry in config.scorers}
     _find_unusable(tried)
     first = _first_stage(config, given)

@@ -32,6 +32,13 @@ def check_folder(uri: str) -> None:
         raise InputError(f"{uri}: is a file; a folder is needed here")
 
 
+def contents(folder: str) -> list[str]:
+    """What lies directly in a folder; names that begin with a dot are not content, but a lease or a half-made file."""
+    system, path = filesystem(folder)
+    found = system.ls(path, detail=False) if system.exists(path) else []
+    return [name for name in found if not name.rstrip("/").rpartition("/")[2].startswith(".")]
+
+
 def check_empty(folder: str) -> None:
     """See that nothing is there yet.
 
@@ -39,8 +46,7 @@ def check_empty(folder: str) -> None:
         InputError: something is.
     """
     check_folder(folder)
-    system, path = filesystem(folder)
-    if system.exists(path) and (found := system.find(path)):
+    if found := contents(folder):
         raise InputError(f"{folder}: holds files already ({found[0]}); use an empty folder")
 
 

@@ -135,5 +135,12 @@ def load_passage_ids(path: str) -> pa.Array:
         return ids_of(_entries(stream, path, FaultLog()))
 
 
+def passage_texts(path: str) -> Iterator[tuple[str, str]]:
+    """Ids and texts of all passages; what is wrong with the file is left to `load_passages` to tell."""
+    with storage.open_read(path) as stream:
+        for entry in _entries(stream, path, FaultLog()):
+            yield entry.id, entry.text
+
+
 def _entries(stream: IO[bytes], path: str, faults: FaultSink) -> Iterator[Entry]:
     return read_collection(stream, path, faults)

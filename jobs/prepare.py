@@ -17,6 +17,7 @@ from jobs.collection_files import (
     load_qrels,
     load_queries,
     load_run,
+    passage_texts,
     stored,
 )
 from jobs.config import JobConfig
@@ -25,8 +26,9 @@ from operators.bm25 import bm25_run
 from operators.errors import InputError
 from operators.faults import FaultLog
 from operators.pairs import group_pairs, read_pairs, read_parquet_pairs
-from operators.runs import Run
+from operators.runs import Run, cut
 from operators.selections import Selection, append, doc_ids_of, draw_random, known_queries, select
+from operators.self_pairs import DropSelf, Own, chosen, most, named_texts, other_pairs, own_documents, told, without_own
 from operators.shards import shard_bytes
 
 COUNTED = ("queries", "candidates", "passages", "shards")
@@ -52,6 +54,11 @@ class Config(JobConfig):
     depth: int | None = Field(None, ge=1, description="only the top N of the run or of the pairs")
     random: int = Field(0, ge=0, description="append N random passages a query, without a score")
     seed: int = Field(0, ge=0, description="of the random passages")
+    drop_self: DropSelf | None = Field(
+        None,
+        description="drop candidates that are the query itself, by `id`, `text` or `both`, or keep them: `off`; left "
+        "open: by id for ArguAna, Quora and CQADupStack, else off",
+    )
     shard_queries: int = Field(1000, ge=1, description="queries a shard")
     output: str = Field(description="folder of the candidate shards")
     overwrite: bool = Field(False, description="replace the shards of another prepare")
@@ -95,7 +102,8 @@ def run(config: Config) -> int:
     """Read, join, write the shards, and say what was left out."""
     started = time.monotonic()
     sources = find_sources(config)
-    settings = config.model_dump(exclude={"output", "overwrite"})
+    rule = chosen(config.drop_self, *sources.paths())
+    settings = config.model_dump(exclude={"output", "overwrite"}) | {"drop_self": rule}
     inputs = [stored(path) for path in sources.paths()]
     claim = prepared_folder.claim(config.output, settings, inputs, config.overwrite)
     if claim.finished is not None:
@@ -103,9 +111,9 @@ def run(config: Config) -> int:
         return report_folder(config.output, claim.finished, COUNTED, claim.errors)
     faults = FaultLog()
     if isinstance(sources, Flat):
-        prepared = _from_pairs(sources, config, faults)
+        prepared = _from_pairs(sources, config, rule, faults)
     else:
-        prepared = _from_files(sources, config, faults)
+        prepared = _from_files(sources, config, rule, faults)
     prepared_folder.begin(claim)
     shards = _write(claim, prepared, config.shard_queries)
     summary = {
@@ -157,18 +165,25 @@ def _pair_files(uri: str) -> tuple[str, ...]:
     return files
 
 
-def _from_pairs(sources: Flat, config: Config, faults: FaultLog) -> Prepared:
+def _from_pairs(sources: Flat, config: Config, rule: DropSelf, faults: FaultLog) -> Prepared:
+    dropped = 0
+
     def tables() -> Iterator[pa.Table]:
+        nonlocal dropped
         for path in sources.pairs:
             read = read_parquet_pairs if path.endswith(".parquet") else read_pairs
             with storage.open_read(path) as stream:
-                yield from read(stream, path, faults)
+                for table in read(stream, path, faults):
+                    kept = other_pairs(table, rule)
+                    dropped += table.num_rows - kept.num_rows
+                    yield kept
 
     grouped = group_pairs(tables(), config.depth, faults)
-    return Prepared(grouped.selections, grouped.texts, [])
+    notes = [] if rule == "off" else [told(dropped, rule, config.drop_self)]
+    return Prepared(grouped.selections, grouped.texts, notes)
 
 
-def _from_files(sources: Separate, config: Config, faults: FaultLog) -> Prepared:
+def _from_files(sources: Separate, config: Config, rule: DropSelf, faults: FaultLog) -> Prepared:
     notes: list[str] = []
     queries = every = load_queries(sources.queries, faults)
     if sources.qrels is not None:
@@ -177,31 +192,46 @@ def _from_files(sources: Separate, config: Config, faults: FaultLog) -> Prepared
     if sources.run is not None:
         whole = load_run(sources.run, faults, notes)
         asked = {query_id: ranked for query_id, ranked in whole.items() if query_id in queries or query_id not in every}
+        own = own_documents(queries, rule, passage_texts(sources.passages))
+        asked, dropped = without_own(asked, own)
         run = known_queries(asked, queries, config.depth, sources.run, sources.queries, faults)
         if without := len(queries) - len(run):
             notes.append(f"{without} of {len(queries)} queries have no candidate in {sources.run}")
         pool = load_passage_ids(sources.passages) if config.random else None
-        drawn = draw_random(run, pool, config.random, config.seed) if pool is not None else {}
+        drawn = _drawn(run, pool, own, config) if pool is not None else {}
         passages = load_passages(sources.passages, faults, doc_ids_of(run) | doc_ids_of(drawn))
     else:
         passages = load_passages(sources.passages, faults)
         doc_ids = list(passages.row)
         if not doc_ids:
             raise InputError(f"{sources.passages}: holds no passage")
-        run = bm25_run(queries, doc_ids, passages.texts, config.bm25 or 0, sources.queries, faults)
-        pool = pa.array(doc_ids, pa.large_string())
-        drawn = draw_random(run, pool, config.random, config.seed) if config.random else {}
+        own = own_documents(queries, rule, named_texts(doc_ids, passages.texts))
+        depth = int(config.bm25 or 0)
+        run = bm25_run(queries, doc_ids, passages.texts, depth + most(own), sources.queries, faults)
+        run, dropped = without_own(run, own)
+        run = {query_id: cut(ranked, depth) for query_id, ranked in run.items()}
+        drawn = _drawn(run, pa.array(doc_ids, pa.large_string()), own, config) if config.random else {}
     first_stage = sources.run or "BM25"
     found = select(run, queries, passages.row, first_stage, sources.passages, faults)
     more = select(drawn, queries, passages.row, "the random draw", sources.passages, faults)
     selections = list(append(found, more))
+    if rule != "off":
+        notes.append(told(dropped, rule, config.drop_self))
     if not selections:
         raise InputError(_no_candidate(run, first_stage, sources.passages))
     return Prepared(selections, passages.texts, notes)
 
 
+def _drawn(run: Run, pool: pa.Array, own: Own, config: Config) -> Run:
+    """Random passages that are neither candidates nor the query itself."""
+    drawn, _ = without_own(draw_random(run, pool, config.random + most(own), config.seed), own)
+    return {query_id: cut(ranked, config.random) for query_id, ranked in drawn.items()}
+
+
 def _no_candidate(run: Run, first_stage: str, passages: str) -> str:
-    named = next((ranked.doc_ids[0] for ranked in run.values()), None)
+    named = next((ranked.doc_ids[0] for ranked in run.values() if ranked.doc_ids), None)
+    if named is None and run:
+        return f"no query has a candidate in {first_stage} but itself; --drop-self off keeps these"
     if named is None:
         return f"no query shares a word with a passage of {passages}: there is nothing to write"
     return f"none of the documents of {first_stage} (first {named!r}) has a text in {passages}"

@@ -94,7 +94,7 @@ def find_snapshot(name: str, revision: str | None) -> Snapshot:
         folder = Path(snapshot_download(name, repo_type="dataset", revision=revision))
     except Exception as error:  # the hub's client and the network each raise their own
         raise InputError(
-            f"{name}: is not in the hub's cache ({repository}), and cannot be fetched: {reason_of(error)}"
+            f"{name}: is not in the hub's cache ({repository}), and cannot be fetched: {reason_of(error).rstrip('.')}"
         ) from None
     return Snapshot(name, folder.name, folder)
 

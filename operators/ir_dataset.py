@@ -1,6 +1,6 @@
 """Data sets by their ir_datasets ids, from that library's own cache; what is not there it fetches."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from operators.collections import Entry
@@ -66,13 +66,11 @@ def ir_dataset(name: str) -> IrDataset | None:
     try:
         dataset = ir_datasets.load(name)
     except KeyError:
+        dataset = ir_datasets.Dataset()
+    if dataset.has_queries() and dataset.has_docs():
+        return IrDataset(name, dataset)
+    parts = [other for other in ir_datasets.registry if other.startswith(f"{name}/")]
+    if not parts and name not in ir_datasets.registry:
         return None
-    if not dataset.has_queries() or not dataset.has_docs():
-        lacking = "documents" if dataset.has_queries() else "queries"
-        raise InputError(f"{name}: ir_datasets has no {lacking} under this id{_hint(name, ir_datasets.registry)}")
-    return IrDataset(name, dataset)
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    parts = [other for other in known if other.startswith(f"{name}/")]
-    return f"; its parts: {', '.join(parts[:8])}{', …' if len(parts) > 8 else ''}" if parts else ""
+    shown = f"{', '.join(parts[:8])}{', …' if len(parts) > 8 else ''}" or "none"
+    raise InputError(f"{name}: ir_datasets has no queries with documents under this id; parts of it: {shown}")

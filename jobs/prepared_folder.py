@@ -13,6 +13,9 @@ from jobs.folders import check_folder
 from operators.errors import InputError
 from operators.shards import SHARD_NAME, shard_name
 
+QRELS = "_qrels.txt"
+"""The judgements of a collection that has no file of them, beside the shards."""
+
 JOBS = ("prepare", "mine")
 """What writes such folders."""
 
@@ -64,7 +67,7 @@ def claim(
     system, root = storage.filesystem(output)
     found = [name[len(root) :].lstrip("/") for name in system.find(root)] if system.exists(root) else []
     visible = sorted(name for name in found if not any(part.startswith(".") for part in name.split("/")))
-    own = [name for name in visible if SHARD_NAME.fullmatch(name) or name in {_name(job), _errors(job)}]
+    own = [name for name in visible if SHARD_NAME.fullmatch(name) or name in _own(job)]
     foreign = [name for name in visible if name not in own and not name.startswith(f"{_work(job)}/")]
     if foreign:
         raise InputError(
@@ -121,6 +124,10 @@ def written_by(folder: str) -> str | None:
 def unfinished(folder: str) -> str | None:
     """The job that began in this folder and did not end: its shards are not all there yet."""
     return next((job for job in JOBS if _manifest_of(folder, job).get("complete") is False), None)
+
+
+def _own(job: str) -> set[str]:
+    return {_name(job), _errors(job)} | ({QRELS} if job == "prepare" else set())
 
 
 def _name(job: str) -> str:

@@ -118,11 +118,16 @@ def run(config: Config) -> int:
         print(f"{config.output}: already mined from these files with these settings")
         return report_folder(config.output, claim.finished, _COUNTED, claim.errors)
     with held(config.output, "mine"):
-        return _mine(config, paths, qrels_path, claim, started)
+        return _mine(config, paths, qrels_path, rule, claim, started)
 
 
 def _mine(
-    config: Config, paths: tuple[str, str], qrels_path: str | None, claim: prepared_folder.Claim, started: float
+    config: Config,
+    paths: tuple[str, str],
+    qrels_path: str | None,
+    rule: DropSelf,
+    claim: prepared_folder.Claim,
+    started: float,
 ) -> int:
     faults, notes = FaultLog(), list[str]()
     queries, corpus = load_queries(paths[0], faults), load_corpus(paths[1], faults, notes)

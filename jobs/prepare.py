@@ -116,10 +116,12 @@ def run(config: Config) -> int:
         print(f"{config.output}: already prepared from these files with these settings")
         return report_folder(config.output, claim.finished, COUNTED, claim.errors)
     with held(config.output, "prepare"):
-        return _prepare(config, sources, claim, started)
+        return _prepare(config, sources, rule, claim, started)
 
 
-def _prepare(config: Config, sources: Separate | Flat, claim: prepared_folder.Claim, started: float) -> int:
+def _prepare(
+    config: Config, sources: Separate | Flat, rule: DropSelf, claim: prepared_folder.Claim, started: float
+) -> int:
     faults = FaultLog()
     if isinstance(sources, Flat):
         prepared = _from_pairs(sources, config, rule, faults)

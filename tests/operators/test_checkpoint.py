@@ -263,3 +263,14 @@ def test_weights_in_shards_are_read_whole_or_refused(tmp_path: Path) -> None:
     shards[1].unlink()
     with pytest.raises(ModelError, match=f"holds no {shards[1].name}"):
         scorer("cross-encoder", sharded).identity()
+
+
+@pytest.mark.parametrize("kind", WRITE)
+def test_a_model_that_was_replaced_since_the_plan_is_refused(tmp_path: Path, kind: str) -> None:
+    folder = WRITE[kind](tmp_path / "model")
+    config = scorer(kind, folder)
+    planned = config.identity()
+    assert config.load_planned(planned).score(PAIRS).shape == (len(PAIRS),)
+    rewrite(folder, lambda weights: {name: one * 1.01 for name, one in weights.items()})
+    with pytest.raises(ModelError, match=r"another model than the job was planned with \(weights differ\)"):
+        config.load_planned(planned)

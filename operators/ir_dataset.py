@@ -48,10 +48,15 @@ class IrDataset:
             yield Entry(number, getattr(row, key), text.strip())
 
     def _rows(self, kind: str) -> Iterator[Any]:
+        from ir_datasets.util import home_path
+
         try:
             yield from getattr(self._dataset, f"{kind}_iter")()
         except Exception as error:  # the library, its formats and the network each raise their own
-            raise InputError(f"{self.name}: ir_datasets cannot give its {kind}: {reason_of(error)}") from None
+            raise InputError(
+                f"{self.name}: ir_datasets cannot give its {kind}, from {home_path()} or where it fetches them: "
+                f"{error.args[0] if error.args else reason_of(error)}"
+            ) from None
 
 
 def ir_dataset(name: str) -> IrDataset | None:

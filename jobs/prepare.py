@@ -32,7 +32,9 @@ COUNTED = ("queries", "candidates", "passages", "shards")
 class Config(JobConfig):
     """Write candidate shards from a run and its texts, a bare corpus, a BEIR folder, or flat pairs."""
 
-    run: str | None = Field(None, description="TREC run (query_id Q0 doc_id rank score tag): the first stage")
+    run: str | None = Field(
+        None, description="run (TREC: query_id Q0 doc_id rank score tag; or MS MARCO): the first stage"
+    )
     queries: str | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
     passages: str | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
     beir: str | None = Field(None, description="folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
@@ -45,7 +47,7 @@ class Config(JobConfig):
         None,
         description="BEIR and MTEB: only queries judged in qrels/SPLIT.tsv; left open: test if it is there, else all",
     )
-    qrels: str | None = Field(None, description="with --queries: only queries judged here, TREC or BEIR TSV")
+    qrels: str | None = Field(None, description="with --queries: only queries judged here: TREC, BEIR TSV or Parquet")
     pairs: str | None = Field(
         None,
         description="flat rows query_id, query, doc_id, text[, score] in any order: Parquet, TSV or JSONL",

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import IO, Any
 
 import pyarrow as pa
 
+from operators.column_files import SAMPLE, check_texts
 from operators.errors import InputError
 from operators.faults import Fault, FaultSink, Reason
 from operators.lines import Line, Unusable, parse_lines, read_lines
@@ -59,7 +60,8 @@ def read_collection(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator
         form = 'JSONL with "_id" and "text"'
         parsed = parse_lines(chain([first], lines), _json_entry, name, form, faults)
     else:
-        start: list[Line] = [] if _is_header(first[1], name) else [first]
+        start: list[Line] = [] if _is_header(first[1], name) else [first, *islice(lines, SAMPLE)]
+        check_texts([(number, text.split("\t")) for number, text in start], name)
         parsed = parse_lines(chain(start, lines), _tsv_entry, name, "TSV of id<TAB>text", faults)
     for number, (key, text) in parsed:
         yield Entry(number, key, text)

@@ -13,6 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from operators.collections import json_id, json_object, json_text
+from operators.column_files import shown, what_they_are
 from operators.errors import InputError
 from operators.faults import FaultLog
 from operators.leakage import Query, normalised
@@ -178,11 +179,16 @@ def _column(table: pa.Table, names: tuple[str, ...], kind: pa.DataType, file: st
     if name is not None and table.column_names.count(name) > 1:
         raise InputError(f"{file}: column {name} stands there twice")
     if name is None:
-        raise InputError(f"{file}: no column {' or '.join(names)}; it has {table.column_names}")
+        raise InputError(f"{file}: no column {' or '.join(names)}; it has {table.column_names}{_way_out(table)}")
     try:
         return table[name].cast(kind, safe=False)
     except pa.ArrowException as error:
         raise InputError(f"{file}: column {name} cannot be read as {kind}: {error}") from None
+
+
+def _way_out(table: pa.Table) -> str:
+    triples = {"query", "positive", "negative"} <= {*table.column_names}
+    return "; triples are read as a row for each pair: query, document and the label 1 or 0" if triples else ""
 
 
 def _blank(texts: "pa.ChunkedArray[Any]") -> NDArray[np.bool_]:
@@ -205,7 +211,11 @@ def _read_lines(file: str, content: IO[bytes], torn: FaultLog) -> pa.Table:
     """The columns of TSV or JSONL that are known here."""
     lines = read_lines(content, file, torn)
     if file.removesuffix(".gz").endswith(".tsv"):
-        header = next(lines, (0, ""))[1].split("\t")
+        number, first = next(lines, (0, ""))
+        header = first.split("\t")
+        if first and not {"query", *DOCUMENT_NAMES} & {*header}:
+            hint = what_they_are([first]) or "name the columns: query, document and label"
+            raise InputError(f"{file}, line {number}: {shown(first)} is no header; {hint}")
         parsed = parse_lines(lines, lambda text: _tsv_row(text, header), file, "TSV with a header line", torn)
     else:
         header = []

@@ -32,7 +32,6 @@ Row = dict[str, Any]
 """The values of one line, by what they are."""
 
 _BLANKS = re.compile("[ \t]+")  # and nothing else: a no-break space belongs to its id
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _ITERATION = frozenset({"0", "Q0", "q0"})
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _INT64_MAX = 2**63 - 1
@@ -78,8 +77,7 @@ def read_columns(
         del start[0]
     quoted = all(text.lstrip(" ").startswith('"') for _, text in start)
     layout = named or _fitting(start, name, form, quoted)
-    parsed = parse_lines(chain(start, lines), lambda text: _row(text, layout, form, quoted), name, form.words, faults)
-    return layout, parsed
+    return layout, parse_lines(chain(start, lines), _reader(layout, form, quoted), name, form.words, faults)
 
 
 def number(text: str, what: str) -> float:
@@ -88,8 +86,11 @@ def number(text: str, what: str) -> float:
     Raises:
         Unusable: it is none.
     """
-    score = float(text) if _NUMBER.fullmatch(text) else math.nan
-    if math.isnan(score) and text.lower().lstrip("+-") not in {"nan", "inf", "infinity"}:
+    try:
+        score = float(text)
+    except ValueError:
+        score = None
+    if score is None or "_" in text or not text.isascii():  # Python reads 1_0 and digits of other scripts
         raise Unusable(f"{what} is {text[:40]!r}")
     if not math.isfinite(score) or abs(score) > _FLOAT32_MAX:
         raise Unusable(f"{what} is {text[:40]!r}, not a finite 32-bit number")
@@ -193,7 +194,11 @@ def is_text(column: str) -> bool:
 
 def is_number(column: str) -> bool:
     """Whether a column holds a number and nothing else."""
-    return bool(_NUMBER.fullmatch(column.strip(" ")))
+    try:
+        number(column, "the column")
+    except Unusable:
+        return False
+    return True
 
 
 def shown(text: str) -> str:
@@ -233,10 +238,10 @@ def _fitting(start: Sequence[Line], name: str, form: Form, quoted: bool) -> Layo
     reasons: list[str] = []
     number, first = start[0]
     for layout in form.layouts:
-        rows, reason = [], ""
+        rows, reason, read = list[Row](), "", _reader(layout, form, quoted)
         for _, text in start:
             try:
-                rows.append(_row(text, layout, form, quoted))
+                rows.append(read(text))
             except _OtherWidth:
                 continue
             except Unusable as unusable:
@@ -255,18 +260,26 @@ def _names_of(form: Form) -> str:
     return " ".join(("query_id", "doc_id", *form.enough))
 
 
-def _row(text: str, layout: Layout, form: Form, quoted: bool) -> Row:
-    columns = _columns(text, len(layout), quoted)
-    row: Row = {}
-    for at, (column, value) in enumerate(zip(layout, columns, strict=True), start=1):
-        read = form.values.get(column)
-        if read is not None:
-            row[column] = read(value, f"column {at}, the {column.replace('_', ' ')},")
-    return row
+def _reader(layout: Layout, form: Form, quoted: bool) -> Callable[[str], Row]:
+    """How a line is read; raises Unusable."""
+    wanted = [
+        (at, column, form.values[column], f"column {at + 1}, the {column.replace('_', ' ')},")
+        for at, column in enumerate(layout)
+        if column in form.values
+    ]
+
+    def read(text: str) -> Row:
+        columns = _columns(text, len(layout), quoted)
+        return {column: value(columns[at], what) for at, column, value, what in wanted}
+
+    return read
 
 
 def _columns(text: str, many: int, quoted: bool) -> list[str]:
     """The columns between tabs, or between blanks where there are not as many as asked for."""
+    columns = text.split(" ")
+    if len(columns) == many and "" not in columns and "\t" not in text and not quoted:  # nearly all that there are
+        return columns
     if quoted:
         tabbed, blank = _unquoted(text, "\t"), _unquoted(text.replace("\t", " "), " ")
         if not tabbed and not blank:

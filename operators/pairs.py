@@ -192,8 +192,9 @@ def _json_pair(text: str) -> Pair:
 
 def _header(first: str, name: str) -> list[str] | None:
     """The columns' names where the first line gives them; an id may also be called as in runs, a text `passage`."""
-    columns = [_COLUMN_NAMES.get(found := column.strip(' "').lower(), found) for column in first.split("\t")]
-    if "query_id" not in columns and "doc_id" not in columns:
+    plain = [column.strip(' "').lower() for column in first.split("\t")]
+    columns = [_COLUMN_NAMES.get(column, column) for column in plain]
+    if not {"query_id", "doc_id"} & {*plain} and not {"query_id", "doc_id"} <= {*columns}:
         return None
     missing = [column for column in COLUMNS if column not in columns]
     if missing:

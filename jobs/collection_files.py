@@ -123,13 +123,7 @@ def load_run(path: str, faults: FaultSink, notes: list[str]) -> Run:
     """A run; `notes` is told where its columns are not TREC's, and where its ranks contradict its scores."""
     with storage.open_read(path) as stream:
         found = read_run(stream, path, faults)
-    if note := found.note(path):
-        notes.append(note)
-    if found.contradictory:
-        notes.append(
-            f"{path}: the ranks of {len(found.contradictory)} queries contradict their scores "
-            f"(first {found.contradictory[0]!r}); the order is that of the scores"
-        )
+    notes += found.notes(path)
     return found.run
 
 

@@ -29,8 +29,7 @@ def rankings_at(path: str) -> Rankings:
         return read_rankings(_tables([file.path for file in files]))
     with storage.open_read(path) as stream:
         found = read_run(stream, path, Refuse())
-    note = found.note(path)
-    return Rankings(run=found.run, notes=(note,) if note else ())
+    return Rankings(run=found.run, notes=tuple(found.notes(path)))
 
 
 def counted_queries(qrels: Qrels, ranked: Run, only_ranked: bool, ranking: str, judgements: str) -> Qrels:

@@ -145,6 +145,9 @@ def what_they_are(texts: Iterable[str], apart_from: str = "") -> str:
     tabbed = [text.split("\t") for text in texts]
     blank = [_BLANKS.split("\t".join(row).strip(" \t")) for row in tabbed]
     shapes = {
+        "MS MARCO's documents (docid, url, title, body); write docid and text, or JSONL": (
+            len(row) == 4 and "://" in row[1] for row in tabbed
+        ),
         "MS MARCO's top-1000 (qid, pid, query, passage), which `prepare --pairs` reads": (
             len(row) == 4 and list(map(is_text, row[:3])) == [False, False, True] for row in tabbed
         ),

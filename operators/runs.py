@@ -50,11 +50,17 @@ class ReadRun:
     contradictory: tuple[str, ...]
     layout: tuple[str, ...]
 
-    def note(self, name: str) -> str | None:
-        """What is to be told of columns that are not TREC's six; None where they are."""
-        if self.layout == _TREC:
-            return None
-        return f"{name}: its columns are read as {' '.join(column or '-' for column in self.layout)}"
+    def notes(self, name: str) -> list[str]:
+        """What is to be told: of columns that are not TREC's six, of ranks that are not followed."""
+        notes = []
+        if self.layout != _TREC:
+            notes.append(f"{name}: its columns are read as {' '.join(column or '-' for column in self.layout)}")
+        if self.contradictory:
+            notes.append(
+                f"{name}: the ranks of {len(self.contradictory)} queries contradict their scores "
+                f"(first {self.contradictory[0]!r}); the order is that of the scores"
+            )
+        return notes
 
 
 @dataclass(slots=True)
@@ -65,6 +71,39 @@ class _Gathered:
     lines: "array[int]"
 
 
+@dataclass(slots=True)
+class _Doubts:
+    """Whether ranks and scores are what their columns should be.
+
+    Attributes:
+        opposite: in every query the best scores have the worst ranks.
+        exchanged: in every query the scores count as ranks do, and the ranks do not.
+        longest: how many documents the longest list has.
+    """
+
+    opposite: bool = True
+    exchanged: bool = True
+    longest: int = 0
+
+    def hear(self, scores: np.ndarray, ranks: np.ndarray) -> None:
+        """Take one query into account: its scores, best first, and the ranks that stand beside them."""
+        self.opposite = self.opposite and bool(np.all(ranks[1:] < ranks[:-1]))
+        self.exchanged = self.exchanged and _counts(scores) and not _counts(ranks)
+        self.longest = max(self.longest, len(ranks))
+
+    def check(self, name: str) -> None:
+        """Raise InputError where they are not."""
+        if self.longest < _SURELY or not (self.opposite or self.exchanged):
+            return
+        seen = (
+            "the best scores have the worst ranks" if self.opposite else "the scores are 1, 2, 3, … and the ranks not"
+        )
+        raise InputError(
+            f"{name}: in every query {seen}; say what orders it by a first line that names the columns, one of them "
+            "the rank or the score (query_id Q0 doc_id rank x tag)"
+        )
+
+
 def read_run(stream: IO[bytes], name: str, faults: FaultSink) -> ReadRun:
     """Read a run: TREC's six columns; five, without Q0, tag or rank; four (query_id doc_id rank score); three, with a
     rank or a score; any columns in any order under a line of names. Queries need not be contiguous.
@@ -73,7 +112,8 @@ def read_run(stream: IO[bytes], name: str, faults: FaultSink) -> ReadRun:
     document that a query names twice keeps its better place.
 
     Raises:
-        InputError: the file is no run, or holds no line; or there are only ranks, and they are no order.
+        InputError: the file is no run, or holds no line; there are only ranks, and they are no order; or all ranks
+            contradict their scores.
     """
     gathered: dict[str, _Gathered] = {}
     same: dict[str, str] = {}  # one string a document, however many queries name it
@@ -93,11 +133,15 @@ def read_run(stream: IO[bytes], name: str, faults: FaultSink) -> ReadRun:
         _check_ranks(gathered, name)
     run: Run = {}
     contradictory: list[str] = []
+    doubts = _Doubts()
     for query_id in list(gathered):
-        run[query_id], agrees = _ordered(query_id, gathered.pop(query_id), name, faults)
-        if not agrees:
-            contradictory.append(query_id)
-    return ReadRun(run, tuple(contradictory) if placed else (), layout)
+        run[query_id], ranks = _ordered(query_id, gathered.pop(query_id), name, faults)
+        if placed and scored:
+            doubts.hear(run[query_id].scores, ranks)
+            if np.any(ranks[1:] < ranks[:-1]):
+                contradictory.append(query_id)
+    doubts.check(name)
+    return ReadRun(run, tuple(contradictory), layout)
 
 
 def cut(ranked: RankedList, depth: int | None) -> RankedList:
@@ -105,7 +149,9 @@ def cut(ranked: RankedList, depth: int | None) -> RankedList:
     return RankedList(ranked.doc_ids[:depth], ranked.scores[:depth], ranked.lines[:depth])
 
 
-def _ordered(query_id: str, found: _Gathered, name: str, faults: FaultSink) -> tuple[RankedList, bool]:
+def _ordered(query_id: str, found: _Gathered, name: str, faults: FaultSink) -> tuple[RankedList, np.ndarray]:
+    """The list in its order, and its ranks as the file has them."""
+
     def place(row: int) -> tuple[float, int, str]:
         score = found.scores[row]
         return -score if score == score else 0.0, found.ranks[row], found.doc_ids[row]
@@ -126,7 +172,13 @@ def _ordered(query_id: str, found: _Gathered, name: str, faults: FaultSink) -> t
         np.asarray([found.scores[i] for i in kept], dtype=np.float64),
         np.asarray([found.lines[i] for i in kept], dtype=np.int64),
     )
-    return ranked, bool(np.all(ranks[1:] >= ranks[:-1]))
+    return ranked, ranks
+
+
+def _counts(values: np.ndarray) -> bool:
+    """Whether they are 1 to n, or 0 to n - 1, in any order."""
+    found = np.sort(values)
+    return bool(found[0] in (0, 1) and np.array_equal(found, found[0] + np.arange(len(found))))
 
 
 def _check_ranks(gathered: Mapping[str, _Gathered], name: str) -> None:

@@ -50,6 +50,7 @@ RUNS = {
     "five, no rank": lines("{query} Q0 {doc} {score} tag"),
     "named": "qid\tdocno\trank\tscore\n" + lines("{query}\t{doc}\t{rank}\t{score}"),
     "named, another order": "score docid name topic\n" + lines("{score} {doc} x {query}"),
+    "named, without the score": "qid did rank distance\n" + lines("{query} {doc} {rank} {rank}"),
     "quoted": '"query_id"\t"doc_id"\t"score"\n' + lines('"{query}"\t"{doc}"\t"{score}"'),
 }
 
@@ -81,6 +82,10 @@ TRIPLES = "what is red\tthe red one\tthe blue one\nwhat is blue\tthe blue one\tt
 # Files that are of another kind wherever they are given, and what they are said to look like.
 FOREIGN = {
     "top-1000": (TOP_1000, "top-1000"),
+    "documents": (
+        "".join(f"{key}\thttps://a.org/{key}\ta title\t{text}\n" for key, text in TEXTS.items()),
+        "documents",
+    ),
     "triples": (TRIPLES, "triples"),
     "run": (RUNS["TREC, tabs"], "TREC run"),
     "judgements": (QRELS["TREC"].replace(" ", "\t"), "TREC qrels"),
@@ -137,6 +142,8 @@ def test_mine_draws_from_a_run_with_ranks_alone(folder: Path) -> None:
         ("q1 d1 7187158\nq1 d2 22\n", "the lowest is 22, not 0 or 1"),
         ("q1 d1 3\nq1 d2 2\nq1 d3 1\n", "falls from line to line"),
         ("q1 d1 -1\nq1 d2 -2\n", "the lowest is -2"),
+        ("q1 Q0 d1 9 1 t\nq1 Q0 d2 8 2 t\nq1 Q0 d3 7 3 t\n", "the scores are 1, 2, 3, … and the ranks not"),
+        ("q1 Q0 d1 1 .1 t\nq1 Q0 d2 2 .2 t\nq1 Q0 d3 3 .3 t\n", "the best scores have the worst ranks"),
         ("7 0 7187158 1\n7 0 22 0\n", "it looks like TREC qrels"),
         ("q1,d1,1\nq1,d2,2\n", "line 1: 'q1,d1,1'; a first line that names the columns"),
         ("q1 Q0 d1 12.5 1 t\nq1 Q0 d2 11.5 2 t\n", "column 4, the rank, is '12.5', not a whole number"),
@@ -270,11 +277,11 @@ def test_pairs_in_an_order_that_is_not_known_are_refused(folder: Path, columns: 
     [
         (given_as, kind)
         for given_as, own in (
-            ("queries", "texts"), ("passages", "texts"), ("run", "run"), ("qrels", "judgements"), ("pairs", "top-1000"),
-            ("input", None),
+            ("queries", ("texts",)), ("passages", ("texts",)), ("run", ("run",)), ("qrels", ("judgements",)),
+            ("pairs", ("top-1000", "documents")), ("input", ()),
         )
         for kind in FOREIGN
-        if kind != own
+        if kind not in own
     ],
 )  # fmt: skip
 def test_files_of_another_kind_are_refused_wherever_they_are_given(

@@ -63,6 +63,7 @@ def test_an_empty_file_is_no_run() -> None:
 def test_the_order_of_the_lines_does_not_matter(rows: list[tuple[str, int, int]], shuffle: random.Random) -> None:
     unique = {(query, doc): score for query, doc, score in rows}
     lines = [f"{query} Q0 d{doc} {doc} {score} t" for (query, doc), score in unique.items()]
+    lines += ["z Q0 best 1 2 t", "z Q0 next 2 1 t"]  # whose ranks agree
     first, _ = read("\n".join(lines))
     shuffle.shuffle(lines)
     second, _ = read("\n".join(lines))

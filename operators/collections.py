@@ -8,9 +8,10 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from operators.column_files import SAMPLE, check_texts
+from operators.column_files import SAMPLE
 from operators.errors import InputError
 from operators.faults import Fault, FaultSink, Reason
+from operators.file_kinds import check_texts
 from operators.lines import Line, Unusable, parse_lines, read_lines
 
 ID_NAMES = ("_id", "id", "query_id", "doc_id")

@@ -2,19 +2,11 @@
 
 from typing import IO
 
-from operators.column_files import (
-    DOC_ID,
-    QUERY_ID,
-    TREC_QRELS,
-    Form,
-    identifier,
-    iteration,
-    number,
-    read_columns,
-    whole,
-)
+from operators.cells import identifier, iteration, number, whole
+from operators.column_files import DOC_ID, QUERY_ID, Form, read_columns
 from operators.errors import InputError
 from operators.faults import Refuse
+from operators.file_kinds import TREC_QRELS
 from operators.lines import Unusable, read_lines
 
 Qrels = dict[str, dict[str, int]]

@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from operators.cells import is_number, is_text, number, shown
 from operators.collections import checked_id, is_jsonl, json_id, json_object, json_text
-from operators.column_files import DOC_ID, QUERY_ID, SAMPLE, is_number, is_text, number, shown, what_they_are
+from operators.column_files import DOC_ID, QUERY_ID, SAMPLE
 from operators.errors import InputError
 from operators.faults import Fault, FaultSink, Reason
+from operators.file_kinds import what_they_are
 from operators.lines import Line, Unusable, parse_lines, read_lines
 from operators.selections import Selection
 

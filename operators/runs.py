@@ -9,9 +9,11 @@ from typing import IO
 
 import numpy as np
 
-from operators.column_files import DOC_ID, QUERY_ID, TREC_RUN, Form, identifier, iteration, number, read_columns, whole
+from operators.cells import identifier, iteration, number, whole
+from operators.column_files import DOC_ID, QUERY_ID, Form, read_columns
 from operators.errors import InputError
 from operators.faults import Fault, FaultSink, Reason
+from operators.file_kinds import TREC_RUN
 from operators.lines import read_lines
 
 _TREC = ("query_id", "", "doc_id", "rank", "score", "")

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from operators.cells import shown
 from operators.collections import json_id, json_object, json_text
-from operators.column_files import shown, what_they_are
 from operators.errors import InputError
 from operators.faults import FaultLog
+from operators.file_kinds import what_they_are
 from operators.leakage import Query, normalised
 from operators.lines import Unusable, parse_lines, read_lines
 

@@ -97,26 +97,29 @@ def _named(line: Line, name: str, form: Form) -> Layout | None:
 
 
 def _fitting(start: Sequence[Line], name: str, form: Form, quoted: bool) -> Layout:
-    """The first layout that half of the lines have."""
-    reasons: list[str] = []
-    number, first = start[0]
+    """The first layout that half of the lines have.
+
+    Raises:
+        InputError: there is none; tells the first line that the nearest layout does not have.
+    """
+    nearest, seen = (0, False), f"line {start[0][0]}: {shown(start[0][1])}"
     for layout in form.layouts:
-        rows, reason, read = list[Row](), "", _reader(layout, form, quoted)
-        for _, text in start:
+        read, rows, faults = _reader(layout, form, quoted), list[Row](), list[tuple[bool, str]]()
+        for number, text in start:
             try:
                 rows.append(read(text))
-            except _OtherWidth:
-                continue
-            except Unusable as unusable:
-                reason = reason or f", {unusable}"
-        is_iteration = layout[1] == "doc_id" and {row["doc_id"] for row in rows} <= ITERATION
-        if 2 * len(rows) >= len(start) and not is_iteration:
+            except Unusable as fault:
+                faults.append((not isinstance(fault, _OtherWidth), f"line {number}: {shown(text)}, {fault}"))
+        if rows and layout[1] == "doc_id" and {row["doc_id"] for row in rows} <= ITERATION:
+            continue
+        if len(rows) >= len(faults):
             return layout
-        reasons += [reason] if reason else []
+        has_width, told = faults[0]
+        if (len(rows), has_width) > nearest:
+            nearest, seen = (len(rows), has_width), told
     hint = what_they_are((text for _, text in start), form.words)
-    reason = reasons[0] if len(reasons) == 1 and not hint else ""
     hint = hint or f"a first line that names the columns says which is which ({_names_of(form)})"
-    raise InputError(f"{name} is not {form.words}: line {number}: {shown(first)}{reason}; {hint}")
+    raise InputError(f"{name} is not {form.words}: {seen}; {hint}")
 
 
 def _names_of(form: Form) -> str:

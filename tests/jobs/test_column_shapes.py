@@ -147,6 +147,7 @@ def test_mine_draws_from_a_run_with_ranks_alone(folder: Path) -> None:
         ("7 0 7187158 1\n7 0 22 0\n", "it looks like TREC qrels"),
         ("q1,d1,1\nq1,d2,2\n", "line 1: 'q1,d1,1'; a first line that names the columns"),
         ("q1 Q0 d1 12.5 1 t\nq1 Q0 d2 11.5 2 t\n", "column 4, the rank, is '12.5', not a whole number"),
+        ("q1 Q0 d1 1 2.5 t\nfoo\nbar\nbaz\n", "line 2: 'foo', 1 columns, not 6"),
         ("q1 Q0 d1 1 1_0 t\n", "column 5, the score, is '1_0'"),
         ("q1 Q0 d1 1 ١ t\n", "column 5, the score, is '١'"),
         ("qid docno\nq1 d1\n", "the columns are qid, docno: none of them is the score or rank"),

@@ -19,7 +19,7 @@ from operators.bm25 import bm25_run
 from operators.errors import InputError
 from operators.faults import FaultLog
 from operators.judgements import Qrels
-from operators.pairs import group_pairs, read_pairs, read_parquet_pairs
+from operators.pairs import READABLE, group_pairs, read_pairs
 from operators.run_export import qrels_lines
 from operators.runs import Run, cut
 from operators.selections import Selection, append, doc_ids_of, draw_random, known_queries, select
@@ -182,10 +182,9 @@ def find_sources(config: Config) -> Separate | Flat:
 
 
 def _pair_files(uri: str) -> tuple[str, ...]:
-    endings = (".parquet", ".tsv", ".jsonl", ".tsv.gz", ".jsonl.gz")
-    files = tuple(file.path for file in storage.list_files(uri, endings))
+    files = tuple(file.path for file in storage.list_files(uri, READABLE))
     if not files:
-        raise InputError(f"{uri}: no file that ends in {', '.join(endings)}")
+        raise InputError(f"{uri}: no file that ends in {', '.join(READABLE)}")
     return files
 
 
@@ -195,9 +194,8 @@ def _from_pairs(sources: Flat, config: Config, rule: DropSelf, faults: FaultLog)
     def tables() -> Iterator[pa.Table]:
         nonlocal dropped
         for path in sources.pairs:
-            read = read_parquet_pairs if path.endswith(".parquet") else read_pairs
             with storage.open_read(path) as stream:
-                for table in read(stream, path, faults):
+                for table in read_pairs(stream, path, faults):
                     kept = other_pairs(table, rule)
                     dropped += table.num_rows - kept.num_rows
                     yield kept

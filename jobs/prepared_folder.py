@@ -94,7 +94,8 @@ def begin(claim: Claim) -> None:
         StorageError: an input is not what it was when the folder was claimed, or the folder cannot be written.
     """
     for file in claim.inputs:
-        storage.check_unchanged(file)
+        if file.version:  # else it is no file, but a collection's name
+            storage.check_unchanged(file)
     _write_manifest(claim, {"complete": False})
     system, root = storage.filesystem(claim.output)
     for name in claim.old:

@@ -135,9 +135,12 @@ def _check_module(model: str, name: str, folder: Path) -> None:
     file = folder / _SETTINGS_FILES.get(name, "config.json")
     if name in _WITH_SETTINGS and not file.is_file():
         raise ModelError(f"{model}: its module {name} has no {file}")
+    settings = read_object(file) if file.is_file() else {}
+    for side in ("module_input_name", "module_output_name"):
+        if not isinstance(settings.get(side, ""), str):
+            raise ModelError(f"{file}: {side} must be a name")
     if name != "Dense":
         return
-    settings = read_object(file)
     activation = str(settings.get("activation_function", "torch."))
     if not activation.startswith("torch."):
         raise ModelError(f"{file}: activation_function {activation} is not part of torch; its code is not run")

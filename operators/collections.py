@@ -60,18 +60,26 @@ def read_collection(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator
     Raises:
         InputError: the file is none of these.
     """
-    parsed: Iterator[tuple[int, tuple[str, str]]]
     if is_parquet_file(stream, name):
-        rows = parquet_rows(stream, name, (*ID_NAMES, *TEXT_NAMES, "title"))
-        parsed = parse_lines(rows, entry_of, name, _FORM, faults)
+        yield from entries_of(parquet_rows(stream, name, (*ID_NAMES, *TEXT_NAMES, "title")), name, faults)
     elif is_json(stream, name):
-        parsed = parse_lines(
-            json_rows(stream, name, faults), lambda row: entry_of(json_object(row)), name, _FORM, faults
-        )
+        rows = json_rows(stream, name, faults)
+        yield from _entries(parse_lines(rows, lambda row: entry_of(json_object(row)), name, _FORM, faults))
     else:
-        parsed = _table_entries(stream, name, faults)
-    for number, (key, text) in parsed:
-        yield Entry(number, key, text)
+        yield from _entries(_table_entries(stream, name, faults))
+
+
+def entries_of(rows: Iterable[tuple[int, Mapping[str, Any]]], name: str, faults: FaultSink) -> Iterator[Entry]:
+    """Queries or passages out of rows of named values, as `entry_of` knows them, with the rows' numbers.
+
+    Raises:
+        InputError: most rows are none.
+    """
+    return _entries(parse_lines(rows, entry_of, name, _FORM, faults))
+
+
+def _entries(parsed: Iterable[tuple[int, tuple[str, str]]]) -> Iterator[Entry]:
+    return (Entry(number, key, text) for number, (key, text) in parsed)
 
 
 def entry_of(row: Mapping[str, Any]) -> tuple[str, str]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from operators.collections import Entry
-from operators.dataset_rows import entries_of, judgements_of, qrels_of
+from operators.collections import Entry, entries_of
+from operators.dataset_rows import judgements_of, qrels_of
 from operators.errors import InputError, reason_of
 from operators.faults import FaultSink
 from operators.judgements import Qrels

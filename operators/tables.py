@@ -87,12 +87,14 @@ class _Marks:
         loose: one stands where no CSV writer puts it: such a file is not quoted.
         unclosed: the last field opens a quotation and does not close it.
         demanded: a field is quoted as its content demands (a tab, a line end, a quotation mark), or is an id.
+        spanning: one has a tab behind a line end in it: a text, or rows between two marks that are nothing of CSV.
         every: of rows and fields, all that are not numbers are quoted.
     """
 
     loose: bool = False
     unclosed: bool = False
     demanded: bool = False
+    spanning: bool = False
     every: bool = True
     rows: int = 0
     quoted: int = 0
@@ -110,7 +112,9 @@ def _marks(text: str) -> _Marks:
         quoted, bare = field["quoted"], field["bare"]
         if quoted is not None:
             seen.quoted += 1
-            seen.demanded |= first or any(sign in quoted for sign in '\t\n"')
+            spanning = "\t" in quoted.partition("\n")[2]
+            seen.spanning |= spanning
+            seen.demanded |= first or (not spanning and any(sign in quoted for sign in '\t\n\r"'))
             seen.commas = (seen.commas[0] + ("," in quoted), seen.commas[1])
         else:
             seen.every &= not any(map(str.isalpha, bare))
@@ -127,12 +131,14 @@ def _quoting(sample: str, name: str, whole: bool) -> bool | None:
     Raises:
         InputError: there are quotation marks around fields, and they may belong to the texts or not.
     """
+    if '"' not in sample:
+        return None
     seen = _marks(sample)
     if seen.loose or (seen.unclosed and whole and not seen.demanded):
         return False
     if seen.demanded or (seen.quoted and seen.every and seen.rows > 1):
         return True
-    if (seen.quoted and seen.every) or (seen.commas[0] and not seen.commas[1]):
+    if seen.spanning or (seen.quoted and seen.every) or (seen.commas[0] and not seen.commas[1]):
         raise InputError(
             f"{name}: there are quotation marks around fields, and nothing shows whether they belong to the texts; "
             f"{_WAY_OUT}"

@@ -39,8 +39,10 @@ _COUNTED = ("queries", "positives", "negatives", "shards")
 class Config(JobConfig):
     """Write each query's positives and drawn negatives, with texts, as flat shards for label, train or rerank."""
 
-    queries: str | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
-    passages: str | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz: the corpus")
+    queries: str | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
+    passages: str | None = Field(
+        None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not: the corpus"
+    )
     beir: str | None = Field(None, description="in place of both: a folder with corpus.jsonl and queries.jsonl")
     split: str | None = Field(None, description="BEIR: judgements are qrels/SPLIT.tsv; left open: test if it is there")
     qrels: str | None = Field(None, description="the positives; without them candidates are drawn, with no label")

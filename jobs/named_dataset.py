@@ -8,6 +8,7 @@ from cluster.storage import StoredFile, open_read
 from jobs.collection_files import beir_files, load_qrels, read_texts, stored
 from jobs.texts import Texts, file_texts
 from operators.collections import Entry, read_collection
+from operators.content import with_compressed
 from operators.dataset_rows import json_lines, judgements_of, qrels_of
 from operators.errors import InputError
 from operators.faults import FaultSink
@@ -143,7 +144,7 @@ def _entries(files: tuple[Path, ...], faults: FaultSink) -> Iterator[Entry]:
 def _triples(files: tuple[Path, ...]) -> Iterator[tuple[str, str, float]]:
     """(query_id, doc_id, grade) of files of one data set, in any of the forms that they have."""
     for file in map(str, files):
-        if file.endswith((".tsv", ".tsv.gz")):
+        if file.endswith(with_compressed((".tsv",))):
             for query_id, grades in load_qrels(file).items():
                 yield from ((query_id, doc_id, grade) for doc_id, grade in grades.items())
             continue

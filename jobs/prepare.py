@@ -33,8 +33,8 @@ class Config(JobConfig):
     """Write candidate shards from a run and its texts, a bare corpus, a BEIR folder, or flat pairs."""
 
     run: str | None = Field(None, description="TREC run (query_id Q0 doc_id rank score tag): the first stage")
-    queries: str | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
-    passages: str | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
+    queries: str | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
+    passages: str | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
     beir: str | None = Field(None, description="folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
     dataset: str | None = Field(
         None,
@@ -48,7 +48,7 @@ class Config(JobConfig):
     qrels: str | None = Field(None, description="with --queries: only queries judged here, TREC or BEIR TSV")
     pairs: str | None = Field(
         None,
-        description="flat rows query_id, query, doc_id, text[, score] in any order: Parquet, TSV or JSONL",
+        description="flat rows query_id, query, doc_id, text[, score] in any order: Parquet, TSV, CSV or JSON",
     )
     bm25: int | None = Field(None, ge=1, description="in place of a run: BM25's best N passages a query")
     depth: int | None = Field(None, ge=1, description="only the top N of the run or of the pairs")

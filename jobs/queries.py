@@ -21,7 +21,7 @@ from operators.run_export import qrels_lines
 class Config(JobConfig):
     """Make pseudo-queries: questions, phrases, keywords and sentences a reader might have typed."""
 
-    passages: str = Field(description="TSV of id<TAB>text, or JSONL; plain or .gz")
+    passages: str = Field(description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
     output: str = Field(description="TSV of id<TAB>query; an id is PASSAGE-FORM-VISIT")
     qrels: str | None = Field(None, description="also write TREC qrels: each query's own passage, as its positive")
     count: int = Field(5000, ge=1, description="how many queries")

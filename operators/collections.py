@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from operators.errors import InputError
 from operators.faults import Fault, FaultSink, Reason
 from operators.json_rows import is_json, json_object, json_rows
 from operators.lines import Unusable, parse_lines
@@ -221,6 +222,11 @@ def _table_entries(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[
     if first is None:
         return
     header = _header(first[1])
+    if table.headed and header is None:
+        raise InputError(
+            f"{name}: CSV is read under a header that names an id ({', '.join(ID_NAMES)}) and a text "
+            f"({', '.join(TEXT_NAMES)}); its first row is {', '.join(first[1])[:80]!r}"
+        )
     start: list[Row] = [] if header else [first]
 
     named = header is not None and (table.quoted or len(header) > 2 or not _is_id_and_text(header))

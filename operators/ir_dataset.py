@@ -61,7 +61,9 @@ class IrDataset:
 
 
 def _text(row: Any) -> Any:
-    return row.default_text() if hasattr(row, "default_text") else getattr(row, "text", "")
+    """A document without a title has a space before its text there."""
+    text = row.default_text() if hasattr(row, "default_text") else getattr(row, "text", "")
+    return text.strip() if isinstance(text, str) else text
 
 
 def ir_dataset(name: str) -> IrDataset | None:

@@ -65,11 +65,13 @@ def read_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.T
 
 
 def _table_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[tuple[int, Pair]]:
-    rows = read_table(stream, name, faults).rows
-    first = next(rows, None)
+    table = read_table(stream, name, faults)
+    rows, first = table.rows, next(table.rows, None)
     if first is None:
         return
     header = _header(first[1], name)
+    if table.headed and header is None:
+        raise InputError(f"{name}: CSV is read under a header that names {', '.join(COLUMNS)}[, score]")
     start: list[Row] = [] if header else [first]
     form = f"TSV of {'<TAB>'.join(COLUMNS)}[<TAB>score]"
     yield from parse_lines(chain(start, rows), _row_parser(header), name, form, faults)

@@ -13,7 +13,8 @@ from operators.lines import read_lines
 
 _FIELD = re.compile(r'(?:"(?P<quoted>[^"]*(?:""[^"]*)*)"|(?P<bare>[^"\t\n]*))(?P<end>\t|\r?\n|\r?\Z)')
 _OPEN = re.compile(r'"[^"]*(?:""[^"]*)*\Z')
-_WAY_OUT = "write it as JSONL, or as CSV under a name that ends in .csv"
+_ENOUGH = 10  # rows: so many texts that all are in quotation marks are quoted
+_WAY_OUT = "write it as JSONL, or as CSV with a header under a name that ends in .csv"
 
 Row = tuple[int, list[str]]
 """The number of the line on which a row begins, and its fields."""
@@ -21,10 +22,16 @@ Row = tuple[int, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows; where they are not `quoted`, a tab ends a field wherever it stands."""
+    """Rows of fields.
+
+    Attributes:
+        quoted: a tab or a line end may be part of a field; where they are not, a tab ends a field wherever it stands.
+        headed: the first row must name the columns: what separates CSV's, a comma or not, is else a guess.
+    """
 
     rows: Iterator[Row]
     quoted: bool
+    headed: bool = False
 
 
 def read_table(stream: IO[bytes], name: str, faults: FaultSink) -> Table:
@@ -38,7 +45,7 @@ def read_table(stream: IO[bytes], name: str, faults: FaultSink) -> Table:
             while rows are read, also where quoting begins or breaks off later.
     """
     if bare_name(name).endswith(".csv"):
-        return Table(_quoted_rows(stream, name, ","), True)
+        return Table(_quoted_rows(stream, name, ","), True, headed=True)
     start = beginning(stream, name)
     quoted = _quoting(start.decode("utf-8", "replace"), name, whole=len(start) < SAMPLE)
     if quoted:
@@ -88,14 +95,14 @@ class _Marks:
         unclosed: the last field opens a quotation and does not close it.
         demanded: a field is quoted as its content demands (a tab, a line end, a quotation mark), or is an id.
         spanning: one has a tab behind a line end in it: a text, or rows between two marks that are nothing of CSV.
-        every: of rows and fields, all that are not numbers are quoted.
+        bare: fields with letters that are not quoted, but for ids and the first row, which may be a header.
     """
 
     loose: bool = False
     unclosed: bool = False
     demanded: bool = False
     spanning: bool = False
-    every: bool = True
+    bare: int = 0
     rows: int = 0
     quoted: int = 0
     commas: tuple[int, int] = (0, 0)  # in quoted fields, in others
@@ -117,7 +124,7 @@ def _marks(text: str) -> _Marks:
             seen.demanded |= first or (not spanning and any(sign in quoted for sign in '\t\n\r"'))
             seen.commas = (seen.commas[0] + ("," in quoted), seen.commas[1])
         else:
-            seen.every &= not any(map(str.isalpha, bare))
+            seen.bare += bool(seen.rows and not first and any(map(str.isalpha, bare)))
             seen.commas = (seen.commas[0], seen.commas[1] + ("," in bare))
         first = field["end"] != "\t"
         seen.rows += first
@@ -136,9 +143,10 @@ def _quoting(sample: str, name: str, whole: bool) -> bool | None:
     seen = _marks(sample)
     if seen.loose or (seen.unclosed and whole and not seen.demanded):
         return False
-    if seen.demanded or (seen.quoted and seen.every and seen.rows > 1):
+    every = seen.quoted and not seen.bare
+    if seen.demanded or (every and seen.rows > _ENOUGH):
         return True
-    if seen.spanning or (seen.quoted and seen.every) or (seen.commas[0] and not seen.commas[1]):
+    if seen.spanning or every or (seen.commas[0] and not seen.commas[1]):
         raise InputError(
             f"{name}: there are quotation marks around fields, and nothing shows whether they belong to the texts; "
             f"{_WAY_OUT}"

@@ -21,7 +21,8 @@ def rows(text: str, name: str = "a.tsv") -> list[tuple[int, list[str]]]:
         ('1\t"a\tb"\r\n2\tb\r\n', [(1, ["1", "a\tb"]), (2, ["2", "b"])]),
         ('1\t"a\n\nb"\n2\tb\n', [(1, ["1", "a\n\nb"]), (4, ["2", "b"])]),
         ('"1"\t"a"\n', [(1, ["1", "a"])]),
-        ('1\t"a"\n\n2\t"b"\n', [(1, ["1", "a"]), (3, ["2", "b"])]),
+        ('q\t"a"\n\n' * 11, [(row * 2 + 1, ["q", "a"]) for row in range(11)]),
+        ("id\ttext\n" + 'q\t"a"\n' * 11, [(1, ["id", "text"]), *((row, ["q", "a"]) for row in range(2, 13))]),
         ('\ufeff"1"\t"a"\n', [(1, ["1", "a"])]),
         ('1\t"a ""b"""\n2\t"a\u2028\x85\x0b\x0cb"\n', [(1, ["1", 'a "b"']), (2, ["2", "a\u2028\x85\x0b\x0cb"])]),
     ],
@@ -36,7 +37,7 @@ def test_a_file_that_is_quoted_for_certain_is_read_as_csv_is(text: str, expected
         ['1\t"hi" he said', '2\t"say ""hi"""'],
         ['1\ta 5" pipe', '2\t"b"'],
         ['1\t"never closed', "2\tb"],
-        ["1\tto be, or not", '2\t"to be, or not"'],
+        ["1\twhat", "2\tto be, or not", '3\t"to be, or not"'],
         ["1\ta\u2028b\x85c\x0bd\x0ce\u2029", "2\tb\rc"],
     ],
 )
@@ -44,7 +45,16 @@ def test_a_file_that_is_not_quoted_is_read_as_it_stands(lines: list[str]) -> Non
     assert rows("\n".join(lines)) == [(number, line.split("\t")) for number, line in enumerate(lines, start=1)]
 
 
-@pytest.mark.parametrize("text", ['1\t"to be"\n', '1\t"a\n2\tb"\n', 'q1\t"to be, or not"\nq2\twhat\n'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '1\t"to be"\n',
+        'q1\t"to be"\nq2\t"or not"\n',
+        'id\ttext\n1\t"to be"\n',
+        '1\t"a\n2\tb"\n',
+        'q1\t"to be, or not"\nq2\twhat\n',
+    ],
+)
 def test_where_quotation_marks_may_be_the_texts_own_the_file_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"a\.tsv: there are quotation marks around fields, and nothing shows"):
         rows(text)

@@ -178,3 +178,9 @@ def test_json_that_is_neither_lines_nor_an_array_of_objects_is_refused(data: byt
 def test_no_break_spaces_around_an_id_in_a_column_are_its_own_and_others_are_not() -> None:
     assert read("\u00a01\u00a0 \ta\n".encode(), "a.tsv") == [("\u00a01\u00a0", "a")]
     assert read('id,text\n" 1\u2003",a\n'.encode(), "a.csv") == [("1\u2003", "a")]
+
+
+@pytest.mark.parametrize("data", [b"1,a\n", b"1;a, b\n", b"id;text\n1;a, b\n", b'1;"a, b"\n'])
+def test_csv_without_a_header_is_refused(data: bytes) -> None:
+    with pytest.raises(InputError, match=r"a\.csv: CSV is read under a header that names an id"):
+        read(data, "a.csv")

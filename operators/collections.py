@@ -21,7 +21,7 @@ ID_NAMES = (*_OWN_IDS, *_QUERY_IDS, *_DOC_IDS)
 """Under which names an id stands; the first that is there counts: a passage's `pid` before its document's `docid`."""
 TEXT_NAMES = ("text", "contents", "content", "passage", "segment", "body", "query")
 _HEADER_TEXTS = frozenset((*TEXT_NAMES, "title", "url", "question", "document", "headings"))
-_FORM = f"queries or passages: id<TAB>text, or rows with an id ({', '.join(ID_NAMES)}) and a text"
+_FORM = "queries or passages, rows of an id and a text"
 _SPACE = " \t\n\r\v\f"  # ASCII's: a no-break space is part of an id
 _CHUNK = 1 << 16
 
@@ -240,7 +240,8 @@ def _table_entries(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[
             raise Unusable(f"{len(fields)} columns, where there is no header to say which are the id and the text")
         return checked_id(fields[0]), "\t".join(fields[1:])
 
-    yield from parse_lines(chain(start, table.rows), parse, name, _FORM, faults)
+    form = _FORM if named else "TSV of id<TAB>text"
+    yield from parse_lines(chain(start, table.rows), parse, name, form, faults)
 
 
 def named_fields(header: Sequence[str], fields: Sequence[str]) -> dict[str, str]:

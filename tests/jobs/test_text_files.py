@@ -83,7 +83,7 @@ REFUSED = {
     "numbers.jsonl": (b'{"id": 3.0, "text": "a"}\n', "3.0"),
     "numbers.parquet": (parquet([{"id": 3.0, "text": "a"}]), "3.0"),
     "pairs.jsonl": (b'{"query_id": "1", "doc_id": "2", "text": "a"}\n', "a query and a document"),
-    "page.tsv": (b"<html>\n\t<p>\n</html>\n", "is not queries or passages"),
+    "page.tsv": (b"<html>\n\t<p>\n</html>\n", "is not TSV of id<TAB>text"),
 }
 JOBS: dict[str, Callable[[Path, Path], list[str]]] = {
     "prepare": lambda queries, passages: ["--queries", str(queries), "--passages", str(passages), "--bm25", "2"],

@@ -30,7 +30,7 @@ def test_all_files_of_a_folder_but_hidden_ones_packed_or_not(tmp_path: Path) -> 
 def test_nothing_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no such file"):
         load_training_pairs(str(tmp_path / "absent"), None)
-    (tmp_path / "pairs.csv").write_text("query,document,label")
-    for path in (tmp_path, tmp_path / "pairs.csv"):
+    (tmp_path / "pairs.arff").write_text("query,document,label")
+    for path in (tmp_path, tmp_path / "pairs.arff"):
         with pytest.raises(InputError, match="holds no"):
             load_training_pairs(str(path), None)

@@ -156,7 +156,9 @@ def test_a_row_is_what_its_collection_means(row: Mapping[str, Any], expected: tu
 )
 def test_a_row_that_may_mean_several_things_is_refused(row: Mapping[str, Any], message: str) -> None:
     for write in (json_lines, json_array, parquet):
-        with pytest.raises(InputError, match=f"corpus is not queries or passages: .*line 1: {message}"):
+        with pytest.raises(
+            InputError, match=f"corpus is not queries or passages, rows of an id and a text: line 1: {message}"
+        ):
             list(read_collection(io.BytesIO(write([dict(row)])), "corpus", FaultLog()))
 
 

@@ -237,7 +237,7 @@ def _table_entries(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[
         if len(fields) < 2:
             raise Unusable("no tab between id and text")
         if table.quoted and len(fields) > 2:
-            raise Unusable(f"{len(fields)} columns, where there is no header to say which are the id and the text")
+            raise Unusable(f"{len(fields)} columns, quoted, without a header to say which are the id and the text")
         return checked_id(fields[0]), "\t".join(fields[1:])
 
     form = _FORM if named else "TSV of id<TAB>text"

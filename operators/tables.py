@@ -80,10 +80,10 @@ def _quoted_rows(stream: IO[bytes], name: str, delimiter: str) -> Iterator[Row]:
                 yield line + 1, fields
             line = reader.line_num
     except UnicodeDecodeError as error:
-        raise InputError(f"{name}: not valid UTF-8 beyond line {line}: {error}") from None
+        raise InputError(f"{name}: is quoted as CSV is, and is not UTF-8 beyond line {line}: {error}") from None
     except (csv.Error, *DAMAGE) as error:
         told = str(error).partition(" - ")[0]  # what follows is advice to programmers
-        raise InputError(f"{name}: cannot be read beyond line {line}: {told}") from None
+        raise InputError(f"{name}: is quoted as CSV is, and cannot be read beyond line {line}: {told}") from None
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class _Marks:
         loose: one stands where no CSV writer puts it: such a file is not quoted.
         unclosed: the last field opens a quotation and does not close it.
         demanded: a field is quoted as its content demands (a tab, a line end, a quotation mark), or is an id.
-        spanning: one has a tab behind a line end in it: a text, or rows between two marks that are nothing of CSV.
+        spanning: one has a tab in an id or behind a line end: rows, it may be, between two marks of their own.
         bare: fields with letters that are not quoted, but for ids and the first row, which may be a header.
     """
 
@@ -102,6 +102,7 @@ class _Marks:
     unclosed: bool = False
     demanded: bool = False
     spanning: bool = False
+    ids: int = 0  # that are quoted
     bare: int = 0
     rows: int = 0
     quoted: int = 0
@@ -119,9 +120,10 @@ def _marks(text: str) -> _Marks:
         quoted, bare = field["quoted"], field["bare"]
         if quoted is not None:
             seen.quoted += 1
-            spanning = "\t" in quoted.partition("\n")[2]
+            spanning = "\t" in (quoted if first else quoted.partition("\n")[2])
             seen.spanning |= spanning
-            seen.demanded |= first or (not spanning and any(sign in quoted for sign in '\t\n\r"'))
+            seen.ids += first
+            seen.demanded |= not spanning and (first or any(sign in quoted for sign in '\t\n\r"'))
             seen.commas = (seen.commas[0] + ("," in quoted), seen.commas[1])
         else:
             seen.bare += bool(seen.rows and not first and any(map(str.isalpha, bare)))
@@ -144,9 +146,10 @@ def _quoting(sample: str, name: str, whole: bool) -> bool | None:
     if seen.loose or (seen.unclosed and whole and not seen.demanded):
         return False
     every = seen.quoted and not seen.bare
-    if seen.demanded or (every and seen.rows > _ENOUGH):
+    spanning = seen.spanning and seen.ids < seen.rows
+    if not spanning and (seen.demanded or (every and seen.rows > _ENOUGH)):
         return True
-    if seen.spanning or every or (seen.commas[0] and not seen.commas[1]):
+    if spanning or every or (seen.commas[0] and not seen.commas[1]):
         raise InputError(
             f"{name}: there are quotation marks around fields, and nothing shows whether they belong to the texts; "
             f"{_WAY_OUT}"

@@ -21,6 +21,7 @@ def rows(text: str, name: str = "a.tsv") -> list[tuple[int, list[str]]]:
         ('1\t"a\tb"\r\n2\tb\r\n', [(1, ["1", "a\tb"]), (2, ["2", "b"])]),
         ('1\t"a\n\nb"\n2\tb\n', [(1, ["1", "a\n\nb"]), (4, ["2", "b"])]),
         ('"1"\t"a"\n', [(1, ["1", "a"])]),
+        ('"1"\t"a\nb\tc"\n', [(1, ["1", "a\nb\tc"])]),
         ('q\t"a"\n\n' * 11, [(row * 2 + 1, ["q", "a"]) for row in range(11)]),
         ("id\ttext\n" + 'q\t"a"\n' * 11, [(1, ["id", "text"]), *((row, ["q", "a"]) for row in range(2, 13))]),
         ('\ufeff"1"\t"a"\n', [(1, ["1", "a"])]),
@@ -49,6 +50,8 @@ def test_a_file_that_is_not_quoted_is_read_as_it_stands(lines: list[str]) -> Non
     "text",
     [
         '1\t"to be"\n',
+        '1\t"a\n2\tb"\n',
+        '1\t"a\n2\tb"\n3\t"a ""b"""\n',
         'q1\t"to be"\nq2\t"or not"\n',
         'id\ttext\n1\t"to be"\n',
         '1\t"a\n2\tb"\n',
@@ -75,7 +78,9 @@ def test_quoting_that_begins_late_is_refused_with_its_line(late: str) -> None:
 def test_quoting_that_breaks_off_is_refused(text: str) -> None:
     first, _, rest = text.partition("\n")
     long = f"{first}\n" + f'1\t"a ""b"" {"c" * 1000}"\n' * (SAMPLE // 1000) + rest
-    with pytest.raises(InputError, match=r"a\.tsv: (cannot be read|not valid UTF-8) beyond line \d+"):
+    with pytest.raises(
+        InputError, match=r"a\.tsv: is quoted as CSV is, and (cannot be read|is not UTF-8) beyond line \d+"
+    ):
         list(read_table(io.BytesIO(long.encode(errors="surrogateescape")), "a.tsv", FaultLog()).rows)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,15 @@ import pyarrow as pa
 
 from cluster.errors import OutputMismatchError, StorageError
 from cluster.parquet_bytes import parquet_bytes
-from cluster.storage import UnavailableError, fingerprint, join, list_files, read_bytes, read_folder, write_whole
+from cluster.storage import (
+    UnavailableError,
+    fingerprint,
+    join,
+    list_files,
+    read_bytes,
+    read_folder,
+    write_whole,
+)
 from cluster.units import Unit, load_plan, save_plan
 
 FORMAT = 1
@@ -37,6 +46,10 @@ class Output:
     def errors(self, unit: Unit) -> str:
         """Where a unit's faults lie."""
         return join(self.uri, "_errors", f"{unit.name}.parquet")
+
+    def marker(self, unit: Unit) -> str:
+        """Where it is said that a unit is done."""
+        return self.run("done", f"{unit.name}.json")
 
     def run(self, *names: str) -> str:
         """A file of the run's own books."""
@@ -121,17 +134,19 @@ def commit(output: Output, unit: Unit, results: pa.Table, faults: pa.Table, fact
     """
     part = parquet_bytes(results)
     write_whole(output.part(unit), part)
-    if faults.num_rows:
-        write_whole(output.errors(unit), parquet_bytes(faults))
+    errors = parquet_bytes(faults) if faults.num_rows else None
+    if errors is not None:
+        write_whole(output.errors(unit), errors)
     marker = facts | {
         "unit": unit.name,
         "rows": results.num_rows,
         "faults": faults.num_rows,
         "bytes": len(part),
         "checksum": fingerprint(part),
+        "errors": None if errors is None else {"bytes": len(errors), "checksum": fingerprint(errors)},
         "finished": time.time(),
     }
-    write_whole(output.run("done", f"{unit.name}.json"), json.dumps(marker).encode())
+    write_whole(output.marker(unit), json.dumps(marker).encode())
     return marker
 
 
@@ -142,28 +157,60 @@ def commit_failure(output: Output, unit: Unit, reason: str) -> dict[str, Any]:
     return failure
 
 
+def all_markers(output: Output) -> dict[str, dict[str, Any]]:
+    """The markers by unit name, whatever became of the parts; empty where one cannot be read."""
+    return {name: _content(data) for name, data in read_folder(output.run("done"), ".json").items()}
+
+
 def done_markers(output: Output) -> dict[str, dict[str, Any]]:
     """The markers by unit name, save where the part is missing or of another size: that unit is not done."""
-    markers = _books(output, "done")
+    markers = all_markers(output)
     if not markers:
         return {}
     sizes = {file.path.rpartition("/")[2]: file.size for file in list_files(output.uri, (".parquet",))}
-    return {name: m for name, m in markers.items() if sizes.get(f"part-{name}.parquet") == m.get("bytes")}
+    return {name: m for name, m in markers.items() if sizes.get(f"part-{name}.parquet", -1) == m.get("bytes")}
+
+
+def read_parts(output: Output) -> Iterator[tuple[Unit, bytes]]:
+    """The results of the units that are done, in the plan's order, held against what was written.
+
+    Raises:
+        StorageError: one cannot be read, or is not what was written.
+    """
+    done = done_markers(output)
+    for unit in load_plan(output.run("plan.parquet")):
+        if unit.name in done:
+            yield unit, read_part(output, unit, done[unit.name])
+
+
+def read_part(output: Output, unit: Unit, marker: Mapping[str, Any]) -> bytes:
+    """A done unit's results.
+
+    Raises:
+        StorageError: they cannot be read, or are not what was written.
+    """
+    part = output.part(unit)
+    data = read_bytes(part)
+    if data is None or fingerprint(data) != marker["checksum"]:
+        raise StorageError(
+            f"{part}: its bytes are not those that were written (the checksum differs); remove it, and the same "
+            "command does its unit again"
+        )
+    return data
 
 
 def failures(output: Output) -> dict[str, dict[str, Any]]:
     """The units that failed in some run and are not done since, by name."""
-    return _books(output, "failed")
+    books = {name: _content(data) for name, data in read_folder(output.run("failed"), ".json").items()}
+    return {name: content for name, content in books.items() if content}
 
 
-def _books(output: Output, kind: str) -> dict[str, dict[str, Any]]:
-    books = {}
-    for name, data in read_folder(output.run(kind), ".json").items():
-        try:
-            books[name] = json.loads(data)
-        except ValueError:  # not a marker: the unit counts as not done
-            continue
-    return books
+def _content(data: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _differences(before: Any, now: Any, at: str = "") -> list[str]:

@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -129,6 +130,59 @@ def list_files(uri: str, suffixes: tuple[str, ...]) -> list[StoredFile]:
     return [_as_given(file, uri) for file in found]
 
 
+def stored_file(uri: str) -> StoredFile:
+    """One file as it is now.
+
+    Raises:
+        StorageError: it is not there.
+    """
+    system, path = filesystem(uri)
+    try:
+        info = system.info(path)
+    except FileNotFoundError:
+        raise StorageError(f"{_shown(uri)}: there is no such file") from None
+    return StoredFile(uri, int(info["size"] or 0), _version(info))
+
+
+def check_unchanged(file: StoredFile) -> None:
+    """See that a file still is what a listing showed. What one of the two listings does not say is not compared.
+
+    Raises:
+        StorageError: it is gone, or another by now; the message says what differs.
+    """
+    now = stored_file(file.path)
+    told = [("size", f"{file.size:,} bytes", f"{now.size:,}")] if 0 < file.size != now.size > 0 else []
+    before, after = _moment(file.version), _moment(now.version)
+    if before and after and before != after:
+        told.append(("modification time", before.isoformat(" "), after.isoformat(" ")))
+    elif not (before and after) and file.version and now.version and file.version != now.version:
+        told.append(("version", file.version, now.version))
+    if told:
+        differs = "; ".join(f"{what} was {then}, is now {later}" for what, then, later in told)
+        raise StorageError(
+            f"{_shown(file.path)}: has changed since the job first looked at it ({differs}); run the job again on "
+            "files that stay as they are"
+        )
+
+
+@contextmanager
+def unchanged(file: StoredFile) -> Iterator[None]:
+    """See before and after a with-block, which reads a file, that it is what a listing showed.
+
+    Raises:
+        StorageError: as `check_unchanged`; also in place of what reading a changed file raised.
+    """
+    check_unchanged(file)
+    try:
+        yield
+    except UnavailableError:
+        raise
+    except StorageError:
+        check_unchanged(file)
+        raise
+    check_unchanged(file)
+
+
 def open_read(uri: str) -> IO[bytes]:
     """Open a file for reading, seekable. A remote one is read in parts, and each part is tried again if need be.
 
@@ -237,9 +291,7 @@ def check_writable(uri: str, called: str = "output") -> None:
     probe = join(uri, f".probe-{uuid.uuid4().hex}")
     try:
         write_whole(probe, b"ray-rerank")
-        system, path = filesystem(probe)
-        with suppress(FileNotFoundError):  # removed by a try whose answer was lost
-            system.rm_file(path)
+        remove(probe)
     except StorageError as error:
         reason = str(error).removeprefix(f"{_shown(probe)}: ").removeprefix("cannot be written: ")
         raise type(error)(f"{_shown(uri)}: the {called} cannot be written: {reason}") from None
@@ -248,6 +300,34 @@ def check_writable(uri: str, called: str = "output") -> None:
 def fingerprint(data: bytes) -> str:
     """128-bit xxh3 of bytes, as 32 hexadecimal digits."""
     return xxhash.xxh3_128_hexdigest(data)
+
+
+def fingerprint_of(uri: str) -> tuple[int, str]:
+    """The size and the fingerprint of a file, which need not fit into memory.
+
+    Raises:
+        StorageError: it is not there, or cannot be read.
+    """
+    told, size = xxhash.xxh3_128(), 0
+    try:
+        with open_read(uri) as file:
+            while piece := file.read(READ_AHEAD):
+                told.update(piece)
+                size += len(piece)
+    except OSError as error:
+        raise StorageError(f"{_shown(uri)}: cannot be read: {_reason(error)}") from None
+    return size, told.hexdigest()
+
+
+def remove(uri: str) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    system, path = filesystem(uri)
+    with suppress(FileNotFoundError):  # also where it was removed by a try whose answer was lost
+        system.rm_file(path)
 
 
 class _Patient:
@@ -408,7 +488,21 @@ def _as_given(file: StoredFile, uri: str) -> StoredFile:
     return StoredFile(file.path.removeprefix("file://"), file.size, file.version)
 
 
+def _moment(version: str) -> datetime | None:
+    """A version that is a time. A listing and a look at one file may write it in two ways."""
+    try:
+        return datetime.fromtimestamp(float(version)).astimezone()
+    except (ValueError, OverflowError, OSError):
+        pass
+    try:
+        return datetime.fromisoformat(version).astimezone()
+    except ValueError:
+        return None
+
+
 def _version(info: dict[str, Any]) -> str:
+    if info.get("islink"):  # fsspec gives the size of what a link leads to and the time of the link
+        return str(os.stat(info["name"]).st_mtime)  # noqa: PTH116
     for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created"):
         if info.get(key):
             return str(info[key]).strip('"')

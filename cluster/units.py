@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
 import numpy as np
@@ -15,7 +15,16 @@ import pyarrow.parquet as pq
 from cluster.errors import StorageError
 from cluster.parquet_bytes import parquet_bytes
 from cluster.repeats import Values
-from cluster.storage import READ_AHEAD, StoredFile, UnavailableError, fingerprint, open_read, read_bytes, write_whole
+from cluster.storage import (
+    READ_AHEAD,
+    StoredFile,
+    UnavailableError,
+    fingerprint,
+    open_read,
+    read_bytes,
+    unchanged,
+    write_whole,
+)
 
 GroupStarts = Callable[[pa.Array], np.ndarray]
 """bool of n: where a column's rows begin another group that must stay in one unit."""
@@ -33,6 +42,7 @@ class Unit:
         file: URI of the Parquet file.
         start, stop: rows of the file, from 0.
         items: how many items (leaf values) these rows hold, as the footer says.
+        size, version: of the file, as it was planned; nothing where an older plan does not say. They are in the name.
     """
 
     name: str
@@ -40,6 +50,8 @@ class Unit:
     start: int
     stop: int
     items: int
+    size: int = field(default=0, compare=False)
+    version: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +161,14 @@ def read_rows(unit: Unit, columns: list[str]) -> pa.Table:
     """Read a unit's rows, decoding few at a time so that one huge row group costs time, not memory.
 
     Raises:
-        StorageError: the file is gone, its data are damaged, or it does not hold these rows.
+        StorageError: the file is gone or not the one that was planned, its data are damaged, or it does not hold
+            these rows.
     """
+    with unchanged(StoredFile(unit.file, unit.size, unit.version)):
+        return _read_rows(unit, columns)
+
+
+def _read_rows(unit: Unit, columns: list[str]) -> pa.Table:
     with open_read(unit.file) as handle:
         try:
             content: dict[str, pa.ChunkedArray] = {}
@@ -162,7 +180,7 @@ def read_rows(unit: Unit, columns: list[str]) -> pa.Table:
     if found != unit.stop - unit.start:
         raise StorageError(
             f"{unit.file}: rows {unit.start} to {unit.stop}: there are only {found}; the file is damaged, or "
-            "it was changed since the plan was made"
+            "it has changed since the job first looked at it"
         )
     return pa.table({name: content[name] for name in columns})
 
@@ -177,6 +195,8 @@ def save_plan(uri: str, units: list[Unit]) -> None:
             ("start", pa.int64()),
             ("stop", pa.int64()),
             ("items", pa.int64()),
+            ("size", pa.int64()),
+            ("version", pa.string()),
         ]
     )
     write_whole(uri, parquet_bytes(pa.Table.from_pylist(rows, schema=schema)))
@@ -186,12 +206,15 @@ def load_plan(uri: str) -> list[Unit]:
     """Read a kept plan.
 
     Raises:
-        StorageError: there is none.
+        StorageError: there is none, or it is damaged.
     """
     data = read_bytes(uri)
     if data is None:
         raise StorageError(f"{uri}: there is no such plan")
-    return [Unit(**row) for row in pq.read_table(io.BytesIO(data)).to_pylist()]
+    try:
+        return [Unit(**row) for row in pq.read_table(io.BytesIO(data)).to_pylist()]
+    except (*_DAMAGE, TypeError) as error:
+        raise StorageError(f"{uri}: is damaged: {_first_line(error)}; use another output, or remove this one") from None
 
 
 class _ReachedDataError(Exception):
@@ -244,8 +267,13 @@ def whole_column(shard: ParquetShard, column: str) -> pa.Array:
     """All values of a top-level column.
 
     Raises:
-        StorageError: it is damaged.
+        StorageError: it is damaged, or the file is not the one that was listed.
     """
+    with unchanged(shard.stored):
+        return _whole_column(shard, column)
+
+
+def _whole_column(shard: ParquetShard, column: str) -> pa.Array:
     try:
         with open_read(shard.stored.path) as handle:
             [(parquet, _)] = _open_columns(handle, [column])
@@ -325,10 +353,12 @@ def _leaf_of(schema: pq.ParquetSchema, column: str) -> int | None:
 
 
 def _named(ranges: list[tuple[ParquetShard, int, int, int]]) -> list[Unit]:
-    return [
-        Unit(f"{index:06d}-{_unit_id(shard.stored, start, stop)}", shard.stored.path, start, stop, items)
-        for index, (shard, start, stop, items) in enumerate(ranges)
-    ]
+    return [_unit(index, shard.stored, *more) for index, (shard, *more) in enumerate(ranges)]
+
+
+def _unit(index: int, file: StoredFile, start: int, stop: int, items: int) -> Unit:
+    name = f"{index:06d}-{_unit_id(file, start, stop)}"
+    return Unit(name, file.path, start, stop, items, file.size, file.version)
 
 
 def _unit_id(stored: StoredFile, start: int, stop: int) -> str:

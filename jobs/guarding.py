@@ -4,7 +4,8 @@ import io
 
 import pyarrow.parquet as pq
 
-from cluster.storage import filesystem, join, list_files, open_read, write_whole
+from cluster.output import Output, read_parts
+from cluster.storage import filesystem, join, write_whole
 from jobs import rerank
 from operators.scorers import ScorerConfig
 from operators.shards import shard_name
@@ -30,8 +31,7 @@ def teacher_scores(
     stage = rerank.Stage(scorer=scorer)
     rerank.run(rerank.Config(input=pool, output=scored, stages=(stage,), cache=cache, address=address))
     scores = {}
-    for file in list_files(scored, (".parquet",)):
-        with open_read(file.path) as stream:
-            for row in pq.read_table(io.BytesIO(stream.read())).to_pylist():
-                scores.update({(row["query_id"], one["doc_id"]): one["score"] for one in row["ranking"]})
+    for _, part in read_parts(Output(scored)):
+        for row in pq.read_table(io.BytesIO(part)).to_pylist():
+            scores.update({(row["query_id"], one["doc_id"]): one["score"] for one in row["ranking"]})
     return scores

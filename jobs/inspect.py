@@ -1,14 +1,17 @@
 """Say what an output folder holds: what is done, what is left, errors. Starts no Ray."""
 
 import json
-from typing import ClassVar
+from dataclasses import asdict
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from cluster.output import Output
+from cluster.units import load_plan
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.run_state import print_state, run_state
+from jobs.verification import Damage, damages
 
 
 class Config(JobConfig):
@@ -17,6 +20,7 @@ class Config(JobConfig):
     positional: ClassVar[tuple[str, ...]] = ("output",)
 
     output: str = Field(description="the folder or URI")
+    verify: bool = Field(False, description="read all that is done, and compare it with what was written")
     json_: bool = Field(False, alias="json", description="print JSON")
 
 
@@ -26,9 +30,24 @@ def run(config: Config) -> int:
     Raises:
         StorageError: no run has begun there.
     """
-    state = run_state(Output(config.output))
+    output = Output(config.output)
+    state = run_state(output)
+    damaged = damages(output, load_plan(output.run("plan.parquet"))) if config.verify else []
     if config.json_:
-        print(json.dumps(state.as_dict(), indent=2))
+        told: dict[str, Any] = {"damaged": list(map(asdict, damaged))} if config.verify else {}
+        print(json.dumps(state.as_dict() | told, indent=2))
     else:
         print_state(state, config.output)
-    return ExitCode.DONE if state.left == 0 and not state.faults else ExitCode.DONE_WITH_ERRORS
+        if config.verify:
+            _print_damaged(state.done, damaged)
+    whole = state.left == 0 and not state.faults and not damaged
+    return ExitCode.DONE if whole else ExitCode.DONE_WITH_ERRORS
+
+
+def _print_damaged(done: int, damaged: list[Damage]) -> None:
+    for one in damaged:
+        print(f"  damaged: {one.file}: {one.reason}")
+    if any(one.unit for one in damaged):
+        print("  the command that wrote this does damaged units again with --verify")
+    elif not damaged:
+        print(f"  {done} units were read: all is as it was written")

@@ -21,6 +21,7 @@ from jobs.rerank import Stage, local_cpus, print_plan, report
 from jobs.rerank_plan import Input, PoolSize, Resources, default_unit_pairs, plan_units, pool_sizes, read_input
 from jobs.rerank_steps import ReadUnit
 from jobs.scoring_config import ActorPool, ScoringConfig
+from jobs.verification import damaged_units
 from operators.candidates import Columns, check_carried
 from operators.labels import Moments, pooled
 from operators.scorers import ScorerConfig
@@ -109,7 +110,8 @@ def run(config: Config) -> int:
     if not config.dry_run:
         check_output(config.output, config.cache)
         claim(output, identity, units)
-    done = done_markers(output)
+    damaged = damaged_units(output, units, mend=not config.dry_run) if config.verify else set()
+    done = done_markers(output).keys() - damaged
     left = [unit for unit in units if unit.name not in done]
     if config.dry_run or left or _unscaled(config, output, units)[0]:
         with session(config.address, cpus=local_cpus(scoring.stages)) as cluster:

@@ -105,7 +105,7 @@ class StandardiseUnit:
     scales: tuple[Moments, ...]
 
     def __call__(self, unit: Unit, payload: bytes | None, failure: str | None) -> dict[str, Any]:
-        marker = json.loads(read_bytes(self.output.run("done", f"{unit.name}.json")) or b"{}")
+        marker = json.loads(read_bytes(self.output.marker(unit)) or b"{}")
         if payload is None or failure is not None or not marker:
             return commit_failure(self.output, unit, failure or "its marker went away")
         rows = labelled(pq.read_table(io.BytesIO(payload)), self.weights, self.scales)

@@ -23,6 +23,7 @@ class Claim:
 
     Attributes:
         job: one of JOBS.
+        inputs: what is read, as it was listed.
         old: files of an earlier run of the job, which go before the first shard is written.
         finished: the manifest of a finished run of the same settings and inputs; nothing is to be done.
     """
@@ -30,6 +31,7 @@ class Claim:
     output: str
     identity: str
     job: str
+    inputs: tuple[storage.StoredFile, ...]
     old: tuple[str, ...]
     finished: dict[str, Any] | None = None
 
@@ -55,7 +57,8 @@ def claim(
         InputError: the folder holds other files, or the shards of another run and `overwrite` is false.
         StorageError: it cannot be written.
     """
-    described = [[file.path, file.size, file.version] for file in inputs]
+    listed = tuple(inputs)
+    described = [[file.path, file.size, file.version] for file in listed]
     identity = storage.fingerprint(json.dumps([settings, described], sort_keys=True).encode())
     check_folder(output)
     system, root = storage.filesystem(output)
@@ -71,18 +74,24 @@ def claim(
     manifest = _manifest(output, job)
     same = manifest.get("identity") == identity
     if same and not overwrite and manifest.get("complete") and {*manifest["shards"]} <= {*own}:
-        return Claim(output, identity, job, (), manifest)
+        return Claim(output, identity, job, listed, (), manifest)
     if own and not overwrite and not same:
         raise InputError(
             f"{output}: holds the shards of another {job} ({own[-1]}); add --overwrite to replace them, or "
             "choose another folder"
         )
     storage.check_writable(output)
-    return Claim(output, identity, job, tuple(own))
+    return Claim(output, identity, job, listed, tuple(own))
 
 
 def begin(claim: Claim) -> None:
-    """Say that the folder is unfinished, then remove what an earlier run left."""
+    """Say that the folder is unfinished, then remove what an earlier run left; all inputs have been read by now.
+
+    Raises:
+        StorageError: an input is not what it was when the folder was claimed, or the folder cannot be written.
+    """
+    for file in claim.inputs:
+        storage.check_unchanged(file)
     _write_manifest(claim, {"complete": False})
     system, root = storage.filesystem(claim.output)
     for name in claim.old:

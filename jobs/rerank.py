@@ -31,6 +31,7 @@ from jobs.rerank_steps import CommitUnit, LoadStage, ReadUnit
 from jobs.run_file import write_run_file
 from jobs.run_state import print_state, run_state
 from jobs.scoring_config import ActorPool, ScoringConfig
+from jobs.verification import damaged_units
 from operators.errors import InputError
 from operators.fusion import Fusion, WeightedFusion
 from operators.scorers import ScorerConfig
@@ -110,7 +111,8 @@ def run(config: Config) -> int:
     if not config.dry_run:
         check_output(config.output, config.cache)
         claim(output, identity, units)
-    done = done_markers(output)
+    damaged = damaged_units(output, units, mend=not config.dry_run) if config.verify else set()
+    done = done_markers(output).keys() - damaged
     left = [unit for unit in units if unit.name not in done]
     if config.dry_run or left:
         with session(config.address, cpus=local_cpus(config.stages)) as cluster:

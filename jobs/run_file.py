@@ -4,9 +4,8 @@ import io
 
 import pyarrow.parquet as pq
 
-from cluster.output import Output, done_markers
-from cluster.storage import open_read, writing_whole
-from cluster.units import load_plan
+from cluster.output import Output, read_parts
+from cluster.storage import writing_whole
 from operators.run_export import run_lines
 
 
@@ -14,11 +13,8 @@ def write_run_file(output: Output, target: str) -> None:
     """Write the done units of an output, in input order; the file is whole or absent.
 
     Raises:
-        StorageError: a part cannot be read, or the file cannot be written.
+        StorageError: a part cannot be read or is damaged, or the file cannot be written.
     """
-    done = done_markers(output)
     with writing_whole(target) as sink:
-        for unit in load_plan(output.run("plan.parquet")):
-            if unit.name in done:
-                with open_read(output.part(unit)) as part:
-                    sink.write(run_lines(pq.read_table(io.BytesIO(part.read()))).encode())
+        for _, part in read_parts(output):
+            sink.write(run_lines(pq.read_table(io.BytesIO(part))).encode())

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import StorageError
@@ -116,6 +117,9 @@ def _reasons(output: Output, units: list[Unit]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for unit in units:
         data = read_bytes(output.errors(unit))
-        if data is not None:
-            counts.update(pq.read_table(io.BytesIO(data), columns=["reason"])["reason"].to_pylist())
+        try:
+            if data is not None:
+                counts.update(pq.read_table(io.BytesIO(data), columns=["reason"])["reason"].to_pylist())
+        except (pa.ArrowException, OSError):
+            counts[f"{output.errors(unit)}: is damaged; --verify does its unit again"] += 1
     return dict(counts)

@@ -28,6 +28,7 @@ class ScoringConfig(JobConfig):
     unit_pairs: int | None = Field(
         None, ge=1, description="pairs a work unit; default: the input in 64 units, of 1024 to 32768 pairs each"
     )
+    verify: bool = Field(False, description="read all that is done already; what is damaged is done again")
     skip_bad_files: bool = Field(False, description="leave out input files that cannot be read, and report them")
     address: str | None = Field(None, description="Ray cluster to run on; default: Ray is started on this machine")
     dry_run: bool = Field(False, description="print the plan and stop")

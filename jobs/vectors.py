@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import xxhash
 
 from cluster.errors import ClusterError
-from cluster.output import Output, claim, commit, commit_failure, done_markers, read_manifest
+from cluster.output import Output, claim, commit, commit_failure, done_markers, read_manifest, read_part
 from cluster.parquet_bytes import parquet_bytes
 from cluster.pipeline import Pool, Step, stream
 from cluster.session import session
-from cluster.storage import absolute, fingerprint, join, list_files, open_read, write_whole
+from cluster.storage import absolute, fingerprint, join, list_files, write_whole
 from cluster.units import Unit, load_plan, plan_by_rows, read_footers, read_rows
 from jobs.progress import progress
 from jobs.rerank import Stage
@@ -35,18 +35,26 @@ class Vectors:
     """Embedded texts in files of at most 8,192 vectors.
 
     Attributes:
-        parts: URIs in the order of the texts.
+        output: where they lie.
+        units: in the order of the texts.
+        markers: of these units, by name.
         similarity: how the encoder compares them.
     """
 
-    parts: tuple[str, ...]
+    output: Output
+    units: list[Unit]
+    markers: Mapping[str, Any]
     similarity: str
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """float32 of (a part's texts, dimension), one part after another."""
-        for part in self.parts:
-            with open_read(part) as stream:
-                column = pq.read_table(io.BytesIO(stream.read()))["vector"].combine_chunks()
+        """float32 of (a part's texts, dimension), one part after another.
+
+        Raises:
+            StorageError: a part cannot be read, or is not what was written.
+        """
+        for unit in self.units:
+            part = read_part(self.output, unit, self.markers[unit.name])
+            column = pq.read_table(io.BytesIO(part))["vector"].combine_chunks()
             yield column.flatten().to_numpy().reshape(len(column), -1)
 
 
@@ -90,7 +98,7 @@ def embed(
             )
         done = done_markers(output)
     similarity = next(iter(done.values()))["similarity"] if done else "cosine"
-    return Vectors(tuple(output.part(unit) for unit in units), similarity)
+    return Vectors(output, units, done, similarity)
 
 
 def _finished(output: Output, done: Mapping[str, Any]) -> list[Unit] | None:

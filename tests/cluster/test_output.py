@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pytest
 
-from cluster.errors import OutputMismatchError
-from cluster.output import Output, claim, commit, commit_failure, done_markers, failures
+from cluster.errors import OutputMismatchError, StorageError
+from cluster.output import Output, claim, commit, commit_failure, done_markers, failures, read_part, read_parts
+from cluster.storage import write_whole
 from cluster.units import Unit
 
 UNITS = [Unit("000000-aa", "/in/a.parquet", 0, 2, 4), Unit("000001-bb", "/in/b.parquet", 0, 2, 4)]
@@ -80,3 +81,17 @@ def test_failed_units_are_on_the_books_with_their_reason(output: Output) -> None
     commit_failure(output, UNITS[0], "the model said no")
     assert failures(output)["000000-aa"]["reason"] == "the model said no"
     assert done_markers(output) == {}
+
+
+def test_a_part_that_is_not_what_was_written_is_not_read(output: Output) -> None:
+    claim(output, {}, UNITS)
+    for unit in UNITS:
+        commit(output, unit, RESULTS, NONE, {})
+    assert [unit for unit, _ in read_parts(output)] == UNITS
+    marker = done_markers(output)[UNITS[1].name]
+    spoilt = bytearray(read_part(output, UNITS[1], marker))
+    spoilt[-20] ^= 1
+    write_whole(output.part(UNITS[1]), bytes(spoilt))
+    assert len(done_markers(output)) == 2
+    with pytest.raises(StorageError, match="000001-bb.parquet: its bytes are not those that were written .*remove it"):
+        list(read_parts(output))

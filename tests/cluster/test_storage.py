@@ -1,11 +1,23 @@
 """A file is whole or absent; listings hide what is not data; what cannot be reached is said plainly."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from cluster.errors import StorageError
-from cluster.storage import check_writable, list_files, open_read, read_bytes, write_whole, writing_whole
+from cluster.storage import (
+    StoredFile,
+    check_unchanged,
+    check_writable,
+    list_files,
+    open_read,
+    read_bytes,
+    stored_file,
+    unchanged,
+    write_whole,
+    writing_whole,
+)
 
 
 def test_a_write_replaces_the_whole_file_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -68,3 +80,65 @@ def test_an_unwritable_output_is_found_before_any_work(tmp_path: Path) -> None:
         check_writable(str(tmp_path / "file" / "output"))
     check_writable(str(tmp_path / "fine"))
     assert list((tmp_path / "fine").iterdir()) == []
+
+
+def touched(path: Path, content: bytes) -> None:
+    """Another file in place of this one, a second later."""
+    before = path.stat().st_mtime_ns
+    write_whole(str(path), content)
+    os.utime(path, ns=(before + 10**9, before + 10**9))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(b"other", "modification time was 20"), (b"longer", "size was 5 bytes, is now 6")]
+)
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_file_that_is_replaced_is_told_with_what_differs(
+    tmp_path: Path, content: bytes, told: str, kind: str
+) -> None:
+    path = given = tmp_path / "a.bin"
+    write_whole(str(path), b"first")
+    if kind == "link":
+        given = tmp_path / "link.bin"
+        given.symlink_to(path)
+    listed = stored_file(str(given))
+    check_unchanged(listed)
+    with pytest.raises(StorageError, match=f"{given.name}: has changed .*{told}"), unchanged(listed):
+        touched(path, content)
+    with pytest.raises(StorageError, match=f"{given.name}: has changed .*{told}"):
+        check_unchanged(listed)
+    path.unlink()
+    with pytest.raises(StorageError, match=f"{given.name}: "):
+        check_unchanged(listed)
+
+
+def test_a_listing_and_a_look_at_one_file_say_the_same(tmp_path: Path) -> None:
+    write_whole(str(tmp_path / "a.bin"), b"first")
+    write_whole("memory://looked/a.bin", b"first")
+    for uri in (str(tmp_path), "memory://looked"):
+        (listed,) = list_files(uri, (".bin",))
+        assert listed.version
+        check_unchanged(listed)
+
+
+def test_an_object_that_is_put_again_is_another(tmp_path: Path) -> None:
+    write_whole("memory://looked/b.bin", b"first")
+    listed = stored_file("memory://looked/b.bin")
+    write_whole("memory://looked/b.bin", b"other")
+    with pytest.raises(StorageError, match=r"b\.bin: has changed .*modification time was"):
+        check_unchanged(listed)
+
+
+def test_what_reading_a_changed_file_raises_is_told_as_the_change(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    write_whole(str(path), b"first")
+    with pytest.raises(StorageError, match="has changed"), unchanged(stored_file(str(path))):
+        touched(path, b"other")
+        raise StorageError("not a whole Parquet file")
+    with pytest.raises(StorageError, match="not a whole"), unchanged(stored_file(str(path))):
+        raise StorageError("not a whole Parquet file")
+
+
+def test_what_a_listing_does_not_say_is_not_compared(tmp_path: Path) -> None:
+    write_whole(str(tmp_path / "a.bin"), b"first")
+    check_unchanged(StoredFile(str(tmp_path / "a.bin"), 0, ""))

@@ -1,5 +1,6 @@
 """Units cover every row once, never part a query, and are the same each time they are cut."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -95,6 +96,30 @@ def test_a_changed_file_has_other_units(tmp_path: Path) -> None:
     assert not {unit.name for unit in before} & {unit.name for unit in after}
 
 
+def test_rows_of_a_file_that_was_replaced_since_the_plan_are_not_read(tmp_path: Path) -> None:
+    path = write_candidates(tmp_path / "a.parquet", rows(4, 3))
+    (unit,) = plan_by_rows(shards(tmp_path), "candidates", 100)
+    assert read_rows(unit, ["query_id"]).num_rows == 4
+    size = path.stat().st_size
+    write_candidates(path, rows(4, 3, seed=1))
+    with path.open("ab") as file:  # as many rows, as many bytes: only its time tells
+        file.truncate(size)
+    with pytest.raises(StorageError, match=r"a\.parquet: has changed since"):
+        read_rows(unit, ["query_id"])
+    path.unlink()
+    with pytest.raises(StorageError, match="no such file"):
+        read_rows(unit, ["query_id"])
+
+
+def test_a_column_of_a_file_that_was_replaced_since_its_footer_was_read_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "flat.parquet"
+    pq.write_table(pa.table({"query_id": ["a", "b"]}), path)
+    planned = shards(tmp_path)
+    pq.write_table(pa.table({"query_id": ["a", "c"]}), path)
+    with pytest.raises(StorageError, match=r"flat\.parquet: has changed since"):
+        plan_by_group(planned, "query_id", query_starts, 1)
+
+
 def test_truncated_and_foreign_files_are_told_apart_from_whole_ones(tmp_path: Path) -> None:
     whole = write_candidates(tmp_path / "whole.parquet", rows(3, 3))
     (tmp_path / "cut.parquet").write_bytes(whole.read_bytes()[:-50])
@@ -106,9 +131,20 @@ def test_truncated_and_foreign_files_are_told_apart_from_whole_ones(tmp_path: Pa
 
 
 def test_a_plan_is_read_back_as_it_was(tmp_path: Path) -> None:
-    units = [Unit("000000-abc", "s3://b/k.parquet", 0, 10, 100)]
-    save_plan(str(tmp_path / "plan.parquet"), units)
-    assert load_plan(str(tmp_path / "plan.parquet")) == units
+    units = [Unit("000000-abc", "s3://b/k.parquet", 0, 10, 100, 5000, "etag")]
+    path = tmp_path / "plan.parquet"
+    save_plan(str(path), units)
+    assert list(map(asdict, load_plan(str(path)))) == list(map(asdict, units))
+    pq.write_table(pq.read_table(path).drop_columns(["size", "version"]), path)  # as older versions wrote it
+    assert load_plan(str(path)) == units
+
+
+def test_a_damaged_plan_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "plan.parquet"
+    save_plan(str(path), [Unit("000000-abc", "s3://b/k.parquet", 0, 10, 100)])
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(StorageError, match=r"plan\.parquet: is damaged: .*; use another output"):
+        load_plan(str(path))
 
 
 @pytest.mark.parametrize("kind", ["string_view", "dictionary", "int64", "broken"])

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jobs import prepared_folder
 from jobs.command import ExitCode, execute
 from operators.candidates import CANDIDATE_SCHEMA
 
@@ -324,3 +325,19 @@ def test_dl20_is_prepared_whole(tmp_path: Path) -> None:
     docs = found(tmp_path)
     assert len(docs) == 54
     assert sum(map(len, docs.values())) == 5400
+
+
+@pytest.mark.parametrize("name", ["run.trec", "queries.tsv", "passages.tsv"])
+def test_a_file_that_is_replaced_while_all_are_read_is_refused(
+    files: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = prepared_folder.begin
+
+    def later(claim: prepared_folder.Claim) -> None:
+        (files / name).write_bytes((files / name).read_bytes() + b"x")
+        begin(claim)
+
+    monkeypatch.setattr(prepared_folder, "begin", later)
+    assert with_run(files) == ExitCode.REFUSED
+    assert f"{name}: has changed since the job first looked at it (size was" in capsys.readouterr().err
+    assert not shards(files)

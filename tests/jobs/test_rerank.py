@@ -198,6 +198,25 @@ def test_only_units_without_a_marker_are_done_again_and_come_out_the_same(
 
 
 @here
+def test_a_run_that_an_older_version_planned_goes_on_unless_its_input_has_changed(
+    tmp_path: Path, cross_encoder: Path, three_shards: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = ["rerank", str(job(tmp_path, cross_encoder)), "--unit-pairs", "20"]
+    assert execute(command) == ExitCode.DONE
+    whole = ranking(tmp_path / "out")
+    plan = tmp_path / "out" / "_run" / "plan.parquet"
+    pq.write_table(pq.read_table(plan).drop_columns(["size", "version"]), plan)
+    min((tmp_path / "out" / "_run" / "done").glob("*.json")).unlink()
+    assert execute(command) == ExitCode.DONE
+    assert ranking(tmp_path / "out") == whole
+    min((tmp_path / "out" / "_run" / "done").glob("*.json")).unlink()
+    write_candidates(tmp_path / "in" / "0.parquet", rows(6, 9, seed=3))
+    assert execute(command) == ExitCode.REFUSED
+    assert "0.parquet has changed since" in capfd.readouterr().err
+    assert ranking(tmp_path / "out") == whole
+
+
+@here
 def test_another_model_or_config_on_the_same_output_is_refused_naming_it(
     tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -357,3 +376,87 @@ def test_the_shards_of_a_prepare_that_did_not_finish_are_not_taken(
     (tmp_path / "in" / "_prepare.json").write_text('{"complete": false}')
     assert execute(["rerank", str(job(tmp_path, cross_encoder))]) == ExitCode.REFUSED
     assert "has not finished" in capfd.readouterr().err
+
+
+def spoil_one_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+DAMAGES = {
+    "one byte": (spoil_one_byte, "its bytes are not those that were written"),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "where"),
+    "another of its size": (lambda path: path.write_bytes(b"x" * path.stat().st_size), "its bytes are not those"),
+    "gone": (lambda path: path.unlink(), "no such file"),
+}
+
+
+@here
+@pytest.mark.parametrize("command", ["rerank", "label", "label standardised"])
+def test_damage_to_what_is_done_is_named_by_verify_and_only_those_units_are_done_again(
+    tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str], command: str
+) -> None:
+    content = rows(len(DAMAGES) + 3, 4)
+    content[-1]["candidates"] = []
+    write_candidates(tmp_path / "in" / "a.parquet", content, row_group_size=1)
+    output = tmp_path / "out"
+    name, *more = command.split()
+    combined = [f"--combine={more[0]}"] if more else []
+    scored = ["--model", str(cross_encoder), "--unit-pairs", "4"]
+    job_ = [name, "--input", str(tmp_path / "in"), "--output", str(output), *scored, *combined]
+    assert execute(job_) == ExitCode.DONE_WITH_ERRORS  # an empty list of candidates is an error row
+    assert execute(["inspect", str(output), "--verify"]) == ExitCode.DONE_WITH_ERRORS
+    assert "damaged" not in capfd.readouterr().out
+    written = {path: path.read_bytes() for path in output.glob("**/*.parquet")}
+
+    parts = sorted(output.glob("part-*.parquet"))
+    for part, (spoil, _) in zip(parts, DAMAGES.values(), strict=False):
+        spoil(part)
+    (errors,) = output.glob("_errors/*.parquet")
+    spoil_one_byte(errors)
+    marker = output / "_run" / "done" / f"{parts[len(DAMAGES)].stem.removeprefix('part-')}.json"
+    marker.write_text(marker.read_text()[:20])
+    damaged = [*parts[: len(DAMAGES)], errors, marker]
+    assert execute(["inspect", str(output), "--verify", "--json"]) == ExitCode.DONE_WITH_ERRORS
+    told = {one["file"]: one["reason"] for one in json.loads(capfd.readouterr().out)["damaged"]}
+    assert set(told) == set(map(str, damaged))
+    for part, (_, reason) in zip(parts, DAMAGES.values(), strict=False):
+        assert reason in told[str(part)]
+
+    whole = output / "_run" / "done" / f"{parts[len(DAMAGES) + 1].stem.removeprefix('part-')}.json"
+    before = whole.read_bytes()
+    assert execute([*job_, "--verify"]) == ExitCode.DONE_WITH_ERRORS
+    said = capfd.readouterr().out
+    assert all(f"damaged: {path}: " in said for path in damaged)
+    assert {path: path.read_bytes() for path in output.glob("**/*.parquet")} == written
+    assert whole.read_bytes() == before, "a unit that was whole was done again"
+    assert execute(["inspect", str(output), "--verify"]) == ExitCode.DONE_WITH_ERRORS
+    assert "damaged" not in capfd.readouterr().out
+
+
+@here
+def test_parquet_files_of_no_unit_are_told_by_verify(
+    tmp_path: Path, cross_encoder: Path, three_shards: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = ["rerank", str(job(tmp_path, cross_encoder))]
+    assert execute(command) == ExitCode.DONE
+    assert execute(["inspect", str(tmp_path / "out"), "--verify"]) == ExitCode.DONE
+    assert "units were read: all is as it was written" in capfd.readouterr().out
+    shutil.copy(next((tmp_path / "out").glob("part-*")), tmp_path / "out" / "part-copy.parquet")
+    assert execute(["inspect", str(tmp_path / "out"), "--verify"]) == ExitCode.DONE_WITH_ERRORS
+    assert "part-copy.parquet: is of no unit of this run; remove it" in capfd.readouterr().out
+    assert execute([*command, "--verify"]) == ExitCode.REFUSED
+    assert "part-copy.parquet" in capfd.readouterr().out
+
+
+@here
+def test_a_trec_run_is_not_made_of_damaged_parts(
+    tmp_path: Path, cross_encoder: Path, three_shards: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = ["rerank", str(job(tmp_path, cross_encoder))]
+    assert execute(command) == ExitCode.DONE
+    spoil_one_byte(next((tmp_path / "out").glob("part-*")))
+    assert execute([*command, "--trec-run", str(tmp_path / "run.trec")]) == ExitCode.REFUSED
+    assert "its bytes are not those that were written" in capfd.readouterr().err
+    assert not (tmp_path / "run.trec").exists()

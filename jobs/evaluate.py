@@ -10,9 +10,12 @@ from cluster import storage
 from jobs.collection_files import load_qrels
 from jobs.command import ExitCode
 from jobs.config import JobConfig
+from jobs.left_out import print_left_out
 from jobs.ranked_files import counted_queries, rankings_at
 from operators.bootstrap import RESAMPLES, paired_interval
+from operators.faults import Fault, FaultLog, FaultSink, Reason
 from operators.judgements import Qrels
+from operators.line_ids import fits_tabs
 from operators.measures import Measured, NamedMeasure, default_measures, evaluate, parse_measures
 from operators.rankings import Rankings
 from operators.runs import Run
@@ -48,13 +51,15 @@ def run(config: Config) -> int:
     counted = counted_queries(qrels, rankings.run, config.only_ranked, config.ranking, config.qrels)
     after = evaluate(rankings.run, counted, measures)
     before = evaluate(first_stage, counted, measures) if first_stage else None
-    metrics = summarise(measures, before, after, config.seed)
+    metrics, faults = summarise(measures, before, after, config.seed), FaultLog()
     if config.json_file is not None:
         storage.write_whole(config.json_file, (json.dumps(metrics, indent=2) + "\n").encode())
     if config.per_query is not None:
-        storage.write_whole(config.per_query, per_query_table(measures, before, after).encode())
+        table = per_query_table(measures, before, after, config.per_query, faults)
+        storage.write_whole(config.per_query, table.encode())
     _print(config, measures, metrics, before, after, _notes(config, qrels, rankings, first_stage))
-    return ExitCode.DONE
+    print_left_out(faults)
+    return ExitCode.DONE_WITH_ERRORS if faults.counts else ExitCode.DONE
 
 
 def summarise(
@@ -76,10 +81,20 @@ def summarise(
     return metrics
 
 
-def per_query_table(measures: tuple[NamedMeasure, ...], before: Measured | None, after: Measured) -> str:
-    """TSV of query_id, measure, first_stage, reranked, difference; one line a query and measure."""
+def per_query_table(
+    measures: tuple[NamedMeasure, ...], before: Measured | None, after: Measured, name: str, faults: FaultSink
+) -> str:
+    """TSV of query_id, measure, first_stage, reranked, difference; one line a query and measure.
+
+    Args:
+        name: what messages call the table.
+        faults: is told of a query whose id such a line cannot hold.
+    """
     lines = ["query_id\tmeasure\tfirst_stage\treranked\tdifference"]
     for column, query_id in enumerate(after.query_ids):
+        if not fits_tabs(query_id):
+            faults.add(Fault(name, 0, Reason.UNFIT_ID, f"query_id {query_id!r}", query_id))
+            continue
         for row, named in enumerate(measures):
             value = after.values[row, column]
             if before is None:

@@ -20,6 +20,7 @@ from jobs.folders import check_apart, check_folder
 from operators.errors import InputError
 from operators.exports import EXPORTS
 from operators.exports.groups import FAULTS, columns_of, groups
+from operators.exports.ms_marco import UNFIT
 from operators.exports.selection import Choice, Positives, Tuples
 
 RECORD = "_export/export.json"  # not beside the files: tools read every .json of a folder
@@ -106,7 +107,7 @@ def run(config: Config) -> int:
         print(f"  left out: {count} x {reason}")
     for note in notes:
         print(f"  {note}")
-    faulty = notes or any(left_out[reason] for reason in (*FAULTS, SECOND))
+    faulty = notes or any(left_out[reason] for reason in (*FAULTS, SECOND, UNFIT))
     return ExitCode.DONE_WITH_ERRORS if faulty else ExitCode.DONE
 
 

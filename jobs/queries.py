@@ -9,9 +9,12 @@ from cluster.storage import absolute, read_bytes, write_whole
 from jobs.collection_files import load_passages, load_queries
 from jobs.command import ExitCode
 from jobs.config import JobConfig
+from jobs.left_out import print_left_out
+from operators.collections import Passages
 from operators.errors import InputError
-from operators.faults import FaultLog
+from operators.faults import Fault, FaultLog, Reason
 from operators.leakage import normalised
+from operators.line_ids import fits_columns, fits_tabs
 
 
 class Config(JobConfig):
@@ -35,7 +38,7 @@ def run(config: Config) -> int:
             raise InputError(f"{path}: {one} and {other} are one file; each needs a file of its own")
     faults = FaultLog()
     passages = load_passages(config.passages, faults)
-    made = pseudo_queries(list(zip(passages.row, passages.texts.to_pylist(), strict=True)), config.count, config.seed)
+    made = pseudo_queries(_named(passages, config, faults), config.count, config.seed)
     found = len(made)
     if config.apart_from:
         measured = {normalised(text) for text in load_queries(config.apart_from, faults).values()}
@@ -51,12 +54,21 @@ def run(config: Config) -> int:
         print(f"{config.count:,} were asked for: the texts of these {len(passages.row):,} passages give no more")
     if passages.empty:
         print(f"passages without a text: {passages.empty:,}")
-    for reason, count in faults.counts.items():
-        print(f"left out: {count:,} x {reason}")
-        for example in faults.first(reason):
-            print(f"  {example}")
+    print_left_out(faults)
     whole = found == config.count and not faults.counts
     return ExitCode.DONE if whole else ExitCode.DONE_WITH_ERRORS
+
+
+def _named(passages: Passages, config: Config, faults: FaultLog) -> list[tuple[str, str]]:
+    """Ids and texts of the passages whose ids can stand in the files that are asked for."""
+    fits = fits_columns if config.qrels else fits_tabs
+    named = []
+    for doc_id, text in zip(passages.row, passages.texts.to_pylist(), strict=True):
+        if fits(doc_id):
+            named.append((doc_id, text))
+        else:
+            faults.add(Fault(config.passages, 0, Reason.UNFIT_ID, f"doc_id {doc_id!r}", doc_id=doc_id))
+    return named
 
 
 def _write(path: str, content: str) -> None:

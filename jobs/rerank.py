@@ -17,6 +17,7 @@ from jobs.cache_forecast import forecast
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.folders import check_apart, check_output
+from jobs.left_out import print_left_out
 from jobs.progress import progress
 from jobs.rerank_plan import (
     Input,
@@ -123,7 +124,9 @@ def run(config: Config) -> int:
             _run_units(config, given, output, left, len(done), sizes, given.bytes * unit_pairs // max(given.pairs, 1))
     code = report(config, output, given.bad_files, len(done), started)
     if config.trec_run:
-        write_run_file(output, config.trec_run)
+        unfit = write_run_file(output, config.trec_run)
+        print_left_out(unfit)
+        code = max(code, ExitCode.DONE_WITH_ERRORS) if unfit.counts else code
     return code
 
 

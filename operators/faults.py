@@ -38,6 +38,7 @@ class Reason(StrEnum):
     NO_HIT = "no passage shares a word with the query"
     NO_POSITIVE = "query without a positive"
     UNSCORED = "the guard's teacher gave no score"
+    UNFIT_ID = "id that a line cannot hold: empty, or with white space, a NUL or a mark at its beginning"
 
 
 @dataclass(frozen=True, slots=True)

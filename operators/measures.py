@@ -65,7 +65,7 @@ def parse_measures(text: str) -> tuple[NamedMeasure, ...]:
     names = [name for name in re.split(r"[\s,]+(?![^({\[]*[)}\]])", text.strip()) if name]
     if not names:
         raise InputError("no measure is named; try nDCG@10 RR@10")
-    return tuple(NamedMeasure(name, _measure(name)) for name in dict.fromkeys(names))
+    return tuple(NamedMeasure(" ".join(name.split()), _measure(name)) for name in dict.fromkeys(names))
 
 
 def evaluate(run: Run, qrels: Qrels, measures: Sequence[NamedMeasure]) -> Measured:

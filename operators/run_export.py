@@ -2,8 +2,11 @@
 
 import pyarrow as pa
 
+from operators.faults import Fault, FaultSink, Reason
+from operators.line_ids import fits_columns
 
-def run_lines(ranking: pa.Table, tag: str = "ray-rerank") -> str:
+
+def run_lines(ranking: pa.Table, name: str, faults: FaultSink, tag: str = "ray-rerank") -> str:
     """Lines of `query_id Q0 doc_id rank score tag`.
 
     trec_eval orders by score and ignores rank, and scores of different stages do not compare; so the score
@@ -11,12 +14,18 @@ def run_lines(ranking: pa.Table, tag: str = "ray-rerank") -> str:
 
     Args:
         ranking: rows of `query_id, ranking`, as `operators.ranking.to_ranking` writes them.
+        name: what messages call the run.
+        faults: is told of a document whose line would be read as another or as none; the others keep their ranks.
         tag: the run's name.
     """
     lines = []
     for row in ranking.select(["query_id", "ranking"]).to_pylist():
-        depth = len(row["ranking"])
+        query_id, depth = row["query_id"], len(row["ranking"])
         for candidate in row["ranking"]:
-            rank = candidate["rank"]
-            lines.append(f"{row['query_id']} Q0 {candidate['doc_id']} {rank} {depth - rank + 1} {tag}\n")
+            doc_id, rank = candidate["doc_id"], candidate["rank"]
+            if fits_columns(query_id, doc_id):
+                lines.append(f"{query_id} Q0 {doc_id} {rank} {depth - rank + 1} {tag}\n")
+            else:
+                said = f"query_id {query_id!r}, doc_id {doc_id!r}"
+                faults.add(Fault(name, 0, Reason.UNFIT_ID, said, query_id, doc_id))
     return "".join(lines)

@@ -1,5 +1,6 @@
 """MS MARCO style, as sentence-transformers' msmarco-hard-negatives has it: ids alone, and margins beside them."""
 
+import re
 from collections import Counter
 
 import pyarrow as pa
@@ -7,9 +8,14 @@ import pyarrow as pa
 from operators.errors import InputError
 from operators.exports.export import Export, File, Rows
 from operators.exports.selection import Choice, Group, together
+from operators.faults import Reason
+from operators.line_ids import fits_tabs
 
 UNKNOWN = "unknown"
 """What negatives without a source are said to come from."""
+
+UNFIT = f"query with an {Reason.UNFIT_ID}"
+"""Why a query is left out of both files."""
 
 
 def _hard_negatives(choice: Choice) -> pa.Schema:
@@ -28,8 +34,8 @@ def _kind(choice: Choice) -> pa.DataType:
 
 def _rows(group: Group, choice: Choice, left_out: Counter[str]) -> Rows:
     ids = [group.query_id, *(document.doc_id for document in group.documents)]
-    if any(sign in name for name in ids for sign in "\t\r\n"):
-        left_out["query with a tab or a line break in an id"] += 1
+    if not fits_tabs(*ids):
+        left_out[UNFIT] += 1
         return
     chosen = together(group, choice, left_out)
     if not chosen:
@@ -50,10 +56,9 @@ def _rows(group: Group, choice: Choice, left_out: Counter[str]) -> Rows:
 def _id(name: str, choice: Choice) -> str | int:
     if not choice.integer_ids:
         return name
-    try:
-        return int(name)
-    except ValueError:
-        raise InputError(f"the id {name!r} is no integer; leave out --integer-ids") from None
+    if not re.fullmatch("-?[0-9]+", name):
+        raise InputError(f"the id {name!r} is no integer; leave out --integer-ids")
+    return int(name)
 
 
 MS_MARCO = Export(

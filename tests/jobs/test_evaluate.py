@@ -160,3 +160,11 @@ def test_prepared_candidates_of_dl20_measure_as_their_run(tmp_path: Path) -> Non
     assert round(found["nDCG@10"]["reranked"], 4) == 0.4796
     assert round(found["RR(rel=2)@10"]["reranked"], 4) == 0.6533
     assert found["nDCG@10"]["first_stage"] > 0.7
+
+
+def test_a_query_that_the_table_cannot_hold_is_left_out_of_it_and_told(files: Path, capsys: Any) -> None:
+    (files / "qrels.txt").write_text("q1\t0\ta\t1\nq\x1c2\t0\tb\t1\n")
+    table = files / "table.tsv"
+    assert evaluate(files, "--measures", "RR", f"--per-query={table}") == ExitCode.DONE_WITH_ERRORS
+    assert [line.split("\t")[0] for line in table.read_text().splitlines()] == ["query_id", "q1"]
+    assert "left out: 1 x id that a line cannot hold" in capsys.readouterr().out

@@ -288,6 +288,27 @@ def test_ms_marco_files_name_negatives_by_source_and_give_every_margin(tmp_path:
     assert jsonl(named)[0] == {"qid": "0", "pos": ["01"], "neg": {"bm25": ["00", "02", "03", "04"]}}
 
 
+def test_ms_marco_leaves_out_and_tells_queries_with_ids_that_its_lines_cannot_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = {0: "a\tb", 1: "a\x85b", 2: '"a"', 3: " a"}
+    write(tmp_path / "labels", [row | {"query_id": odd.get(int(row["query_id"]), row["query_id"])} for row in rows()])
+    command = ["export", "--input", str(tmp_path / "labels"), "--format", "ms-marco", "--output", str(tmp_path / "out")]
+    assert execute(command) == ExitCode.DONE_WITH_ERRORS
+    assert "left out: 4 x query with an id that a line cannot hold" in capsys.readouterr().out
+    lines = [line.split("\t") for line in (tmp_path / "out" / "margins.tsv").read_text().splitlines()]
+    assert {line[0] for line in lines[1:]} == {"4", "5"} and {len(line) for line in lines} == {4}
+
+
+@pytest.mark.parametrize("name", ["1_0", "٣", "x"])
+def test_an_id_that_is_no_plain_number_is_not_written_as_one(tmp_path: Path, name: str) -> None:
+    write(
+        tmp_path / "labels", [row | {"query_id": name if row["query_id"] == "3" else row["query_id"]} for row in rows()]
+    )
+    command = ["export", "--input", str(tmp_path / "labels"), "--format", "ms-marco", "--output", str(tmp_path / "out")]
+    assert execute([*command, "--integer-ids"]) == ExitCode.REFUSED
+
+
 def test_the_teachers_best_is_the_positive_where_nothing_is_judged_or_it_is_asked_for(tmp_path: Path) -> None:
     write(tmp_path / "labels", [*rows(3, judged=False), *rows()[15:]])
     lines = jsonl(export(tmp_path, "flag-embedding") / "train.jsonl")

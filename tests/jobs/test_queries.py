@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import ir_measures
 import pytest
 
 from jobs.command import ExitCode, execute
+from operators.collections import read_collection
+from operators.faults import Reason, Refuse
 from operators.judgements import read_qrels
 
 PASSAGES = (
@@ -82,3 +85,25 @@ def test_a_file_that_is_no_passages_is_refused(
     assert queries(source, tmp_path / "q.tsv") == ExitCode.REFUSED
     assert message in capsys.readouterr().err
     assert not (tmp_path / "q.tsv").exists()
+
+
+@pytest.mark.parametrize("with_qrels", [True, False])
+def test_passages_whose_ids_its_lines_cannot_hold_give_no_query_and_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], with_qrels: bool
+) -> None:
+    source, qrels = tmp_path / "passages.jsonl", tmp_path / "qrels.txt"
+    texts = [line.split("\t")[1] for line in PASSAGES.splitlines()] * 3
+    ids = ["p1", "p 2", "p\t3", "p\n4", "p\u20285", "p6"]
+    source.write_text(
+        "".join(json.dumps({"_id": key, "text": text}) + "\n" for key, text in zip(ids, texts, strict=True))
+    )
+    more = ("--qrels", str(qrels)) if with_qrels else ()
+    assert queries(source, tmp_path / "q.tsv", "--count", "20", *more) == ExitCode.DONE_WITH_ERRORS
+    good = {"p1", "p6"} if with_qrels else {"p1", "p 2", "p6"}
+    assert f"left out: {6 - len(good)} x {Reason.UNFIT_ID}" in capsys.readouterr().out
+    with (tmp_path / "q.tsv").open("rb") as stream:
+        made = [entry.id for entry in read_collection(stream, "q.tsv", Refuse())]
+    assert {key.rsplit("-", 2)[0] for key in made} == good
+    if with_qrels:
+        judged = {(one.query_id, one.doc_id) for one in ir_measures.read_trec_qrels(str(qrels))}
+        assert judged == {(key, key.rsplit("-", 2)[0]) for key in made}

@@ -15,6 +15,8 @@ from conftest import here, on_ray, rows, write_candidates, write_cross_encoder
 
 from jobs.command import ExitCode, execute
 from operators.cross_encoder import CrossEncoderConfig
+from operators.faults import Reason, Refuse
+from operators.runs import read_run
 
 
 def job(tmp_path: Path, model: Path, **fields: Any) -> Path:
@@ -366,6 +368,28 @@ def test_a_trec_run_holds_the_ranking_in_an_order_that_trec_eval_keeps(tmp_path:
     for query_id, _, doc_id, _, _, _ in sorted(lines, key=lambda line: (line[0], -float(line[4]))):
         found.setdefault(query_id, []).append(doc_id)
     assert found == {query: [c["doc_id"] for c in ranked] for query, ranked in ranking(tmp_path / "out").items()}
+
+
+@here
+def test_ids_that_a_trec_run_cannot_hold_are_left_out_of_it_and_told(
+    tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = rows(3, 3)
+    content[0]["candidates"][1]["doc_id"] = "d\nq9 Q0 forged 1 9 t"
+    content[1]["query_id"] = "a query"
+    write_candidates(tmp_path / "in" / "a.parquet", content)
+    run_file = tmp_path / "run.trec"
+    command = ["rerank", str(job(tmp_path, cross_encoder)), "--trec-run", str(run_file)]
+    assert execute(command) == ExitCode.DONE_WITH_ERRORS
+    told = capfd.readouterr().out
+    assert f"left out: 4 x {Reason.UNFIT_ID}" in told and r"doc_id 'd\nq9 Q0 forged 1 9 t'" in told
+    with run_file.open("rb") as stream:
+        found, _ = read_run(stream, "run.trec", Refuse())
+    assert {query: set(ranked.doc_ids) for query, ranked in found.items()} == {
+        "q0": {"d0-0", "d0-2"},
+        "q2": {"d2-0", "d2-1", "d2-2"},
+    }
+    assert len(ranking(tmp_path / "out")["a query"]) == 3
 
 
 @here

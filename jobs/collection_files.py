@@ -39,8 +39,7 @@ def beir_files(folder: str, split: str | None) -> BeirFiles:
         raise InputError(f"{folder}: holds no {missing}; a BEIR folder has corpus.jsonl and queries.jsonl")
     qrels = beir_qrels(folder, split or "test")
     if split is not None and qrels is None:
-        below = storage.join(root, "qrels")
-        names = [path.rpartition("/")[2] for path in system.find(below)] if system.exists(below) else []
+        names = storage.names_below(storage.join(folder, "qrels"))
         raise InputError(f"{folder}: holds no qrels/{split}.tsv; it has {', '.join(names) or 'no qrels'}")
     return BeirFiles(queries, corpus, qrels)
 

@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator, model_validator
 
-from cluster.storage import absolute, check_writable, filesystem, join, list_files, open_read, read_json, write_whole
+from cluster.storage import absolute, check_writable, filesystem, join, open_read, read_json, write_whole
 from jobs import prepared_folder
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.export_files import SECOND, export_files
 from jobs.finished_input import check_finished
 from jobs.folders import check_apart, check_folder
+from jobs.input_files import PARQUET, input_files
 from operators.errors import InputError
 from operators.exports import EXPORTS
 from operators.exports.groups import FAULTS, columns_of, groups
@@ -81,9 +82,7 @@ def run(config: Config) -> int:
     if job := prepared_folder.written_by(config.input):
         raise InputError(f"{config.input}: `ray-rerank {job}` wrote this: no teacher gave its scores; run label on it")
     notes = check_finished(config.input)
-    files = [file.path for file in list_files(config.input, (".parquet",))]
-    if not files:
-        raise InputError(f"{config.input}: holds no *.parquet file; `ray-rerank label` writes labels")
+    files = [file.path for file in input_files(config.input, PARQUET, "`ray-rerank label` writes labels")]
     check_apart(output=config.output, input=config.input)
     before, names = _claim(config, output), [file.name for file in export.files]
     seen: set[str] = set()

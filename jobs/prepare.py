@@ -21,6 +21,7 @@ from jobs.collection_files import (
 )
 from jobs.config import JobConfig
 from jobs.folder_report import report_folder
+from jobs.input_files import input_files
 from operators.bm25 import bm25_run
 from operators.errors import InputError
 from operators.faults import FaultLog
@@ -151,10 +152,7 @@ def find_sources(config: Config) -> Separate | Flat:
 
 def _pair_files(uri: str) -> tuple[str, ...]:
     endings = (".parquet", ".tsv", ".jsonl", ".tsv.gz", ".jsonl.gz")
-    files = tuple(file.path for file in storage.list_files(uri, endings))
-    if not files:
-        raise InputError(f"{uri}: no file that ends in {', '.join(endings)}")
-    return files
+    return tuple(file.path for file in input_files(uri, endings, "flat pairs are read of these"))
 
 
 def _from_pairs(sources: Flat, config: Config, faults: FaultLog) -> Prepared:

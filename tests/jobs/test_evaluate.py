@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_trusted_is_refused_with_its_place(
         (["--first-stage=/nowhere"], "/nowhere: cannot be read"),
         (["--qrels=/nowhere"], "/nowhere: cannot be read"),
         (["--qrels=/tmp"], "/tmp: cannot be read"),
-        (["--ranking=/nowhere/*.parquet"], "holds no Parquet file"),
+        (["--ranking=/nowhere/*.parquet"], "no such file or folder, and nothing that matches it"),
         (["--json=/proc/nowhere/metrics.json"], "cannot be written"),
     ],
 )

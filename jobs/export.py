@@ -23,6 +23,7 @@ from operators.exports import EXPORTS
 from operators.exports.groups import FAULTS, columns_of, groups
 from operators.exports.ms_marco import UNFIT
 from operators.exports.selection import Choice, Positives, Tuples
+from operators.location import Location
 
 RECORD = "_export/export.json"  # not beside the files: tools read every .json of a folder
 
@@ -30,9 +31,9 @@ RECORD = "_export/export.json"  # not beside the files: tools read every .json o
 class Config(JobConfig):
     """Write labels in the form that a training tool reads."""
 
-    input: str = Field(description="output of `label`, or Parquet with query_id, query, doc_id, text, score")
+    input: Location = Field(description="output of `label`, or Parquet with query_id, query, doc_id, text, score")
     format: str = Field(description=" | ".join(EXPORTS))
-    output: str = Field(description="folder or URI of the files")
+    output: Location = Field(description="folder or URI of the files")
     positives: Positives = Field(
         "auto",
         description="labels: those with a label above 0; best: the teacher's best; auto: labels for a query that has "

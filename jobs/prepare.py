@@ -25,6 +25,7 @@ from jobs.input_files import input_files
 from operators.bm25 import bm25_run
 from operators.errors import InputError
 from operators.faults import FaultLog
+from operators.location import Location
 from operators.pairs import group_pairs, read_pairs, read_parquet_pairs
 from operators.runs import Run
 from operators.selections import Selection, append, doc_ids_of, draw_random, known_queries, select
@@ -36,16 +37,16 @@ COUNTED = ("queries", "candidates", "passages", "shards")
 class Config(JobConfig):
     """Write candidate shards from a run and its texts, a bare corpus, a BEIR folder, or flat pairs."""
 
-    run: str | None = Field(None, description="TREC run (query_id Q0 doc_id rank score tag): the first stage")
-    queries: str | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
-    passages: str | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
-    beir: str | None = Field(None, description="folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
+    run: Location | None = Field(None, description="TREC run (query_id Q0 doc_id rank score tag): the first stage")
+    queries: Location | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
+    passages: Location | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
+    beir: Location | None = Field(None, description="folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
     split: str | None = Field(
         None,
         description="BEIR: only queries judged in qrels/SPLIT.tsv; left open: test if it is there, else all",
     )
-    qrels: str | None = Field(None, description="with --queries: only queries judged here, TREC or BEIR TSV")
-    pairs: str | None = Field(
+    qrels: Location | None = Field(None, description="with --queries: only queries judged here, TREC or BEIR TSV")
+    pairs: Location | None = Field(
         None,
         description="flat rows query_id, query, doc_id, text[, score] in any order: Parquet, TSV or JSONL",
     )
@@ -54,7 +55,7 @@ class Config(JobConfig):
     random: int = Field(0, ge=0, description="append N random passages a query, without a score")
     seed: int = Field(0, ge=0, description="of the random passages")
     shard_queries: int = Field(1000, ge=1, description="queries a shard")
-    output: str = Field(description="folder of the candidate shards")
+    output: Location = Field(description="folder of the candidate shards")
     overwrite: bool = Field(False, description="replace the shards of another prepare")
 
 

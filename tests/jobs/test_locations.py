@@ -18,8 +18,8 @@ from operators.scorers import FAMILIES, union_of_families
 
 TEXTS = {
     "address", "baseline", "format", "kind", "measures", "name", "pass_through", "ranks", "revision", "scorer",
-    "source", "split", "student", "doc_id", "query", "query_id", "text", "score", "caps",
-    "template", "targets", "decoder_prefix", "query_prompt", "document_prompt", "query_marker", "document_marker", "dataset",
+    "source", "split", "student", "doc_id", "query", "query_id", "text", "score", "caps", "template",
+    "targets", "decoder_prefix", "query_prompt", "document_prompt", "query_marker", "document_marker", "dataset",
 }  # fmt: skip
 """Fields of texts that are no location; a new field of texts is either among them or a `Location`."""
 

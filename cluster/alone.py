@@ -1,9 +1,11 @@
 """One call in a worker process, with nothing of ours beside it: for what is to be timed."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from cluster.errors import ClusterError, WorkerDeathError
+from cluster.own_code import carried
 
 Result = TypeVar("Result")
 
@@ -30,7 +32,7 @@ def run_alone(work: Callable[[], Result], cpus: float, gpus: float, node: str | 
     if node is not None:
         options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
     try:
-        result, at = ray.get(ray.remote(**options)(_call).remote(work))
+        result, at = ray.get(ray.remote(**options)(carried(functools.partial(_call, work))).remote())
     except ray.exceptions.RayTaskError as error:
         raise ClusterError(f"it failed in its worker: {_lines(error)[-1]}") from None
     except ray.exceptions.RayError as error:

@@ -1,5 +1,6 @@
 """One function in several processes at once, as Ray Train runs it: restarted from its own files when one is lost."""
 
+import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import ClusterError
+from cluster.own_code import carried
 
 _WAIT_S = 6 * 3600.0  # for the first process alone, while the others stand at a collective
 
@@ -50,9 +52,13 @@ def run_data_parallel(
                 f"{workers} workers of {each} {name} are asked for, and the cluster has {resources.get(name, 0):g}; "
                 "take fewer workers or threads"
             )
+    run = carried(functools.partial(function, argument))
+
+    def loop() -> None:  # Ray Train counts parameters
+        run()
+
     trainer = TorchTrainer(
-        _loop,
-        train_loop_config={"function": function, "argument": argument},
+        loop,
         torch_config=TorchConfig(timeout_s=int(_WAIT_S)),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}),
         run_config=RunConfig(
@@ -73,10 +79,6 @@ def run_data_parallel(
             f"the workers failed {max_failures + 1} times, the last time with: {_reason(error)}; once that is mended "
             "the same command goes on from the newest checkpoint"
         ) from None
-
-
-def _loop(config: dict[str, Any]) -> None:
-    config["function"](config["argument"])
 
 
 def _reason(error: Exception) -> str:

@@ -15,3 +15,7 @@ class OutputMismatchError(ClusterError):
 
 class WorkerDeathError(ClusterError):
     """A unit took several workers with it and is left out."""
+
+
+class OutputBusyError(ClusterError):
+    """Another process is at work on the output."""

@@ -4,9 +4,9 @@ A unit travels as one row that carries its own description, so that splitting or
 cannot part the two. What the row's payload is, only the functions handed in know.
 """
 
+import functools
 import json
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.errors import ClusterError, WorkerDeathError
+from cluster.own_code import carried
 from cluster.units import Unit
 
 Read = Callable[[Unit], bytes]
@@ -69,18 +70,18 @@ def stream(
     table = pa.Table.from_pylist(rows, schema=_SCHEMA)
     data = ray.data.from_arrow([table.slice(index, 1) for index in range(len(units))])
     io = ray.data.TaskPoolStrategy(size=min(_IO_TASKS, len(units)))
-    data = data.map_batches(_Reading(read), compute=io, num_cpus=0, **_ONE_UNIT)
-    starts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Starts).remote()
+    data = data.map_batches(carried(_Reading(read)), compute=io, num_cpus=0, **_ONE_UNIT)
+    starts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_starts_class()).remote()
     for number, pool in enumerate(pools, start=1):
         data = data.map_batches(
-            _Stage,
-            fn_constructor_args=(pool.load, number, starts),
+            _stage_class(),
+            fn_constructor_args=(carried(functools.partial(_watched, pool.load, number)), starts),
             compute=ray.data.ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=_AHEAD),
             num_cpus=pool.cpus,
             num_gpus=pool.gpus or None,
             **_ONE_UNIT,
         )
-    data = data.map_batches(_Committing(commit), compute=io, num_cpus=0, **_ONE_UNIT)
+    data = data.map_batches(carried(_Committing(commit)), compute=io, num_cpus=0, **_ONE_UNIT)
     flying = 2 * _IO_TASKS + _AHEAD * sum(pool.actors for pool in pools)
     data.context.execution_options.resource_limits = ray.data.ExecutionResources(
         object_store_memory=max(flying * unit_bytes, _LEAST_STORE)
@@ -107,41 +108,58 @@ class _Reading:
         return _apply(batch, lambda unit, _: self._read(unit))
 
 
-class _Starts:
-    """An actor that outlives the workers and counts how often each unit was begun and not ended.
+def _starts_class() -> type:
+    """Made here, so that Ray takes it to the workers by value: by name it could be another's there."""
 
-    Where its node is lost it starts anew elsewhere and counts from nothing; calls wait for it meanwhile.
-    """
+    class Starts:
+        """An actor that outlives the workers and counts how often each unit was begun and not ended.
 
-    def __init__(self) -> None:
-        self._begun: Counter[tuple[int, str]] = Counter()
+        Where its node is lost it starts anew elsewhere and counts from nothing; calls wait for it meanwhile.
+        """
 
-    def begin(self, stage: int, unit: str) -> int:
-        """How often the unit has been begun in this stage, this time included."""
-        self._begun[stage, unit] += 1
-        return self._begun[stage, unit]
+        def __init__(self) -> None:
+            self._begun: dict[tuple[int, str], int] = {}
 
-    def end(self, stage: int, unit: str) -> None:
-        """The worker is alive."""
-        self._begun.pop((stage, unit), None)
+        def begin(self, stage: int, unit: str) -> int:
+            """How often the unit has been begun in this stage, this time included."""
+            self._begun[stage, unit] = self._begun.get((stage, unit), 0) + 1
+            return self._begun[stage, unit]
+
+        def end(self, stage: int, unit: str) -> None:
+            """The worker is alive."""
+            self._begun.pop((stage, unit), None)
+
+    return Starts
 
 
-class _Stage:
-    def __init__(self, load: Callable[[], Step], number: int, starts: Any) -> None:
-        self._step, self._number, self._starts = load(), number, starts
+def _stage_class() -> type:
+    """As `_starts_class`."""
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        return _apply(batch, self._watched)
+    class _Stage:
+        def __init__(self, start: Any, starts: Any) -> None:
+            self._step = start(starts)
 
-    def _watched(self, unit: Unit, payload: bytes) -> bytes:
-        import ray
+        def __call__(self, batch: Any) -> Any:
+            return self._step(batch)
 
-        if ray.get(self._starts.begin.remote(self._number, unit.name)) > _DEATHS:
-            raise WorkerDeathError(f"left out: {_DEATHS} workers died while they scored it in stage {self._number}")
+    return _Stage
+
+
+def _watched(load: Callable[[], Step], number: int, starts: Any) -> Callable[[pa.Table], pa.Table]:
+    """What a stage's actor does with a batch; its step is loaded here."""
+    import ray
+
+    step = load()
+
+    def watched(unit: Unit, payload: bytes) -> bytes:
+        if ray.get(starts.begin.remote(number, unit.name)) > _DEATHS:
+            raise WorkerDeathError(f"left out: {_DEATHS} workers died while they scored it in stage {number}")
         try:
-            return self._step(unit, payload)
+            return step(unit, payload)
         finally:
-            self._starts.end.remote(self._number, unit.name)
+            starts.end.remote(number, unit.name)
+
+    return lambda batch: _apply(batch, watched)
 
 
 class _Committing:

@@ -1,29 +1,27 @@
 """A connection to Ray, local or remote, with Ray's own chatter kept out of the user's terminal."""
 
-import importlib
 import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from cluster.errors import ClusterError
+from cluster.own_code import PACKAGES, ROOT
 
-PACKAGES = ("jobs", "operators", "cluster")
 _UNIT_LIMIT_S = 24 * 3600  # Ray Data raises after this long without a finished task; units take minutes
 
 
 @contextmanager
-def session(address: str | None = None, cpus: int | None = None) -> Iterator[dict[str, float]]:
+def session(address: str | None = None, *, cpus: int) -> Iterator[dict[str, float]]:
     """Connect to a cluster, or start Ray on this machine, for the length of a with-block.
 
     Inside a Ray process that is already connected, that connection is used and left as it is.
 
     Args:
         address: a running cluster (`auto`, `HOST:PORT`, `ray://HOST:PORT`); None starts Ray here.
-        cpus: CPUs to start with here; None is all.
+        cpus: CPUs to start with here: Ray itself would count those of the machine, quota or not.
 
     Yields:
         The cluster's resources, such as {"CPU": 2.0, "GPU": 1.0}.
@@ -48,7 +46,7 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[dic
             ray.shutdown()
 
 
-def _start(ray: Any, address: str | None, cpus: int | None) -> None:
+def _start(ray: Any, address: str | None, cpus: int) -> None:
     here = _is_here(address)
     try:
         with _no_stderr():
@@ -76,10 +74,9 @@ def _is_here(address: str | None) -> bool:
     return address is None and not os.environ.get("RAY_ADDRESS")
 
 
-def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
+def _connect(ray: Any, address: str | None, cpus: int) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if _is_here(address):
-        _share_import_path()
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     else:
         submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # the job brought its code along
@@ -101,20 +98,9 @@ def _no_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _share_import_path() -> None:
-    """Local workers inherit the environment and so import the very code that the driver runs, installed or not.
-
-    A runtime_env would do it too, at the price of starting every worker process twice.
-    """
-    root = str(Path(__file__).resolve().parents[1])
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if root not in paths:
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, *paths]))
-
-
 def _code() -> dict[str, Any]:
     """Workers on other machines are sent the three packages, without the model that ships inside."""
-    modules = [str(Path(str(importlib.import_module(name).__file__)).parent) for name in PACKAGES]
+    modules = [str(ROOT / name) for name in PACKAGES]
     return {"py_modules": modules, "excludes": ["*.safetensors", "__pycache__"]}
 
 

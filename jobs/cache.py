@@ -9,6 +9,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from cluster.cache_upkeep import Namespace, check, compact, hashes, merged, namespaces
+from cluster.lease import held
 from cluster.parquet_bytes import parquet_bytes
 from cluster.score_cache import ScoreCache
 from cluster.storage import absolute, join, write_whole
@@ -128,9 +129,15 @@ def _export(config: Config, chosen: list[Namespace]) -> int:
             + ", ".join(namespace.name for namespace in chosen)
         )
     namespace = chosen[0]
-    folder, rows, asked = absolute(str(config.output)), 0, 0
+    folder = absolute(str(config.output))
     check_apart(cache=config.cache, output=str(config.output), candidates=config.candidates)
     check_empty(folder)
+    with held(folder, "cache export"):
+        return _write_tables(config, namespace, folder)
+
+
+def _write_tables(config: Config, namespace: Namespace, folder: str) -> int:
+    rows, asked = 0, 0
     tables = _joined(config, namespace) if config.candidates else _hashed(namespace)
     for number, (table, of) in enumerate(tables):
         write_whole(join(folder, f"part-{number:05d}.parquet"), parquet_bytes(table))

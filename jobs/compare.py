@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from cluster.lease import held
 from cluster.session import session
 from cluster.storage import absolute, join, write_whole
 from jobs import rerank
@@ -21,8 +22,9 @@ from jobs.ranked_files import counted_queries
 from jobs.rerank_plan import Asked, Input, default_unit_pairs, plan_units, read_input
 from operators.candidates import Columns
 from operators.errors import InputError, RerankError
+from operators.judgements import Qrels
 from operators.location import Location
-from operators.measures import parse_measures
+from operators.measures import NamedMeasure, parse_measures
 from operators.scorer_comparison import Comparison
 
 
@@ -91,6 +93,11 @@ def run(config: Config) -> int:
     check_apart(output=config.output, candidates=config.candidates, cache=config.cache)
     given = read_input(Asked(config.candidates, config.columns))
     check_output(config.output, config.cache)
+    with held(config.output, "compare"):
+        return _compare(config, measures, qrels, given)
+
+
+def _compare(config: Config, measures: tuple[NamedMeasure, ...], qrels: Qrels, given: Input) -> int:
     tried = {entry.name: Tried(entry, entry.pipeline(config.cpus, config.gpus)) for entry in config.scorers}
     _find_unusable(tried)
     first = _first_stage(config, given)

@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator, model_validator
 
+from cluster.lease import held
 from cluster.storage import absolute, check_writable, filesystem, join, open_read, read_json, write_whole
 from jobs import prepared_folder
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.export_files import SECOND, export_files
 from jobs.finished_input import check_finished
-from jobs.folders import check_apart, check_folder
+from jobs.folders import check_apart, check_folder, contents
 from jobs.input_files import PARQUET, input_files
 from operators.errors import InputError
 from operators.exports import EXPORTS
@@ -78,14 +79,20 @@ def run(config: Config) -> int:
     Raises:
         RerankError, ClusterError: the input is not labels or not finished, or the output cannot be written.
     """
-    export, choice = EXPORTS[config.format], config.choice()
     output = absolute(config.output)
     if job := prepared_folder.written_by(config.input):
         raise InputError(f"{config.input}: `ray-rerank {job}` wrote this: no teacher gave its scores; run label on it")
     notes = check_finished(config.input)
     files = [file.path for file in input_files(config.input, PARQUET, "`ray-rerank label` writes labels")]
     check_apart(output=config.output, input=config.input)
-    before, names = _claim(config, output), [file.name for file in export.files]
+    before = _claim(config, output)
+    with held(output, "export"):
+        return _export(config, output, files, before, notes)
+
+
+def _export(config: Config, output: str, files: list[str], before: list[str], notes: list[str]) -> int:
+    export, choice = EXPORTS[config.format], config.choice()
+    names = [file.name for file in export.files]
     seen: set[str] = set()
     left_out: Counter[str] = Counter()
     with export_files(output, export, choice) as written:
@@ -128,11 +135,9 @@ def _claim(config: Config, output: str) -> list[str]:
         StorageError: it cannot be written.
     """
     check_folder(config.output)
-    system, path = filesystem(output)
     before = read_json(join(output, RECORD))
     if before is None or not {"files", *_asked(config)} <= set(before):
-        found = list(system.ls(path, detail=False)) if system.exists(path) else []
-        if found:
+        if found := contents(output):
             raise InputError(
                 f"{config.output}: holds files that are not of an export ({found[0]}); use an empty folder"
             )

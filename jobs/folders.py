@@ -3,7 +3,7 @@
 import itertools
 
 from cluster.errors import StorageError
-from cluster.storage import absolute, check_writable, fault_of, filesystem, names_below, place
+from cluster.storage import absolute, check_writable, fault_of, filesystem, place
 from operators.errors import InputError
 
 
@@ -34,6 +34,13 @@ def check_folder(uri: str) -> None:
         raise InputError(f"{uri}: {fault}; mend the link or remove it")
 
 
+def contents(folder: str) -> list[str]:
+    """What lies directly in a folder; names that begin with a dot are not content, but a lease or a half-made file."""
+    system, path = filesystem(folder)
+    found = system.ls(path, detail=False) if system.exists(path) else []
+    return [name for name in found if not name.rstrip("/").rpartition("/")[2].startswith(".")]
+
+
 def check_empty(folder: str) -> None:
     """See that nothing is there yet.
 
@@ -41,7 +48,7 @@ def check_empty(folder: str) -> None:
         InputError: something is.
     """
     check_folder(folder)
-    if found := names_below(folder):
+    if found := contents(folder):
         raise InputError(f"{folder}: holds files already ({found[0]}); use an empty folder")
 
 

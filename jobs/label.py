@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from cluster.lease import held
 from cluster.output import Output, claim, done_markers
 from cluster.pipeline import Pool, stream
 from cluster.session import session
@@ -101,15 +102,23 @@ def run(config: Config) -> int:
         RerankError, ClusterError: something is wrong that can be known before the work starts.
     """
     started = time.time()
-    output, scoring = Output(absolute(config.output)), config.scoring()
+    output = Output(absolute(config.output))
     check_apart(output=config.output, input=config.input, cache=config.cache)
-    given = _with_carried(read_input(scoring), config.columns)
+    given = _with_carried(read_input(config.scoring()), config.columns)
     unit_pairs = config.unit_pairs or default_unit_pairs(given.pairs)
     identity = config.identity() | {"unit_pairs": unit_pairs}
     units = plan_units(given, config.columns, unit_pairs)
-    if not config.dry_run:
-        check_output(config.output, config.cache)
+    if config.dry_run:
+        return _do(config, given, output, units, unit_pairs, started)
+    check_output(config.output, config.cache)
+    with held(output.uri, "label"):
         claim(output, identity, units)
+        return _do(config, given, output, units, unit_pairs, started)
+
+
+def _do(config: Config, given: Input, output: Output, units: list[Unit], unit_pairs: int, started: float) -> int:
+    """All that is left, or in a dry run what that is."""
+    scoring = config.scoring()
     damaged = damaged_units(output, units, mend=not config.dry_run) if config.verify else set()
     done = done_markers(output).keys() - damaged
     left = [unit for unit in units if unit.name not in done]

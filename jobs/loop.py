@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from cluster.lease import held
 from cluster.storage import read_json, write_whole
 from jobs import compare, label, mine, prepare, queries, train
 from jobs.collection_files import beir_files, beir_qrels, judged_queries, load_qrels, load_queries
@@ -93,8 +94,17 @@ def run(config: Config) -> int:
     started = time.monotonic()
     collection = collection_of(config)
     _check_models(config)
+    if "://" in config.output:
+        raise InputError(f"{config.output}: a loop's steps lie in a folder on a disk; its jobs take URIs one by one")
     folder = Path(config.output)
-    _claim(config, folder)
+    with held(config.output, "loop"):
+        _claim(config, folder)
+        code = _loop(config, collection, folder)
+    print(f"the loop took {(time.monotonic() - started) / 60:.1f} min")
+    return code
+
+
+def _loop(config: Config, collection: Collection, folder: Path) -> int:
     code, taught = training_queries(config, collection, folder)
     codes = [code]
     sources = {"random": _source("random", None), "bm25": _source("bm25", (1, 100))}
@@ -109,7 +119,6 @@ def run(config: Config) -> int:
             codes.append(train_student(config, folder, name, seed, learnt, loss))
     codes.append(_compare(config, collection, folder, list(pairs)))
     _print_steps(config, collection, folder, list(pairs))
-    print(f"the loop took {(time.monotonic() - started) / 60:.1f} min")
     return int(max(codes))
 
 
@@ -158,8 +167,6 @@ def _claim(config: Config, folder: Path) -> None:
         InputError: the folder holds a loop with other settings.
         StorageError: it cannot be written.
     """
-    if "://" in config.output:
-        raise InputError(f"{config.output}: a loop's steps lie in a folder on a disk; its jobs take URIs one by one")
     settings = config.model_dump(mode="json", exclude={"output", "timing", "trainings"})
     record = folder / _RECORD
     before = read_json(str(record)) or settings

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, model_validator
 
+from cluster.lease import held
 from cluster.storage import StoredFile, absolute, join
 from jobs import prepared_folder
 from jobs.collection_files import beir_files, load_qrels, load_queries, stored
@@ -109,6 +110,13 @@ def run(config: Config) -> int:
     if claim.finished is not None:
         print(f"{config.output}: already mined from these files with these settings")
         return report_folder(config.output, claim.finished, _COUNTED, claim.errors)
+    with held(config.output, "mine"):
+        return _mine(config, paths, qrels_path, claim, started)
+
+
+def _mine(
+    config: Config, paths: tuple[str, str], qrels_path: str | None, claim: prepared_folder.Claim, started: float
+) -> int:
     faults, notes = FaultLog(), list[str]()
     queries, corpus = load_queries(paths[0], faults), load_corpus(paths[1], faults, notes)
     qrels = load_qrels(qrels_path) if qrels_path else None

@@ -8,6 +8,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from cluster import storage
+from cluster.lease import held
 from jobs import prepared_folder
 from jobs.collection_files import (
     beir_files,
@@ -103,6 +104,11 @@ def run(config: Config) -> int:
     if claim.finished is not None:
         print(f"{config.output}: already prepared from these files with these settings")
         return report_folder(config.output, claim.finished, COUNTED, claim.errors)
+    with held(config.output, "prepare"):
+        return _prepare(config, sources, claim, started)
+
+
+def _prepare(config: Config, sources: Separate | Flat, claim: prepared_folder.Claim, started: float) -> int:
     faults = FaultLog()
     if isinstance(sources, Flat):
         prepared = _from_pairs(sources, config, faults)

@@ -2,12 +2,12 @@
 
 import json
 import math
-import os
 import time
 from typing import Any
 
 from pydantic import Field, model_validator
 
+from cluster.lease import held
 from cluster.output import Output, claim, done_markers
 from cluster.pipeline import Pool, stream
 from cluster.session import session
@@ -34,6 +34,7 @@ from jobs.run_file import write_run_file
 from jobs.run_state import print_state, run_state
 from jobs.scoring_config import ActorPool, ScoringConfig
 from jobs.verification import damaged_units
+from operators.cpus import usable_cpus
 from operators.errors import InputError
 from operators.fusion import Fusion, WeightedFusion
 from operators.scorers import ScorerConfig
@@ -111,9 +112,16 @@ def run(config: Config) -> int:
     unit_pairs = config.unit_pairs or default_unit_pairs(given.pairs)
     identity = config.identity() | {"unit_pairs": unit_pairs}
     units = plan_units(given, config.columns, unit_pairs)
-    if not config.dry_run:
-        check_output(config.output, config.cache)
+    if config.dry_run:
+        return _do(config, given, output, units, unit_pairs, started)
+    check_output(config.output, config.cache)
+    with held(output.uri, "rerank"):
         claim(output, identity, units)
+        return _do(config, given, output, units, unit_pairs, started)
+
+
+def _do(config: Config, given: Input, output: Output, units: list[Unit], unit_pairs: int, started: float) -> int:
+    """All that is left, or in a dry run what that is."""
     damaged = damaged_units(output, units, mend=not config.dry_run) if config.verify else set()
     done = done_markers(output).keys() - damaged
     left = [unit for unit in units if unit.name not in done]
@@ -173,7 +181,7 @@ def report(config: JobConfig, output: Output, bad_files: tuple[str, ...], skippe
 def local_cpus(stages: tuple[Stage, ...]) -> int:
     """Room for every stage's pool on a small machine too: stages take turns by the data they wait for."""
     asked = sum(stage.cpus * (stage.actors or 1) for stage in stages)
-    return max(os.cpu_count() or 1, math.ceil(asked))
+    return max(usable_cpus(), math.ceil(asked))
 
 
 def print_plan(config: Config, given: Input, units: list[Unit], left: list[Unit], sizes: list[PoolSize]) -> None:

@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from cluster import storage
-from jobs.folders import check_folder
+from cluster.lease import held
+from jobs.folders import check_folder, contents
 from operators.errors import InputError
 
 RECORD = "training.json"
-_LOCK = ".lock"
 _OF_A_MODEL = re.compile(r".*\.safetensors(\.index\.json)?|modules\.json|vocab\.txt|merges\.txt|.*\.model")
 """What another checkpoint may have and the one that takes its place has not; it would be read along with it."""
 
@@ -30,16 +28,14 @@ def is_finished(output: str, checkpoints: Path, settings: Mapping[str, Any], ove
     for folder in (output, str(checkpoints)):
         check_folder(folder)
     marked = read_record(str(checkpoints))
-    if marked is None and checkpoints.exists() and any(path.name != _LOCK for path in checkpoints.iterdir()):
+    if marked is None and contents(str(checkpoints)):
         raise InputError(f"{checkpoints}: holds files that are no checkpoints; --checkpoints is an empty folder")
     if marked is not None and marked != settings:
         raise InputError(
             f"{checkpoints}: holds an unfinished training with other settings "
             f"({difference(marked, settings)}); delete it, or go on with the settings it began with"
         )
-    system, path = storage.filesystem(output)
-    empty = not system.exists(path) or not system.ls(path, detail=False)
-    if empty or marked is not None or overwrite:
+    if not contents(output) or marked is not None or overwrite:
         return False
     record = read_record(output)
     if record is None:
@@ -57,19 +53,12 @@ def claimed(output: str, checkpoints: Path, settings: Mapping[str, Any]) -> Iter
     """See that both folders can be written, mark the checkpoints as this training's, and hold them for a with-block.
 
     Raises:
-        InputError: the checkpoints cannot be written, or another process holds them.
-        StorageError: the output cannot be written.
+        OutputBusyError: another process holds one of them.
+        StorageError: one of them cannot be written.
     """
     storage.check_writable(output)
-    lock = FileLock(checkpoints / _LOCK)
-    try:
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise InputError(f"{checkpoints}: another training is running here; wait for its end") from None
-    except OSError as error:
-        raise InputError(f"{checkpoints}: cannot be written: {error}") from None
-    with lock:
+    storage.check_writable(str(checkpoints), "checkpoints folder")
+    with held(str(checkpoints), "train"), held(output, "train"):
         storage.write_whole(str(checkpoints / RECORD), _json(settings))
         yield
 

@@ -20,7 +20,7 @@ from cluster.session import session
 from cluster.storage import absolute, filesystem, fingerprint, join, list_files, write_whole
 from cluster.units import Unit, load_plan, plan_by_rows, read_footers, read_rows
 from jobs.progress import progress
-from jobs.rerank import Stage
+from jobs.rerank import Stage, local_cpus
 from jobs.rerank_plan import Resources, pool_sizes
 from operators.bi_encoder import BiEncoderConfig
 from operators.parcel import table_bytes
@@ -88,7 +88,10 @@ def embed(
     left = [unit for unit in units if unit.name not in done]
     if left:
         stage = Stage(scorer=encoder, actors=actors, cpus=cpus, gpus=gpus)
-        with session(address) as cluster, progress(len(units), len(done), sum(u.items for u in left)) as show:
+        with (
+            session(address, cpus=local_cpus((stage,))) as cluster,
+            progress(len(units), len(done), sum(u.items for u in left)) as show,
+        ):
             (size,) = pool_sizes((stage,), Resources.of(cluster), len(left))
             pool = Pool(_Load(encoder, side, size.cpus), size.actors, size.cpus, size.gpus)
             failed = [said for said in _shown(left, pool, output, show) if "reason" in said]

@@ -31,6 +31,8 @@ def damages(output: Output, units: list[Unit]) -> list[Damage]:
         UnavailableError: the storage does not answer.
     """
     markers = all_markers(output)
+    if not markers:  # perhaps there is no folder yet
+        return []
     marked = [unit for unit in units if unit.name in markers]
     with ThreadPoolExecutor(_READERS) as readers:
         found = [one for own in readers.map(lambda u: _of_unit(output, u, markers[u.name]), marked) for one in own]

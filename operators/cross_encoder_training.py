@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from operators.best_weights import LAST, BestWeights, evaluations, load_weights, save_weights
 from operators.checkpoint import find_checkpoint
+from operators.cpus import usable_cpus
 from operators.errors import InputError, ModelError
 from operators.held_out import HeldOut
 from operators.length_groups import full_batches, length_grouped_batches
@@ -76,7 +77,7 @@ class Training:
         pairs: `query, document, label` and what `groups` were made of.
         evaluate_every: steps; None is a few times a training.
         checkpoints: a folder that all processes see.
-        threads: CPU threads a process; None is torch's own choice.
+        threads: CPU threads a process; None is torch's own choice, but no more than the CPUs it may use.
     """
 
     plan: TrainingPlan
@@ -175,8 +176,7 @@ def fit(training: Training) -> None:
 
     plan, checkpoints = training.plan, training.checkpoints
     logging.set_verbosity_error()  # a resumed trainer finds its own arguments spelled otherwise in the checkpoint
-    if training.threads is not None:
-        torch.set_num_threads(training.threads)
+    torch.set_num_threads(training.threads or min(torch.get_num_threads(), usable_cpus()))
     set_seed(plan.seed)
     trainee = load_trainee(str(training.start), plan.max_length)
     encoder = trainee.model

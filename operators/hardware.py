@@ -1,9 +1,10 @@
 """What a process runs on, in words: processor, GPU, torch."""
 
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+
+from operators.cpus import usable_cpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +13,7 @@ class Hardware:
 
     Attributes:
         processor: the CPU's model.
-        cores: CPUs that this process may run on.
+        cores: CPUs that this process may use.
         gpu: the accelerator's name; None where the process sees none.
         torch: its version.
     """
@@ -31,8 +32,7 @@ def this_hardware() -> Hardware:
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Hardware(_processor(), cores, gpu, torch.__version__)
+    return Hardware(_processor(), usable_cpus(), gpu, torch.__version__)
 
 
 def _processor() -> str:

@@ -93,5 +93,7 @@ def test_a_part_that_is_not_what_was_written_is_not_read(output: Output) -> None
     spoilt[-20] ^= 1
     write_whole(output.part(UNITS[1]), bytes(spoilt))
     assert len(done_markers(output)) == 2
-    with pytest.raises(StorageError, match="000001-bb.parquet: its bytes are not those that were written .*remove it"):
+    with pytest.raises(
+        StorageError, match=r"000001-bb\.parquet: its bytes are not those that were written .*remove it"
+    ):
         list(read_parts(output))

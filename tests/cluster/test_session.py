@@ -25,7 +25,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch, *faults: str) -> list[str]:
 
 def test_a_start_that_took_too_long_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = attempts(monkeypatch, SLOW)
-    session._start(None, None, None)
+    session._start(None, None, 1)
     assert tried == [SLOW, ""]
 
 
@@ -33,12 +33,12 @@ def test_a_start_that_took_too_long_is_tried_once_more(monkeypatch: pytest.Monke
 def test_what_does_not_pass_is_told(monkeypatch: pytest.MonkeyPatch, faults: tuple[str, ...], count: int) -> None:
     tried = attempts(monkeypatch, *faults)
     with pytest.raises(ClusterError, match=f"did not start on this machine: {faults[0]}"):
-        session._start(None, None, None)
+        session._start(None, None, 1)
     assert len(tried) == count
 
 
 def test_a_cluster_elsewhere_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = attempts(monkeypatch, SLOW)
     with pytest.raises(ClusterError, match="head:6379 cannot be reached"):
-        session._start(None, "head:6379", None)
+        session._start(None, "head:6379", 1)
     assert len(tried) == 1

@@ -464,7 +464,8 @@ def test_parquet_files_of_no_unit_are_told_by_verify(
     tmp_path: Path, cross_encoder: Path, three_shards: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
 ) -> None:
     command = ["rerank", str(job(tmp_path, cross_encoder))]
-    assert execute(command) == ExitCode.DONE
+    assert execute([*command, "--verify", "--dry-run"]) == ExitCode.DONE
+    assert execute([*command, "--verify"]) == ExitCode.DONE
     assert execute(["inspect", str(tmp_path / "out"), "--verify"]) == ExitCode.DONE
     assert "units were read: all is as it was written" in capfd.readouterr().out
     shutil.copy(next((tmp_path / "out").glob("part-*")), tmp_path / "out" / "part-copy.parquet")

@@ -431,14 +431,22 @@ def test_a_model_that_takes_anothers_place_leaves_nothing_of_it(tmp_path: Path) 
 
 
 def test_two_trainings_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
+    from cluster.errors import OutputBusyError
     from jobs.training_state import claimed
-    from operators.errors import InputError
 
     output, checkpoints = str(tmp_path / "model"), tmp_path / "checkpoints"
     with (
         claimed(output, checkpoints, {}),
-        pytest.raises(InputError, match="another training is running"),
+        pytest.raises(
+            OutputBusyError, match=r"checkpoints: another job is at work here: `ray-rerank train` of .*, pid"
+        ),
         claimed(output, checkpoints, {}),
+    ):
+        pass
+    with (
+        claimed(output, checkpoints, {}),
+        pytest.raises(OutputBusyError, match=r"model: another job is at work here"),
+        claimed(output, tmp_path / "others", {}),
     ):
         pass
     with claimed(output, checkpoints, {}):

@@ -1,15 +1,12 @@
 """The files of a collection: where they are, and how queries, passages and runs are read out of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO
-
-import pyarrow as pa
 
 from cluster import storage
-from operators.collections import Entry, Passages, ids_of, passages_of, read_collection, texts_by_id
+from operators.collections import Entry, Passages, passages_of, read_collection, texts_by_id
 from operators.errors import InputError
-from operators.faults import FaultLog, FaultSink
+from operators.faults import FaultSink
 from operators.judgements import Qrels, read_qrels
 from operators.runs import Run, read_run
 
@@ -75,8 +72,12 @@ def load_queries(path: str, faults: FaultSink) -> dict[str, str]:
     Raises:
         InputError: there is none, or the file is of another format.
     """
-    with storage.open_read(path) as stream:
-        queries = texts_by_id(read_collection(stream, path, faults), path, faults)
+    return queries_of(read_texts(path, faults), path, faults)
+
+
+def queries_of(entries: Iterable[Entry], path: str, faults: FaultSink) -> dict[str, str]:
+    """As `load_queries`, of what was read."""
+    queries = texts_by_id(entries, path, faults)
     if not queries:
         raise InputError(f"{path}: holds no query")
     return queries
@@ -124,15 +125,10 @@ def load_run(path: str, faults: FaultSink, notes: list[str]) -> Run:
 
 def load_passages(path: str, faults: FaultSink, wanted: frozenset[str] | None = None) -> Passages:
     """The passages that are wanted, all where None."""
+    return passages_of(read_texts(path, faults), path, faults, wanted)
+
+
+def read_texts(path: str, faults: FaultSink) -> Iterator[Entry]:
+    """The queries or passages of a file, as a stream."""
     with storage.open_read(path) as stream:
-        return passages_of(_entries(stream, path, faults), path, faults, wanted)
-
-
-def load_passage_ids(path: str) -> pa.Array:
-    """The ids of all passages with a text; what is wrong with the file is left to `load_passages` to tell."""
-    with storage.open_read(path) as stream:
-        return ids_of(_entries(stream, path, FaultLog()))
-
-
-def _entries(stream: IO[bytes], path: str, faults: FaultSink) -> Iterator[Entry]:
-    return read_collection(stream, path, faults)
+        yield from read_collection(stream, path, faults)

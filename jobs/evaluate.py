@@ -1,7 +1,7 @@
 """`ray-rerank evaluate`: measure a ranking or a run against judgements, beside its first stage."""
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +20,7 @@ from operators.location import Location
 from operators.measures import Measured, NamedMeasure, default_measures, evaluate, parse_measures
 from operators.rankings import Rankings
 from operators.runs import Run
+from operators.self_pairs import chosen, own_documents, told, without_own
 
 SHOWN = 5  # largest gains and losses
 
@@ -36,6 +37,10 @@ class Config(JobConfig):
         None,
         description="TREC run or candidate shards to compare with; left open: the ranking's first_stage_rank",
     )
+    drop_self: Literal["id", "off"] | None = Field(
+        None,
+        description="leave out documents with the query's id, as BEIR does; left open: for ArguAna, Quora, CQADupStack",
+    )
     only_ranked: bool = Field(False, description="leave out judged queries that the ranking lacks, else they are 0")
     json_file: OutputFile | None = Field(None, alias="json", description="write the means to this file")
     per_query: OutputFile | None = Field(None, description="write every query's values to this TSV file")
@@ -50,8 +55,11 @@ def run(config: Config) -> int:
     measures = asked or parse_measures(default_measures(qrels))
     rankings = rankings_at(config.ranking)
     first_stage = rankings.first_stage if config.first_stage is None else rankings_at(config.first_stage).run
+    rule = chosen(config.drop_self, config.ranking, config.qrels)
+    own = own_documents(dict.fromkeys([*rankings.run, *first_stage], ""), rule, ())
+    (ranked, dropped), (first_stage, _) = without_own(rankings.run, own), without_own(first_stage, own)
     counted = counted_queries(qrels, rankings.run, config.only_ranked, config.ranking, config.qrels)
-    after = evaluate(rankings.run, counted, measures)
+    after = evaluate(ranked, counted, measures)
     before = evaluate(first_stage, counted, measures) if first_stage else None
     metrics, faults = summarise(measures, before, after, config.seed), FaultLog()
     if config.json_file is not None:
@@ -59,7 +67,9 @@ def run(config: Config) -> int:
     if config.per_query is not None:
         table = per_query_table(measures, before, after, config.per_query, faults)
         write_file(config.per_query, table.encode())
-    _print(config, measures, metrics, before, after, _notes(config, qrels, rankings, first_stage))
+    notes = _notes(config, qrels, rankings, first_stage)
+    notes += [] if rule == "off" else [told(dropped, rule, config.drop_self)]
+    _print(config, measures, metrics, before, after, notes)
     print_left_out(faults)
     return ExitCode.DONE_WITH_ERRORS if faults.counts else ExitCode.DONE
 

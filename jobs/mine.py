@@ -17,7 +17,7 @@ from jobs.config import JobConfig
 from jobs.folder_report import report_folder
 from jobs.folders import check_apart
 from jobs.guarding import teacher_scores
-from jobs.mine_collection import Asked, Corpus, judged, load_corpus
+from jobs.mine_collection import Asked, Corpus, judged, load_corpus, own_rows
 from jobs.mine_lists import ranked_lists
 from operators.errors import InputError
 from operators.false_negatives import Guard, first_allowed
@@ -26,6 +26,7 @@ from operators.location import Location
 from operators.mined_shards import POSITIVE, MinedQuery, mined_shard
 from operators.negative_sources import BiEncoderSource, RunSource, Source
 from operators.negatives import NO_LIST, Negative, draw_negatives
+from operators.self_pairs import DropSelf, chosen, told
 
 _NOT_DECIDING: Any = dict.fromkeys(("output", "overwrite", "vectors", "cache", "address", "encoder"), True) | {
     "sources": {"__all__": {"encoder"}},
@@ -56,6 +57,11 @@ class Config(JobConfig):
     cache: Location | None = Field(None, description="score cache of the guard's teacher")
     vectors: Location | None = Field(None, description="folder or URI of kept vectors; default: inside the output")
     seed: int = Field(0, ge=0, description="of every draw")
+    drop_self: DropSelf | None = Field(
+        None,
+        description="take no passage that is the query itself, by `id`, `text` or `both`, or any: `off`; left open: by "
+        "id for ArguAna, Quora and CQADupStack, else off",
+    )
     shard_queries: int = Field(1000, ge=1, description="queries a shard")
     address: str | None = Field(None, description="Ray cluster for encoder and teacher; default: this machine")
     output: Location = Field(description="folder of the shards")
@@ -105,28 +111,38 @@ def run(config: Config) -> int:
     started = time.monotonic()
     check_apart(output=config.output, cache=config.cache, vectors=config.vectors)
     paths, qrels_path = _paths(config)
-    settings = config.model_dump(mode="json", exclude=_NOT_DECIDING) | {"models": _models(config)}
+    rule = chosen(config.drop_self, *paths)
+    settings = config.model_dump(mode="json", exclude=_NOT_DECIDING)
+    settings |= {"models": _models(config), "drop_self": rule}
     claim = prepared_folder.claim(config.output, settings, _inputs(config, paths, qrels_path), config.overwrite, "mine")
     if claim.finished is not None:
         print(f"{config.output}: already mined from these files with these settings")
         return report_folder(config.output, claim.finished, _COUNTED, claim.errors)
     with held(config.output, "mine"):
-        return _mine(config, paths, qrels_path, claim, started)
+        return _mine(config, paths, qrels_path, rule, claim, started)
 
 
 def _mine(
-    config: Config, paths: tuple[str, str], qrels_path: str | None, claim: prepared_folder.Claim, started: float
+    config: Config,
+    paths: tuple[str, str],
+    qrels_path: str | None,
+    rule: DropSelf,
+    claim: prepared_folder.Claim,
+    started: float,
 ) -> int:
     faults, notes = FaultLog(), list[str]()
     queries, corpus = load_queries(paths[0], faults), load_corpus(paths[1], faults, notes)
     qrels = load_qrels(qrels_path) if qrels_path else None
+    own = own_rows(queries, rule, corpus)
     if qrels is None and config.guard and config.guard.needs_positives:
         raise InputError("the guard's margins are relative to positives: give --qrels, or only max_score")
     if qrels is None:
-        asked = [Asked(query_id, query, (), ()) for query_id, query in queries.items()]
+        asked = [Asked(query_id, query, (), own.get(query_id, ())) for query_id, query in queries.items()]
     else:
-        asked = judged(queries, qrels, corpus, paths[0], str(qrels_path), config.positive_grade, faults, notes)
+        asked = judged(queries, qrels, corpus, own, paths[0], str(qrels_path), config.positive_grade, faults, notes)
         asked = [replace(one, positives=one.positives[: config.positives]) for one in asked]
+    if rule != "off":
+        notes.append(told(sum(len(own.get(one.query_id, ())) for one in asked), rule, config.drop_self))
     label = None if qrels is None else 0.0
     drawn = _drawn(config, asked, corpus, paths[0], config.vectors or join(claim.work, "vectors"), faults, notes)
     if config.guard:

@@ -1,6 +1,6 @@
 """What is mined in and for: the corpus, and each query with its positives."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from operators.errors import InputError
 from operators.faults import Fault, FaultLog, Reason
 from operators.judgements import Qrels
 from operators.negatives import text_keys
+from operators.self_pairs import DropSelf, named_texts, own_documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One query: the rows of its positives, best grade first, and of all that is judged relevant."""
+    """One query: the rows of its positives, best grade first, and of what is judged relevant or is the query itself."""
 
     query_id: str
     query: str
@@ -57,6 +58,7 @@ def judged(
     queries: dict[str, str],
     qrels: Qrels,
     corpus: Corpus,
+    own: Mapping[str, tuple[int, ...]],
     queries_path: str,
     qrels_path: str,
     positive_grade: int,
@@ -65,33 +67,45 @@ def judged(
 ) -> list[Asked]:
     """The queries that have a positive with a text; the others are faults, or not judged and a note.
 
+    Args:
+        own: by query, the rows of `own_rows`, which are no positives.
+
     Raises:
         InputError: there is none.
     """
     asked = []
     row = corpus.passages.row
-    own = judged_queries(queries, qrels, queries_path, qrels_path, notes)
-    for query_id, query in own.items():
+    kept = judged_queries(queries, qrels, queries_path, qrels_path, notes)
+    for query_id, query in kept.items():
         grades = sorted(qrels[query_id].items(), key=lambda item: -item[1])
-        relevant = tuple(row[doc_id] for doc_id, grade in grades if grade >= 1 and doc_id in row)
+        itself = own.get(query_id, ())
+        relevant = (*(row[doc_id] for doc_id, grade in grades if grade >= 1 and doc_id in row), *itself)
         found = [doc_id for doc_id, grade in grades if grade >= positive_grade]
         for doc_id in found:
             if doc_id not in row:
                 faults.add(
                     Fault(qrels_path, 0, Reason.UNKNOWN_DOC, f"the positive {doc_id!r} has no text", query_id, doc_id)
                 )
-        positives = _of_distinct_text([row[doc_id] for doc_id in found if doc_id in row], corpus.keys)
+        rows = [row[doc_id] for doc_id in found if doc_id in row and row[doc_id] not in itself]
+        positives = _of_distinct_text(rows, corpus.keys)
         if not positives:
             faults.add(Fault(queries_path, 0, Reason.NO_POSITIVE, f"query_id {query_id!r}", query_id))
             continue
         asked.append(Asked(query_id, query, positives, relevant))
     if not asked:
-        documents = {doc_id for query_id in own for doc_id in qrels[query_id]}
+        documents = {doc_id for query_id in kept for doc_id in qrels[query_id]}
         raise InputError(
             f"none of the queries of {queries_path} has a positive in {qrels_path} that has a text: of the "
             f"{len(documents)} documents judged for them {sum(doc_id in row for doc_id in documents)} are in the corpus"
         )
     return asked
+
+
+def own_rows(queries: Mapping[str, str], rule: DropSelf, corpus: Corpus) -> dict[str, tuple[int, ...]]:
+    """By query, the rows of the passages that are the query itself."""
+    own = own_documents(queries, rule, named_texts(corpus.doc_ids, corpus.passages.texts))
+    row = corpus.passages.row
+    return {query_id: tuple(sorted(row[doc_id] for doc_id in found & row.keys())) for query_id, found in own.items()}
 
 
 def _chunks(texts: pa.Array) -> Iterator[list[str]]:

@@ -10,26 +10,22 @@ from pydantic import Field
 from cluster import storage
 from cluster.lease import held
 from jobs import prepared_folder
-from jobs.collection_files import (
-    beir_files,
-    judged_queries,
-    load_passage_ids,
-    load_passages,
-    load_qrels,
-    load_queries,
-    load_run,
-    stored,
-)
+from jobs.collection_files import beir_files, judged_queries, load_run, stored
 from jobs.config import JobConfig
 from jobs.folder_report import report_folder
 from jobs.input_files import input_files
+from jobs.named_dataset import dataset_texts
+from jobs.texts import Texts, file_texts
 from operators.bm25 import bm25_run
 from operators.errors import InputError
 from operators.faults import FaultLog
+from operators.judgements import Qrels
 from operators.location import Location
 from operators.pairs import group_pairs, read_pairs, read_parquet_pairs
-from operators.runs import Run
+from operators.run_export import qrels_lines
+from operators.runs import Run, cut
 from operators.selections import Selection, append, doc_ids_of, draw_random, known_queries, select
+from operators.self_pairs import DropSelf, Own, chosen, most, named_texts, other_pairs, own_documents, told, without_own
 from operators.shards import shard_bytes
 
 COUNTED = ("queries", "candidates", "passages", "shards")
@@ -42,9 +38,14 @@ class Config(JobConfig):
     queries: Location | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
     passages: Location | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
     beir: Location | None = Field(None, description="folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
+    dataset: str | None = Field(
+        None,
+        description="in place of files: a collection's name in ir_datasets (beir/scifact/test), on the hub "
+        "(mteb/scifact) or of BEIR's (datasets/NAME); its judgements are written to _qrels.txt",
+    )
     split: str | None = Field(
         None,
-        description="BEIR: only queries judged in qrels/SPLIT.tsv; left open: test if it is there, else all",
+        description="BEIR and MTEB: only queries judged in qrels/SPLIT.tsv; left open: test if it is there, else all",
     )
     qrels: Location | None = Field(None, description="with --queries: only queries judged here, TREC or BEIR TSV")
     pairs: Location | None = Field(
@@ -55,6 +56,11 @@ class Config(JobConfig):
     depth: int | None = Field(None, ge=1, description="only the top N of the run or of the pairs")
     random: int = Field(0, ge=0, description="append N random passages a query, without a score")
     seed: int = Field(0, ge=0, description="of the random passages")
+    drop_self: DropSelf | None = Field(
+        None,
+        description="drop candidates that are the query itself, by `id`, `text` or `both`, or keep them: `off`; left "
+        "open: by id for ArguAna, Quora and CQADupStack, else off",
+    )
     shard_queries: int = Field(1000, ge=1, description="queries a shard")
     output: Location = Field(description="folder of the candidate shards")
     overwrite: bool = Field(False, description="replace the shards of another prepare")
@@ -62,16 +68,18 @@ class Config(JobConfig):
 
 @dataclass(frozen=True, slots=True)
 class Separate:
-    """Texts, run and judgements in files of their own; without a run, BM25 makes it."""
+    """A collection and a run of it; without a run, BM25 makes it."""
 
-    queries: str
-    passages: str
+    texts: Texts
     run: str | None
-    qrels: str | None
 
-    def paths(self) -> list[str]:
-        """Every file that will be read."""
-        return [path for path in (self.queries, self.passages, self.run, self.qrels) if path is not None]
+    def names(self) -> list[str | None]:
+        """What everything that will be read is called."""
+        return [self.texts.queries, self.texts.passages, self.texts.qrels, self.run]
+
+    def inputs(self) -> list[storage.StoredFile]:
+        """What will be read, to tell it from another."""
+        return [*self.texts.inputs, *([stored(self.run)] if self.run else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,42 +88,53 @@ class Flat:
 
     pairs: tuple[str, ...]
 
-    def paths(self) -> list[str]:
-        """Every file that will be read."""
+    def names(self) -> list[str | None]:
+        """What everything that will be read is called."""
         return list(self.pairs)
+
+    def inputs(self) -> list[storage.StoredFile]:
+        """What will be read, to tell it from another."""
+        return [stored(path) for path in self.pairs]
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What goes into the shards, and what the user should know of how it came about."""
+    """What goes into the shards, the judgements to write beside them, and what the user should know of all that."""
 
     selections: list[Selection]
     texts: pa.Array
     notes: list[str]
+    qrels: Qrels | None = None
 
 
 def run(config: Config) -> int:
     """Read, join, write the shards, and say what was left out."""
     started = time.monotonic()
     sources = find_sources(config)
-    settings = config.model_dump(exclude={"output", "overwrite"})
-    inputs = [stored(path) for path in sources.paths()]
-    claim = prepared_folder.claim(config.output, settings, inputs, config.overwrite)
+    rule = chosen(config.drop_self, *sources.names())
+    settings = config.model_dump(exclude={"output", "overwrite"}) | {"drop_self": rule}
+    claim = prepared_folder.claim(config.output, settings, sources.inputs(), config.overwrite)
     if claim.finished is not None:
         print(f"{config.output}: already prepared from these files with these settings")
         return report_folder(config.output, claim.finished, COUNTED, claim.errors)
     with held(config.output, "prepare"):
-        return _prepare(config, sources, claim, started)
+        return _prepare(config, sources, rule, claim, started)
 
 
-def _prepare(config: Config, sources: Separate | Flat, claim: prepared_folder.Claim, started: float) -> int:
+def _prepare(
+    config: Config, sources: Separate | Flat, rule: DropSelf, claim: prepared_folder.Claim, started: float
+) -> int:
     faults = FaultLog()
     if isinstance(sources, Flat):
-        prepared = _from_pairs(sources, config, faults)
+        prepared = _from_pairs(sources, config, rule, faults)
     else:
-        prepared = _from_files(sources, config, faults)
+        prepared = _from_files(sources, config, rule, faults)
     prepared_folder.begin(claim)
     shards = _write(claim, prepared, config.shard_queries)
+    if prepared.qrels is not None:
+        target = storage.join(config.output, prepared_folder.QRELS)
+        storage.write_whole(target, qrels_lines(prepared.qrels, target, faults).encode())
+        prepared.notes.append(f"the judgements are in {target}")
     summary = {
         "shards": shards,
         "queries": len(prepared.selections),
@@ -136,9 +155,10 @@ def find_sources(config: Config) -> Separate | Flat:
     Raises:
         InputError: the flags do not go together, or the BEIR folder lacks a file.
     """
-    given = {name for name in ("run", "queries", "passages", "qrels", "beir", "pairs", "bm25") if getattr(config, name)}
-    if config.split is not None and config.beir is None:
-        raise InputError("--split chooses the judgements of a --beir folder")
+    sources = ("run", "queries", "passages", "qrels", "beir", "dataset", "pairs", "bm25")
+    given = {name for name in sources if getattr(config, name)}
+    if config.split is not None and not given & {"beir", "dataset"}:
+        raise InputError("--split chooses the judgements of a --beir folder or a --dataset")
     if config.depth is not None and config.bm25 is not None:
         raise InputError("--bm25 N says how many candidates there are: leave out --depth")
     if "pairs" in given:
@@ -147,14 +167,20 @@ def find_sources(config: Config) -> Separate | Flat:
         return Flat(_pair_files(str(config.pairs)))
     if len(given & {"run", "bm25"}) != 1:
         raise InputError("the candidates come from --run FILE or, where there is none, from --bm25 N: give one")
-    if "beir" in given:
+    if whole := sorted(given & {"beir", "dataset"}):
+        if len(whole) > 1:
+            raise InputError("--beir and --dataset each have everything: give one")
         if given & {"queries", "passages", "qrels"}:
-            raise InputError("--beir has queries, passages and judgements: leave out --queries, --passages and --qrels")
+            raise InputError(
+                f"--{whole[0]} has queries, passages and judgements: leave out --queries, --passages and --qrels"
+            )
+        if config.dataset is not None:
+            return Separate(dataset_texts(config.dataset, config.split), config.run)
         files = beir_files(str(config.beir), config.split)
-        return Separate(files.queries, files.passages, config.run, files.qrels)
+        return Separate(file_texts(files.queries, files.passages, files.qrels), config.run)
     if config.queries is not None and config.passages is not None:
-        return Separate(config.queries, config.passages, config.run, config.qrels)
-    raise InputError("the texts come from --queries FILE and --passages FILE, or from --beir FOLDER")
+        return Separate(file_texts(config.queries, config.passages, config.qrels), config.run)
+    raise InputError("the texts come from --queries FILE and --passages FILE, from --beir FOLDER or --dataset NAME")
 
 
 def _pair_files(uri: str) -> tuple[str, ...]:
@@ -162,51 +188,75 @@ def _pair_files(uri: str) -> tuple[str, ...]:
     return tuple(file.path for file in input_files(uri, endings, "flat pairs are read of these"))
 
 
-def _from_pairs(sources: Flat, config: Config, faults: FaultLog) -> Prepared:
+def _from_pairs(sources: Flat, config: Config, rule: DropSelf, faults: FaultLog) -> Prepared:
+    dropped = 0
+
     def tables() -> Iterator[pa.Table]:
+        nonlocal dropped
         for path in sources.pairs:
             read = read_parquet_pairs if path.endswith(".parquet") else read_pairs
             with storage.open_read(path) as stream:
-                yield from read(stream, path, faults)
+                for table in read(stream, path, faults):
+                    kept = other_pairs(table, rule)
+                    dropped += table.num_rows - kept.num_rows
+                    yield kept
 
     grouped = group_pairs(tables(), config.depth, faults)
-    return Prepared(grouped.selections, grouped.texts, [])
+    notes = [] if rule == "off" else [told(dropped, rule, config.drop_self)]
+    return Prepared(grouped.selections, grouped.texts, notes)
 
 
-def _from_files(sources: Separate, config: Config, faults: FaultLog) -> Prepared:
+def _from_files(sources: Separate, config: Config, rule: DropSelf, faults: FaultLog) -> Prepared:
     notes: list[str] = []
-    queries = every = load_queries(sources.queries, faults)
-    if sources.qrels is not None:
-        queries = judged_queries(every, load_qrels(sources.qrels), sources.queries, sources.qrels, notes)
+    collection, qrels = sources.texts, None
+    queries = every = collection.load_queries(faults)
+    if collection.qrels is not None:
+        qrels = collection.read_qrels()
+        queries = judged_queries(every, qrels, collection.queries, collection.qrels, notes)
     run: Run
     if sources.run is not None:
         whole = load_run(sources.run, faults, notes)
         asked = {query_id: ranked for query_id, ranked in whole.items() if query_id in queries or query_id not in every}
-        run = known_queries(asked, queries, config.depth, sources.run, sources.queries, faults)
+        own = own_documents(queries, rule, collection.passage_texts())
+        asked, dropped = without_own(asked, own)
+        run = known_queries(asked, queries, config.depth, sources.run, collection.queries, faults)
         if without := len(queries) - len(run):
             notes.append(f"{without} of {len(queries)} queries have no candidate in {sources.run}")
-        pool = load_passage_ids(sources.passages) if config.random else None
-        drawn = draw_random(run, pool, config.random, config.seed) if pool is not None else {}
-        passages = load_passages(sources.passages, faults, doc_ids_of(run) | doc_ids_of(drawn))
+        pool = collection.passage_ids() if config.random else None
+        drawn = _drawn(run, pool, own, config) if pool is not None else {}
+        passages = collection.load_passages(faults, doc_ids_of(run) | doc_ids_of(drawn))
     else:
-        passages = load_passages(sources.passages, faults)
+        passages = collection.load_passages(faults)
         doc_ids = list(passages.row)
         if not doc_ids:
-            raise InputError(f"{sources.passages}: holds no passage")
-        run = bm25_run(queries, doc_ids, passages.texts, config.bm25 or 0, sources.queries, faults)
-        pool = pa.array(doc_ids, pa.large_string())
-        drawn = draw_random(run, pool, config.random, config.seed) if config.random else {}
+            raise InputError(f"{collection.passages}: holds no passage")
+        own = own_documents(queries, rule, named_texts(doc_ids, passages.texts))
+        depth = int(config.bm25 or 0)
+        run = bm25_run(queries, doc_ids, passages.texts, depth + most(own), collection.queries, faults)
+        run, dropped = without_own(run, own)
+        run = {query_id: cut(ranked, depth) for query_id, ranked in run.items()}
+        drawn = _drawn(run, pa.array(doc_ids, pa.large_string()), own, config) if config.random else {}
     first_stage = sources.run or "BM25"
-    found = select(run, queries, passages.row, first_stage, sources.passages, faults)
-    more = select(drawn, queries, passages.row, "the random draw", sources.passages, faults)
+    found = select(run, queries, passages.row, first_stage, collection.passages, faults)
+    more = select(drawn, queries, passages.row, "the random draw", collection.passages, faults)
     selections = list(append(found, more))
+    if rule != "off":
+        notes.append(told(dropped, rule, config.drop_self))
     if not selections:
-        raise InputError(_no_candidate(run, first_stage, sources.passages))
-    return Prepared(selections, passages.texts, notes)
+        raise InputError(_no_candidate(run, first_stage, collection.passages))
+    return Prepared(selections, passages.texts, notes, qrels if config.dataset else None)
+
+
+def _drawn(run: Run, pool: pa.Array, own: Own, config: Config) -> Run:
+    """Random passages that are neither candidates nor the query itself."""
+    drawn, _ = without_own(draw_random(run, pool, config.random + most(own), config.seed), own)
+    return {query_id: cut(ranked, config.random) for query_id, ranked in drawn.items()}
 
 
 def _no_candidate(run: Run, first_stage: str, passages: str) -> str:
-    named = next((ranked.doc_ids[0] for ranked in run.values()), None)
+    named = next((ranked.doc_ids[0] for ranked in run.values() if ranked.doc_ids), None)
+    if named is None and run:
+        return f"no query has a candidate in {first_stage} but itself; --drop-self off keeps these"
     if named is None:
         return f"no query shares a word with a passage of {passages}: there is nothing to write"
     return f"none of the documents of {first_stage} (first {named!r}) has a text in {passages}"

@@ -13,6 +13,9 @@ from jobs.folders import check_folder
 from operators.errors import InputError
 from operators.shards import SHARD_NAME, shard_name
 
+QRELS = "_qrels.txt"
+"""The judgements of a collection that has no file of them, beside the shards."""
+
 JOBS = ("prepare", "mine")
 """What writes such folders."""
 
@@ -63,7 +66,7 @@ def claim(
     check_folder(output)
     found = storage.names_below(output)
     visible = [name for name in found if not any(part.startswith(".") for part in name.split("/"))]
-    own = [name for name in visible if SHARD_NAME.fullmatch(name) or name in {_name(job), _errors(job)}]
+    own = [name for name in visible if SHARD_NAME.fullmatch(name) or name in _own(job)]
     foreign = [name for name in visible if name not in own and not name.startswith(f"{_work(job)}/")]
     if foreign:
         raise InputError(
@@ -90,7 +93,8 @@ def begin(claim: Claim) -> None:
         StorageError: an input is not what it was when the folder was claimed, or the folder cannot be written.
     """
     for file in claim.inputs:
-        storage.check_unchanged(file)
+        if file.version:  # a collection by its name, or a pipe, has none
+            storage.check_unchanged(file)
     _write_manifest(claim, {"complete": False})
     system, root = storage.filesystem(claim.output)
     for name in claim.old:
@@ -120,6 +124,10 @@ def written_by(folder: str) -> str | None:
 def unfinished(folder: str) -> str | None:
     """The job that began in this folder and did not end: its shards are not all there yet."""
     return next((job for job in JOBS if _manifest_of(folder, job).get("complete") is False), None)
+
+
+def _own(job: str) -> set[str]:
+    return {_name(job), _errors(job)} | ({QRELS} if job == "prepare" else set())
 
 
 def _name(job: str) -> str:

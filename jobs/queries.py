@@ -15,6 +15,7 @@ from operators.faults import Fault, FaultLog, Reason
 from operators.leakage import normalised
 from operators.line_ids import fits_columns, fits_tabs
 from operators.location import Location
+from operators.run_export import qrels_lines
 
 
 class Config(JobConfig):
@@ -46,7 +47,8 @@ def run(config: Config) -> int:
         made = [query for query in made if normalised(query.query) not in measured]
     _write(config.output, "".join(f"{query.query_id}\t{query.query}\n" for query in made))
     if config.qrels is not None:
-        _write(config.qrels, "".join(f"{query.query_id}\t0\t{query.passage_id}\t1\n" for query in made))
+        own = {query.query_id: {query.passage_id: 1} for query in made}
+        _write(config.qrels, qrels_lines(own, config.qrels, faults))
     forms = ", ".join(f"{many:,} {form}" for form, many in Counter(query.form for query in made).most_common())
     print(f"{len(made):,} queries in {config.output}: {forms}")
     if len(made) < found:

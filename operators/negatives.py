@@ -38,8 +38,12 @@ class Negative:
 
 def text_keys(texts: Sequence[str]) -> np.ndarray:
     """uint64 of n: the same for texts that differ in white space alone."""
-    keys = (xxhash.xxh3_64_intdigest(" ".join(text.split()).encode()) for text in texts)
-    return np.fromiter(keys, np.uint64, len(texts))
+    return np.fromiter(map(text_key, texts), np.uint64, len(texts))
+
+
+def text_key(text: str) -> int:
+    """One of `text_keys`."""
+    return xxhash.xxh3_64_intdigest(" ".join(text.split()).encode())
 
 
 def draw_negatives(

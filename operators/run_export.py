@@ -1,8 +1,9 @@
-"""A ranking as a TREC run, for tools that read nothing else."""
+"""Rankings and judgements as TREC files, for tools that read nothing else."""
 
 import pyarrow as pa
 
 from operators.faults import Fault, FaultSink, Reason
+from operators.judgements import Qrels
 from operators.line_ids import fits_columns
 
 
@@ -26,6 +27,21 @@ def run_lines(ranking: pa.Table, name: str, faults: FaultSink, tag: str = "ray-r
             if fits_columns(query_id, doc_id):
                 lines.append(f"{query_id} Q0 {doc_id} {rank} {depth - rank + 1} {tag}\n")
             else:
-                said = f"query_id {query_id!r}, doc_id {doc_id!r}"
-                faults.add(Fault(name, 0, Reason.UNFIT_ID, said, query_id, doc_id))
+                faults.add(_unfit(name, query_id, doc_id))
     return "".join(lines)
+
+
+def qrels_lines(qrels: Qrels, name: str, faults: FaultSink) -> str:
+    """Lines of `query_id 0 doc_id grade`; `faults` is told of those that would be read as others or as none."""
+    lines = []
+    for query_id, grades in qrels.items():
+        for doc_id, grade in grades.items():
+            if fits_columns(query_id, doc_id):
+                lines.append(f"{query_id} 0 {doc_id} {grade}\n")
+            else:
+                faults.add(_unfit(name, query_id, doc_id))
+    return "".join(lines)
+
+
+def _unfit(name: str, query_id: str, doc_id: str) -> Fault:
+    return Fault(name, 0, Reason.UNFIT_ID, f"query_id {query_id!r}, doc_id {doc_id!r}", query_id, doc_id)

@@ -168,3 +168,25 @@ def test_a_query_that_the_table_cannot_hold_is_left_out_of_it_and_told(files: Pa
     assert evaluate(files, "--measures", "RR", f"--per-query={table}") == ExitCode.DONE_WITH_ERRORS
     assert [line.split("\t")[0] for line in table.read_text().splitlines()] == ["query_id", "q1"]
     assert "left out: 1 x id that a line cannot hold" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("folder", "more", "left_out"),
+    [
+        ("arguana", (), True),
+        ("arguana", ("--drop-self=off",), False),
+        ("nq", (), False),
+        ("nq", ("--drop-self=id",), 1),
+    ],
+)
+def test_documents_with_the_querys_id_are_left_out_as_beir_does(
+    tmp_path: Path, capsys: Any, folder: str, more: tuple[str, ...], left_out: bool
+) -> None:
+    files = tmp_path / folder
+    files.mkdir()
+    (files / "qrels.txt").write_text("q1 0 a 1\nq2 0 a 1\n")
+    write(files / "ranked.parquet", {"q1": [("q1", 2), ("a", 1)], "q2": [("a", 1), ("q2", 2)]})
+    found = metrics(files, "--measures=RR", *more, ranking="ranked.parquet")["RR"]
+    assert found["reranked"] == pytest.approx(1 if left_out else 3 / 4)
+    assert found["first_stage"] == pytest.approx(1)
+    assert ("2 pairs of a query and itself (by id) are dropped" in capsys.readouterr().out) == left_out

@@ -275,3 +275,21 @@ def test_queries_that_nobody_judged_are_not_mined_for_and_are_no_fault(
     assert mine(collection, "--source", "random") == ExitCode.DONE
     assert {row["query_id"] for row in mined(collection / "mined")} == {"q1"}
     assert "1 of 3 queries are judged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("rule", "own"), [("id", {"d9"}), ("both", {"d9", "d20"}), ("off", set())])
+def test_a_passage_that_is_its_own_query_is_neither_positive_nor_negative(
+    collection: Path, capsys: pytest.CaptureFixture[str], rule: str, own: set[str]
+) -> None:
+    lines = (collection / "passages.tsv").read_text().splitlines()
+    query = lines[20].split("\t")[1]
+    (collection / "queries.tsv").write_text(f"d9\t{query}\nd20\twater a cactus\n")
+    (collection / "qrels.txt").write_text("d9 0 d9 2\nd9 0 d1 1\nd20 0 d20 1\n")
+    source = json.dumps([{"kind": "bm25", "count": 60}, {"kind": "random", "count": 60}])
+    code = mine(collection, "--sources", source, f"--drop-self={rule}")
+    found = by_query(mined(collection / "mined"))
+    assert code == (ExitCode.DONE if rule == "off" else ExitCode.DONE_WITH_ERRORS)  # d20's only positive is itself
+    assert list(found) == (["d9", "d20"] if rule == "off" else ["d9"])
+    passages = {row["doc_id"] for row in found["d9"]}
+    assert {"d9", "d20"} - passages == own and "d1" in passages
+    assert (f"{len(own)} pairs of a query and itself" in capsys.readouterr().out) == (rule != "off")

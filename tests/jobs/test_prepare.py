@@ -341,3 +341,66 @@ def test_a_file_that_is_replaced_while_all_are_read_is_refused(
     assert with_run(files) == ExitCode.REFUSED
     assert f"{name}: has changed since the job first looked at it (size was" in capsys.readouterr().err
     assert not shards(files)
+
+
+@pytest.fixture
+def own_queries(tmp_path: Path) -> Path:
+    """A BEIR folder in which d1 is the query d1 by id, and copy has its text."""
+    folder = tmp_path / "arguana"
+    (folder / "qrels").mkdir(parents=True)
+    corpus = {
+        "d1": "red cats sleep",
+        "copy": "red  cats sleep",
+        "d2": "red cats",
+        "d3": "red dogs",
+        "d4": "cats run fast at night",
+    }
+    (folder / "corpus.jsonl").write_text("".join(json.dumps({"_id": k, "text": v}) + "\n" for k, v in corpus.items()))
+    (folder / "queries.jsonl").write_text(json.dumps({"_id": "d1", "text": corpus["d1"]}) + "\n")
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nd1\td2\t1\n")
+    (tmp_path / "run.trec").write_text("".join(f"d1 Q0 {d} {n} {9 - n} t\n" for n, d in enumerate(corpus, 1)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("more", "expected", "said"),
+    [
+        ((), ["copy", "d2", "d3"], "1 pairs of a query and itself (by id) are dropped; the collection is known"),
+        (("--drop-self=off",), ["d1", "copy", "d2"], ""),
+        (("--drop-self=text",), ["d2", "d3", "d4"], "2 pairs of a query and itself (by text) are dropped"),
+        (("--drop-self=both",), ["d2", "d3", "d4"], "2 pairs of a query and itself (by id or text) are dropped"),
+    ],
+)
+@pytest.mark.parametrize("first_stage", ["run", "bm25"])
+def test_a_document_that_is_its_own_query_is_dropped_and_the_depth_is_of_the_others(
+    own_queries: Path, capsys: Any, more: tuple[str, ...], expected: list[str], said: str, first_stage: str
+) -> None:
+    run = ("--bm25=3",) if first_stage == "bm25" else (f"--run={own_queries.parent / 'run.trec'}", "--depth=3")
+    assert prepare(own_queries, f"--beir={own_queries}", *run, *more, output="../c") == ExitCode.DONE
+    assert found(own_queries, "../c") == {"d1": expected}
+    printed = capsys.readouterr().out
+    assert said in printed and bool(said) == ("itself" in printed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_random_passage_is_the_query_itself(own_queries: Path, seed: int) -> None:
+    (own_queries.parent / "run.trec").write_text("d1 Q0 d2 1 1 t\n")
+    flags = (f"--beir={own_queries}", f"--run={own_queries.parent / 'run.trec'}", "--drop-self=both", f"--seed={seed}")
+    assert prepare(own_queries, *flags, "--random=2", output="../c") == ExitCode.DONE
+    assert sorted(found(own_queries, "../c")["d1"]) == ["d2", "d3", "d4"]
+
+
+def test_a_query_with_no_candidate_but_itself_is_refused_with_the_way_out(own_queries: Path, capsys: Any) -> None:
+    (own_queries.parent / "run.trec").write_text("d1 Q0 d1 1 1 t\n")
+    flags = (f"--beir={own_queries}", f"--run={own_queries.parent / 'run.trec'}")
+    assert prepare(own_queries, *flags, output="../c") == ExitCode.REFUSED
+    assert "--drop-self off" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rule", ["id", "text", "off"])
+def test_flat_pairs_of_a_query_and_itself_are_dropped(tmp_path: Path, capsys: Any, rule: str) -> None:
+    rows = [("1", "red", "1", "red cat"), ("1", "red", "2", "red "), ("1", "red", "3", "blue")]
+    (tmp_path / "pairs.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
+    assert prepare(tmp_path, f"--pairs={tmp_path / 'pairs.tsv'}", f"--drop-self={rule}") == ExitCode.DONE
+    assert found(tmp_path)["1"] == {"id": ["2", "3"], "text": ["1", "3"], "off": ["1", "2", "3"]}[rule]
+    assert ("1 pairs of a query and itself" in capsys.readouterr().out) == (rule != "off")

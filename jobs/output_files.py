@@ -40,7 +40,7 @@ def check_output_files(config: JobConfig, made: str | None = None) -> None:
         InputError: one is a folder, lies in none, is named twice, or is also read.
         StorageError: one cannot be written.
     """
-    written, read = _named_files(config)
+    written, read = named_files(config)
     for flag, path in written.items():
         _check(path, flag, made)
     for (one, path), (other, same) in combinations((read | written).items(), 2):
@@ -87,11 +87,11 @@ def is_stream(path: str) -> bool:
 
 def printing_beside(config: JobConfig) -> "redirect_stdout[IO[str]] | nullcontext[None]":
     """Print to standard error for the length of a with-block where a file of the config is standard output."""
-    taken = _STDOUT in map(_target, _named_files(config)[0].values())
+    taken = _STDOUT in map(_target, named_files(config)[0].values())
     return redirect_stdout(sys.stderr) if taken else nullcontext()
 
 
-def _named_files(config: JobConfig) -> tuple[dict[str, str], dict[str, str]]:
+def named_files(config: JobConfig) -> tuple[dict[str, str], dict[str, str]]:
     """By flag the files of a config that are written, and all else that it says lies somewhere."""
     written: dict[str, str] = {}
     read: dict[str, str] = {}

@@ -209,6 +209,53 @@ def test_beside_the_output_of_a_run_other_files_are_named(top: Path, capsys: pyt
     assert f"note: {top}/in: not read: per-query.tsv, run.trec\n" in told
 
 
+def moved(path: Path, store: Path) -> None:
+    """Put a file elsewhere and leave a link."""
+    store.mkdir(exist_ok=True)
+    path.rename(store / path.name)
+    path.symlink_to(store / path.name)
+
+
+def test_a_run_and_a_cache_whose_files_were_moved_and_linked_are_whole(
+    top: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard(top / "in" / "part-0.parquet", 0, flat=False)
+    flags = ["--input", f"{top}/in", "--model", f"{top}/model", "--cache", f"{top}/cache", "--unit-pairs", "4"]
+    assert execute(["rerank", *flags, "--output", f"{top}/out"]) == ExitCode.DONE
+    for path in [*(top / "out").glob("*.parquet"), *(top / "out" / "_run" / "done").iterdir()]:
+        moved(path, top / "away")
+    (namespace,) = (top / "cache").iterdir()
+    for path in namespace.glob("*.parquet"):
+        moved(path, top / "store")
+    moved(namespace, top / "elsewhere")
+    (namespace / f"{'0' * 32}.parquet").symlink_to("gone")
+    (namespace / "loop").symlink_to(".")
+    capsys.readouterr()
+
+    assert execute(["inspect", f"{top}/out", "--verify"]) == ExitCode.DONE
+    assert execute(["rerank", *flags, "--output", f"{top}/out"]) == ExitCode.DONE
+    assert "of them before), 0 left" in capsys.readouterr().out
+    assert execute(["rerank", *flags, "--output", f"{top}/again"]) == ExitCode.DONE
+    told = capsys.readouterr().out
+    assert f"{QUERIES * 3} scores came from the cache" in told and "is a link to gone, which is not there" in told
+    assert execute(["cache", "stats", f"{top}/cache"]) == ExitCode.DONE
+    told = capsys.readouterr().out
+    assert f"{QUERIES * 3} entries" in told
+    assert "gone, which is not there; left alone" in told and "loop: not a cache file; left alone" in told
+
+
+def test_a_glob_of_an_unfinished_jobs_files_is_refused_as_its_folder_is(
+    top: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard(top / "in" / "part-0.parquet", 0, flat=True)
+    (top / "in" / "_mine.json").write_text(json.dumps({"complete": False}))
+    for name in ("rerank", "label", "export", "train", "train, measured", "compare", "cache"):
+        for uri in (f"{top}/in", f"{top}/in/*.parquet", f"{top}/i*"):
+            code, told = run(name, uri, top, capsys)
+            assert code == ExitCode.REFUSED
+            assert "`ray-rerank mine`" in told, (name, uri)
+
+
 @pytest.mark.parametrize(
     ("name", "data"),
     [

@@ -13,7 +13,7 @@ from conftest import rows, write_candidates
 
 from jobs.command import JOBS, ExitCode, execute
 from jobs.config import JobConfig
-from jobs.output_files import _named_files
+from jobs.output_files import named_files
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,7 +73,7 @@ def test_every_file_that_a_job_writes_is_tried_here() -> None:
         config: type[JobConfig] = import_module(f"jobs.{name}").Config
         fields = config.model_fields
         made = config.model_construct(**{field: values.get(field, "x") for field in fields})
-        found += [(name, flag.removeprefix("--")) for flag in _named_files(made)[0]]
+        found += [(name, flag.removeprefix("--")) for flag in named_files(made)[0]]
     assert sorted(found) == sorted(FILES)
 
 

@@ -157,8 +157,8 @@ def _score(
     cache = absolute(config.cache) if config.cache else None
     stages = config.scoring().stages
     pools = [
-        Pool(LoadTeacher(stages, number, size.cpus, cache), size.actors, size.cpus, size.gpus)
-        for number, size in enumerate(sizes, start=1)
+        Pool(LoadTeacher(stages, number, stage.scorer.identity(), size.cpus, cache), size.actors, size.cpus, size.gpus)
+        for number, (stage, size) in enumerate(zip(stages, sizes, strict=True), start=1)
     ]
     read = ReadUnit(config.columns, (), given.columns, given.repeated, carry=True)
     commit = LabelUnit(output, config.shares(), config.combine == "standardised", config.include_text, cache)

@@ -34,11 +34,12 @@ class LoadTeacher:
 
     stages: tuple[Stage, ...]
     number: int
+    planned: dict[str, Any]
     cpus: float
     cache: str | None = None
 
     def __call__(self) -> Step:
-        score = LoadStage(self.stages, self.number, self.cpus, self.cache)()
+        score = LoadStage(self.stages, self.number, self.planned, self.cpus, self.cache)()
 
         def teach(unit: Unit, payload: bytes) -> bytes:
             parcel = Parcel.unpack(score(unit, payload))

@@ -34,8 +34,9 @@ def dataset_texts(name: str, split: str | None) -> Texts:
     if folder.is_dir():
         files = beir_files(str(folder), split)
         return file_texts(files.queries, files.passages, files.qrels)
-    if folder.with_name(f"{folder.name}.zip").is_file():
-        return _zip_texts(folder.with_name(f"{folder.name}.zip"), split or "test")
+    archive = Path(BEIR_FOLDER) / f"{name.partition('/')[0]}.zip"  # cqadupstack.zip holds cqadupstack/android/
+    if archive.is_file():
+        return _zip_texts(archive, name, split or "test")
     missing = None
     try:
         found = ir_dataset(name)
@@ -60,20 +61,23 @@ def _ir_texts(dataset: IrDataset) -> Texts:
         name,
         name if dataset.is_judged else None,
         (StoredFile(f"ir_datasets:{name}", 0, ""),),
-        lambda faults: dataset.queries(),
-        lambda faults: dataset.passages(),
+        dataset.queries,
+        dataset.passages,
         dataset.qrels,
     )
 
 
-def _zip_texts(path: Path, split: str) -> Texts:
-    """A BEIR folder in the ZIP that it comes in."""
+def _zip_texts(path: Path, folder: str, split: str) -> Texts:
+    """A BEIR folder in the ZIP that it comes in.
+
+    Raises:
+        InputError: it is no ZIP, or holds no such folder.
+    """
     try:
         names = zipfile.ZipFile(path).namelist()
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read as a ZIP: {error}") from None
-    stem = path.name.removesuffix(".zip")
-    corpus, queries, qrels = (f"{stem}/{file}" for file in ("corpus.jsonl", "queries.jsonl", f"qrels/{split}.tsv"))
+    corpus, queries, qrels = (f"{folder}/{file}" for file in ("corpus.jsonl", "queries.jsonl", f"qrels/{split}.tsv"))
     if missing := [name for name in (corpus, queries, qrels) if name not in names]:
         raise InputError(f"{path}: holds no {missing[0]}; it has {', '.join(sorted(names)[:8])}")
 

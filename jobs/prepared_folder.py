@@ -93,7 +93,7 @@ def begin(claim: Claim) -> None:
         StorageError: an input is not what it was when the folder was claimed, or the folder cannot be written.
     """
     for file in claim.inputs:
-        if file.version:  # a collection by its name, or a pipe, has none
+        if file.version:  # else it is no file, but a collection's name
             storage.check_unchanged(file)
     _write_manifest(claim, {"complete": False})
     system, root = storage.filesystem(claim.output)

@@ -151,8 +151,13 @@ def _run_units(
 ) -> None:
     cache = absolute(config.cache) if config.cache else None
     pools = [
-        Pool(LoadStage(config.stages, number, size.cpus, cache), size.actors, size.cpus, size.gpus)
-        for number, size in enumerate(sizes, start=1)
+        Pool(
+            LoadStage(config.stages, number, stage.scorer.identity(), size.cpus, cache),
+            size.actors,
+            size.cpus,
+            size.gpus,
+        )
+        for number, (stage, size) in enumerate(zip(config.stages, sizes, strict=True), start=1)
     ]
     read = ReadUnit(config.columns, config.pass_through, given.columns, given.repeated)
     commit = CommitUnit(output, config.include_text, config.pass_through, cache)

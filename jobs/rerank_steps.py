@@ -50,16 +50,20 @@ class ReadUnit:
 
 @dataclass(frozen=True, slots=True)
 class LoadStage:
-    """Loads a stage's scorer inside its actor, puts the cache before it, and scores units."""
+    """Loads a stage's scorer inside its actor, puts the cache before it, and scores units.
+
+    `planned` is the identity that the job was planned with.
+    """
 
     stages: tuple[Stage, ...]
     number: int
+    planned: dict[str, Any]
     cpus: float
     cache: str | None = None
 
     def __call__(self) -> Step:
         stage = self.stages[self.number - 1]
-        scorer = stage.scorer.load(threads=max(int(self.cpus), 1))
+        scorer = stage.scorer.load_planned(self.planned, threads=max(int(self.cpus), 1))
         depth = self.stages[self.number - 2].keep if self.number > 1 else None
         cached = _Cached(self.cache, stage, scorer) if self.cache else None
 

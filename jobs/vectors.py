@@ -93,7 +93,7 @@ def embed(
             progress(len(units), len(done), sum(u.items for u in left)) as show,
         ):
             (size,) = pool_sizes((stage,), Resources.of(cluster), len(left))
-            pool = Pool(_Load(encoder, side, size.cpus), size.actors, size.cpus, size.gpus)
+            pool = Pool(_Load(encoder, encoder.identity(), side, size.cpus), size.actors, size.cpus, size.gpus)
             failed = [said for said in _shown(left, pool, output, show) if "reason" in said]
         if failed:
             raise ClusterError(
@@ -148,11 +148,12 @@ class _Load:
     """Loads the encoder inside its actor, and embeds units."""
 
     encoder: BiEncoderConfig
+    planned: dict[str, Any]
     side: Side
     cpus: float
 
     def __call__(self) -> Step:
-        loaded = self.encoder.load(threads=max(int(self.cpus), 1))
+        loaded = self.encoder.load_planned(self.planned, threads=max(int(self.cpus), 1))
 
         def step(_: Unit, payload: bytes) -> bytes:
             texts = pa.ipc.open_stream(payload).read_all()["text"].to_pylist()

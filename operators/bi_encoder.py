@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from operators.batches import TokenBudget
-from operators.checkpoint import Checkpoint, check_length
+from operators.checkpoint import Checkpoint
 from operators.device import default_batch_tokens, pick_device, pick_precision, precision_name
 from operators.errors import ModelError
 from operators.model_config import ModelConfig
@@ -88,7 +88,7 @@ class BiEncoderConfig(ModelConfig):
         dimension = files.settings.get("truncate_dim")
         if dimension is not None and (not isinstance(dimension, int) or isinstance(dimension, bool) or dimension < 1):
             raise ModelError(f"{self.model}: truncate_dim is {dimension!r} in its config_sentence_transformers.json")
-        check_length(self.model, files.checkpoint, "max_length", self.max_length)
+        files.check_override(self.model, self.max_length)
         return files
 
     def load(self, threads: int | None = None) -> "BiEncoder":
@@ -120,7 +120,7 @@ class BiEncoder(Pointwise):
         if config.similarity:
             self._model.similarity_fn_name = config.similarity
         self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(device))
-        prove(config.model, self.evaluate, self._budget, self.precision)
+        prove(config.model, files.checkpoint.kind, self.evaluate, self._budget, self.precision)
 
     @property
     def similarity(self) -> str:

@@ -28,13 +28,16 @@ _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
 _VOCABULARY = (".model", ".spm", ".tiktoken")
 """What has to be there of a tokenizer: without, transformers makes up an empty one."""
 
-_POSITIONS_AFTER_PADDING = frozenset(
+POSITIONS_AFTER_PADDING = frozenset(
     {
         *("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "xmod", "ibert"),
         *("mpnet", "longformer", "data2vec-text", "luke", "mluke", "lilt", "layoutlmv3", "markuplm"),
     }
 )
 """Architectures that count positions from the padding id on, so that the first ones are never used."""
+
+_PORTED = frozenset({"nomic_bert", "eurobert"})
+"""Architectures whose checkpoints name code of their own that transformers has by now."""
 
 _QUANTIZED = frozenset({"I8", "U8", "I4", "U4", "F4", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2"})
 _RACY_NS = 2_000_000_000  # a file this young may change again without a new modification time
@@ -60,12 +63,17 @@ class Checkpoint:
     part: str = ""
 
     @property
+    def kind(self) -> str | None:
+        """Its architecture: the `model_type` of config.json."""
+        return self.config.get("model_type")
+
+    @property
     def positions(self) -> int:
         """The longest input in tokens; RoBERTa's relatives spend positions up to the padding id on nothing."""
         places = self.config.get("max_position_embeddings")
         if not isinstance(places, int) or places <= 0:
             return sys.maxsize
-        if self.config.get("model_type") not in _POSITIONS_AFTER_PADDING:
+        if self.kind not in POSITIONS_AFTER_PADDING:
             return places
         padding = self.config.get("pad_token_id", 1)
         return places - (padding if isinstance(padding, int) else 0) - 1
@@ -150,7 +158,7 @@ def find_checkpoint(model: str, revision: str | None = None, part: str = "") -> 
     if not any(path.name in _VOCABULARIES or path.name.endswith(_VOCABULARY) for path in folder.iterdir()):
         raise ModelError(f"{model}: holds no tokenizer (tokenizer.json)")
     if (tokenizer_file := folder / "tokenizer_config.json").is_file():
-        _check_no_code(model, read_object(tokenizer_file), tokenizer_file)
+        _check_no_code(model, read_object(tokenizer_file) | {"model_type": config.get("model_type")}, tokenizer_file)
     return Checkpoint(root, config, _content(root, files), files, part)
 
 
@@ -222,16 +230,11 @@ def _check_weights(model: str, folder: Path) -> None:
 
 
 def _check_no_code(model: str, config: dict[str, Any], file: Path) -> None:
-    """A checkpoint may come with code where transformers has the same class by now; that is the one that is used."""
-    import transformers
-
-    mapped = config.get("auto_map") or {}
-    asked = mapped.values() if isinstance(mapped, dict) else [mapped]
-    names = [str(name) for one in asked for name in (one if isinstance(one, list) else [one]) if name is not None]
-    own = [name for name in names if not hasattr(transformers, name.rpartition(".")[2])]
-    if own:
+    mapped = config.get("auto_map")
+    if mapped and config.get("model_type") not in _PORTED:
+        shown = next(iter(mapped.values())) if isinstance(mapped, dict) else mapped
         raise ModelError(
-            f"{model}: its {file.name} asks for code of its own (auto_map: {own[0]}), which is not run; use a model "
+            f"{model}: its {file.name} asks for code of its own (auto_map: {shown}), which is not run; use a model "
             "that transformers itself implements"
         )
 

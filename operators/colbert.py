@@ -81,7 +81,7 @@ class ColBERTConfig(ModelConfig):
             raise ModelError(
                 f"{self.model}: no late-interaction checkpoint: config_sentence_transformers.json names no model_type"
             )
-        check_length(self.model, files.checkpoint, "max_length", self.max_length)
+        files.check_override(self.model, self.max_length)
         check_length(self.model, files.checkpoint, "query_length", self.query_length)
         return files
 
@@ -113,7 +113,7 @@ class ColBERT(Pointwise):
         set_length(config.model, files, self._model, config.max_length)
         self._override(config)
         self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(device))
-        prove(config.model, self.evaluate, self._budget, self.precision)
+        prove(config.model, files.checkpoint.kind, self.evaluate, self._budget, self.precision)
 
     def _override(self, config: ColBERTConfig) -> None:
         reader = self._model[0]

@@ -170,7 +170,7 @@ class CrossEncoder(Pointwise):
             config.truncation,
             reader.query_prompt,
         )
-        prove(config.model, self.evaluate, budget, self.precision)
+        prove(config.model, reader.checkpoint.kind, self.evaluate, budget, self.precision)
 
     def _start(self, ids: np.ndarray, segments: np.ndarray, mask: np.ndarray) -> Callable[[], np.ndarray]:
         import torch
@@ -203,8 +203,8 @@ def _check_encoder(model: str, config: dict[str, Any]) -> None:
 def _check_settings(model: str, files: SentenceFiles, precision: str) -> None:
     """Refuse what a save of sentence-transformers asks for and is not done here."""
     settings, reading = files.settings, files.reading
-    if not files.modules and (settings.get("default_prompt_name") or settings.get("model_type")):
-        raise ModelError(f"{model}: has config_sentence_transformers.json and no modules.json: files are missing")
+    if not files.modules and settings.get("default_prompt_name"):
+        raise ModelError(f"{model}: has a default_prompt_name in config_sentence_transformers.json and no modules.json")
     if files.modules and settings.get("model_type") is None:
         raise ModelError(f"{model}: has modules.json, and its config_sentence_transformers.json names no model_type")
     if files.modules not in ((), ("Transformer",)):

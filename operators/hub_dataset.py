@@ -4,7 +4,8 @@ The card's `configs` say it, as they do to the library `datasets`; that asks for
 a cache holds those that were used.
 """
 
-from collections.abc import Iterable, Mapping
+import glob
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,15 @@ class Snapshot:
         card = self.folder / "README.md"
         found = _front_matter(card).get("configs") if card.is_file() else None
         if isinstance(found, list):
-            return {str(own["config_name"]): _splits(own) for own in found if "config_name" in own}
+            configs = [own for own in found if isinstance(own, dict)]
+            return {str(own.get("config_name", "default")): _splits(own) for own in configs}
         return _by_convention(self.folder)
 
     def _matching(self, pattern: str) -> list[Path]:
         if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
             return []
-        return [file for file in self.folder.glob(pattern) if file.is_file() and file.name.endswith(ENDINGS)]
+        found = glob.glob(pattern, root_dir=self.folder, recursive=True)  # noqa: PTH207 - Path's refuses some patterns
+        return [self.folder / file for file in found if file.endswith(ENDINGS)]
 
 
 def find_snapshot(name: str, revision: str | None) -> Snapshot:
@@ -107,11 +110,11 @@ def _names(configs: tuple[str, ...], part: str | None) -> tuple[str, ...]:
 
 
 def _front_matter(card: Path) -> Mapping[str, Any]:
-    _, opening, rest = card.read_text(encoding="utf-8").partition("---\n")
-    if not opening:
+    text = card.read_text(encoding="utf-8", errors="replace")
+    if not text.startswith("---\n"):
         return {}
     try:
-        found = yaml.safe_load(rest.partition("\n---")[0])
+        found = yaml.safe_load(text.removeprefix("---\n").partition("\n---")[0])
     except yaml.YAMLError as error:
         raise InputError(f"{card}: its front matter is not YAML: {error}") from None
     return found if isinstance(found, dict) else {}
@@ -121,14 +124,14 @@ def _splits(config: Mapping[str, Any]) -> dict[str, list[str]]:
     """Of `data_files`: a pattern, several, or those of each split; else all below `data_dir`."""
     given = config.get("data_files") or f"{config.get('data_dir', '')}/**/*".lstrip("/")
     if isinstance(given, list) and all(isinstance(own, dict) for own in given):
-        return {str(own["split"]): _patterns(own["path"]) for own in given}
+        return {str(own.get("split")): _patterns(own.get("path")) for own in given}
     if isinstance(given, dict):
         return {str(split): _patterns(paths) for split, paths in given.items()}
     return {"train": _patterns(given)}
 
 
-def _patterns(given: str | Iterable[str]) -> list[str]:
-    return [given] if isinstance(given, str) else [str(pattern) for pattern in given]
+def _patterns(given: Any) -> list[str]:
+    return [str(pattern) for pattern in (given if isinstance(given, list) else [given])]
 
 
 def _by_convention(folder: Path) -> dict[str, dict[str, list[str]]]:

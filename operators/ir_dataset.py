@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from operators.collections import Entry
+from operators.dataset_rows import entries_of, judgements_of, qrels_of
 from operators.errors import InputError, reason_of
+from operators.faults import FaultSink
 from operators.judgements import Qrels
 
 
@@ -20,13 +22,13 @@ class IrDataset:
         """Whether it has judgements."""
         return bool(self._dataset.has_qrels())
 
-    def queries(self) -> Iterator[Entry]:
+    def queries(self, faults: FaultSink) -> Iterator[Entry]:
         """The queries, each with the text that the library takes for it."""
-        return self._entries("queries", "query_id")
+        return self._entries("queries", "query_id", faults)
 
-    def passages(self) -> Iterator[Entry]:
+    def passages(self, faults: FaultSink) -> Iterator[Entry]:
         """The documents, each with the text that the library takes for it: a title goes before."""
-        return self._entries("docs", "doc_id")
+        return self._entries("docs", "doc_id", faults)
 
     def qrels(self) -> Qrels:
         """The judgements; of several for one document, by subtopic, the highest grade.
@@ -34,18 +36,17 @@ class IrDataset:
         Raises:
             InputError: there is none.
         """
-        found: Qrels = {}
-        for one in self._rows("qrels"):
-            grades = found.setdefault(one.query_id, {})
-            grades[one.doc_id] = max(grades.get(one.doc_id, one.relevance), one.relevance)
-        if not found:
-            raise InputError(f"{self.name}: holds no judgement")
-        return found
+        highest: dict[tuple[str, str], float] = {}
+        named = (
+            {"query-id": one.query_id, "corpus-id": one.doc_id, "score": one.relevance} for one in self._rows("qrels")
+        )
+        for query_id, doc_id, grade in judgements_of(enumerate(named, 1), self.name):
+            highest[query_id, doc_id] = max(grade, highest.get((query_id, doc_id), grade))
+        return qrels_of(((*pair, grade) for pair, grade in highest.items()), self.name)
 
-    def _entries(self, kind: str, key: str) -> Iterator[Entry]:
-        for number, row in enumerate(self._rows(kind), 1):
-            text = row.default_text() if hasattr(row, "default_text") else row.text
-            yield Entry(number, getattr(row, key), text.strip())
+    def _entries(self, kind: str, key: str, faults: FaultSink) -> Iterator[Entry]:
+        named = ({"id": getattr(row, key), "text": _text(row)} for row in self._rows(kind))
+        return entries_of(enumerate(named, 1), self.name, faults)
 
     def _rows(self, kind: str) -> Iterator[Any]:
         from ir_datasets.util import home_path
@@ -57,6 +58,10 @@ class IrDataset:
                 f"{self.name}: ir_datasets cannot give its {kind}, from {home_path()} or where it fetches them: "
                 f"{error.args[0] if error.args else reason_of(error)}"
             ) from None
+
+
+def _text(row: Any) -> Any:
+    return row.default_text() if hasattr(row, "default_text") else getattr(row, "text", "")
 
 
 def ir_dataset(name: str) -> IrDataset | None:

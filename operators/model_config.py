@@ -1,11 +1,13 @@
 """What the config of every scorer says: which model, how exact, how much at a time."""
 
+import platform
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from operators.device import Precision
+from operators.errors import ModelError
 from operators.location import Location
 
 
@@ -27,6 +29,28 @@ class ModelConfig(BaseModel):
     def evaluation_identity(self) -> dict[str, Any]:
         """All that decides one evaluation of the model: a pair's score, or a comparison's in a pairwise scorer."""
         return self.identity()
+
+    def load(self, threads: int | None = None) -> Any:
+        """Load the model onto this process's device."""
+        raise NotImplementedError
+
+    def load_planned(self, planned: dict[str, Any], threads: int | None = None) -> Any:
+        """Load the model on a worker, which may see another at the same place than the driver.
+
+        Args:
+            planned: the identity that the job was planned with.
+
+        Raises:
+            ModelError: it cannot be loaded, or is another than was planned.
+        """
+        loaded = self.load(threads)
+        found = self.identity()
+        if odd := sorted(name for name in {*found, *planned} if found.get(name) != planned.get(name)):
+            raise ModelError(
+                f"{self.model}: on {platform.node()} this is another model than the job was planned with "
+                f"({', '.join(odd)} differ); all nodes must see the same files, and nobody may replace them meanwhile"
+            )
+        return loaded
 
     @field_validator("model")
     @classmethod

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from operators.checkpoint import Checkpoint
+from operators.checkpoint import POSITIONS_AFTER_PADDING, Checkpoint
 from operators.device import is_out_of_memory
 from operators.errors import ModelError, reason_of
 
@@ -52,10 +52,10 @@ def load_tokenizer(model: str, found: Checkpoint) -> Any:
 
 
 def check_special_tokens(model: str, found: Checkpoint, tokenizer: Any) -> None:
-    """See that the model has the tokenizer's special tokens, and that both pad with the same.
+    """See that the model has the tokenizer's special tokens, and that both pad with the same where it matters.
 
     Raises:
-        ModelError: they do not; some models count positions, or find the last token, by the padding.
+        ModelError: they do not.
     """
     size = found.config.get("vocab_size")
     for name in ("cls", "sep", "pad", "unk"):
@@ -66,10 +66,11 @@ def check_special_tokens(model: str, found: Checkpoint, tokenizer: Any) -> None:
                 "tokens by its config.json"
             )
     ours, theirs = tokenizer.pad_token_id, found.config.get("pad_token_id")
-    if ours is not None and theirs is not None and ours != theirs:
+    counted = found.kind in POSITIONS_AFTER_PADDING
+    if counted and ours is not None and theirs is not None and ours != theirs:
         raise ModelError(
-            f"{model}: config.json says pad_token_id {theirs}, and its tokenizer_config.json pads with "
-            f"{ours} ({tokenizer.pad_token}); correct the one that is wrong"
+            f"{model}: counts positions from its padding, which is pad_token_id {theirs} in config.json and {ours} "
+            f"({tokenizer.pad_token}) in tokenizer_config.json; correct the one that is wrong"
         )
 
 

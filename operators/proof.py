@@ -13,6 +13,12 @@ from operators.work import Work
 TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1}
 """By number format: the difference that rounding explains, as a share of the larger score, or of 1."""
 
+PADDING_MATTERS = frozenset(
+    {"big_bird", "canine", "convbert", "fnet", "funnel", "mobilebert", "mra", "nystromformer", "reformer", "yoso"}
+)
+"""Architectures whose scores depend on the padding beside a row, by `model_type`: they mix neighbouring positions,
+or attend to blocks. How much it changes differs from row to row, so a few pairs need not show it."""
+
 _SHORT = (
     ("how to water a cactus", "seldom"),
     ("rain", "it falls \N{SNOWMAN}"),
@@ -22,12 +28,15 @@ _LONG = ("when does a plant rest", "let the soil dry out between two waterings a
 _AS_LONG = ("when does a plant rest", "let the soil dry out between two waterings and none it give in winter")
 
 
-def prove(model: str, evaluate: Evaluate, budget: TokenBudget, precision: str, texts: int = 2) -> None:
-    """Score short rows alone and beside a long one. Where that changes a score, batches hold rows of equal length from
-    now on, and a row is scored alone and beside one as long.
+def prove(
+    model: str, kind: str | None, evaluate: Evaluate, budget: TokenBudget, precision: str, texts: int = 2
+) -> None:
+    """Score short rows alone and beside a long one. Where that changes a score, or is known to, batches hold rows of
+    equal length from now on, and a row is scored alone and beside one as long.
 
     Args:
         model: what the user calls it, for messages.
+        kind: the `model_type` of its config.json.
         evaluate: the loaded model.
         budget: of its batches; its `equal_lengths` is set where need be.
         precision: fp32, fp16 or bf16.
@@ -39,8 +48,11 @@ def prove(model: str, evaluate: Evaluate, budget: TokenBudget, precision: str, t
     """
     short, long, as_long = _rows(_SHORT, texts), _rows([_LONG], texts), _rows([_AS_LONG], texts)
     try:
-        if (found := _difference(model, evaluate, short, long, precision)) > TOLERANCE[precision]:
-            budget.equal_lengths = True
+        budget.equal_lengths = kind in PADDING_MATTERS
+        if not budget.equal_lengths:
+            found = _difference(model, evaluate, short, long, precision)
+            budget.equal_lengths = found > TOLERANCE[precision]
+        if budget.equal_lengths:
             found = _difference(model, evaluate, long, as_long, precision)
     except ModelError:
         raise

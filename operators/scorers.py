@@ -63,6 +63,9 @@ class ScorerFamily(Protocol):
     def load(self, threads: int | None = None) -> Scorer:
         """Load the model onto this process's device."""
 
+    def load_planned(self, planned: dict[str, Any], threads: int | None = None) -> Scorer:
+        """Load it on a worker. Raises ModelError where it is another than the job was planned with."""
+
 
 def _class_of(path: str) -> Any:
     module, _, name = path.partition(":")

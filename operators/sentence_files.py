@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from operators.checkpoint import Checkpoint, check_weight_files, find_checkpoint, find_folder, read_list, read_object
+from operators.checkpoint import (
+    Checkpoint,
+    check_length,
+    check_weight_files,
+    find_checkpoint,
+    find_folder,
+    read_list,
+    read_object,
+)
 from operators.errors import ModelError
 
 Kind = Literal["bi-encoder", "colbert", "cross-encoder"]
@@ -19,8 +27,9 @@ _KINDS: dict[str, Kind] = {
 """Who scores what config_sentence_transformers.json calls its model_type."""
 
 _TRUSTED = ("sentence_transformers.", "pylate.")
-_WITH_WEIGHTS = frozenset({"Dense", "LayerNorm", "WeightedLayerPooling", "CNN", "LSTM"})
+_WITH_WEIGHTS = frozenset({"Dense", "LayerNorm", "WeightedLayerPooling", "CNN"})
 _WITH_SETTINGS = _WITH_WEIGHTS | {"Pooling", "Dropout", "MultiVectorMask", "TokenPooling"}
+_SETTINGS_FILES = {"CNN": "cnn_config.json"}
 _MODULES = _WITH_SETTINGS | {"Transformer", "Normalize"}
 _DENSE = frozenset(
     {
@@ -63,11 +72,17 @@ class SentenceFiles:
     settings: dict[str, Any]
     reading: dict[str, Any]
 
-    @property
-    def fixed_length(self) -> bool:
-        """Whether the save gives its tokenizer a length with every call, which no other length replaces."""
+    def check_override(self, model: str, max_length: int | None) -> None:
+        """See that a length can be set.
+
+        Raises:
+            ModelError: the save gives its tokenizer a length with every call, which no other replaces, or the model has
+                fewer positions.
+        """
         asked = self.reading.get("processing_kwargs") or {}
-        return any("max_length" in (asked.get(part) or {}) for part in ("text", "common", "chat_template"))
+        if max_length and any("max_length" in (asked.get(part) or {}) for part in ("text", "common", "chat_template")):
+            raise ModelError(f"{model}: its sentence_bert_config.json fixes the length of texts; leave max_length out")
+        check_length(model, self.checkpoint, "max_length", max_length)
 
 
 def find_sentence_files(model: str, revision: str | None, kind: Kind) -> SentenceFiles:
@@ -117,12 +132,15 @@ def _modules(model: str, listing: Path) -> Iterator[tuple[str, str]]:
 def _check_module(model: str, name: str, folder: Path) -> None:
     if name in _WITH_WEIGHTS:
         check_weight_files(folder)
-    file = folder / "config.json"
+    file = folder / _SETTINGS_FILES.get(name, "config.json")
     if name in _WITH_SETTINGS and not file.is_file():
         raise ModelError(f"{model}: its module {name} has no {file}")
+    settings = read_object(file) if file.is_file() else {}
+    for side in ("module_input_name", "module_output_name"):
+        if not isinstance(settings.get(side, ""), str):
+            raise ModelError(f"{file}: {side} must be a name")
     if name != "Dense":
         return
-    settings = read_object(file)
     activation = str(settings.get("activation_function", "torch."))
     if not activation.startswith("torch."):
         raise ModelError(f"{file}: activation_function {activation} is not part of torch; its code is not run")

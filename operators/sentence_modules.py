@@ -44,13 +44,13 @@ def load_sentence_model(cls: Any, model: str, files: SentenceFiles, device: Any,
         explained(model, folder, _WEIGHTS),
         checked_loading(model, found, backbone=True),
     ):
-        on_meta = {"device_map": "meta"} if str(device) == "meta" else {}
+        on_meta = str(device) == "meta"
         loaded = cls(
             str(folder),
-            device=str(device),
+            device=None if on_meta else str(device),
             local_files_only=True,
             trust_remote_code=False,
-            model_kwargs={"dtype": dtype, "use_safetensors": True} | on_meta,
+            model_kwargs={"dtype": dtype, "use_safetensors": True} | ({"device_map": "meta"} if on_meta else {}),
         )
     _check_reader(model, files, loaded)
     _verified.add((cls.__name__, found.content))
@@ -74,13 +74,11 @@ def set_length(model: str, files: SentenceFiles, loaded: Any, length: int | None
     """Set how many tokens of a text are read: as asked for, else what the save says, within the model's positions.
 
     Raises:
-        ModelError: the save gives its tokenizer a length that no other replaces.
+        ModelError: with this length attention would depend on what was read before.
     """
     reader = loaded[0]
     if length is None:
         length = min(loaded.max_seq_length or sys.maxsize, files.checkpoint.positions)
-    elif files.fixed_length:
-        raise ModelError(f"{model}: its sentence_bert_config.json fixes the length of texts; leave max_length out")
     else:
         reader.document_length = reader.document_length and length
         reader.query_length = reader.query_length and min(reader.query_length, length)

@@ -134,11 +134,12 @@ class Seq2Seq:
 
         if threads:
             torch.set_num_threads(threads)
+        found = config.checkpoint()
         tokenizer, layout, readout = config.reader()
         self._device = pick_device()
         dtype = pick_precision(config.precision, self._device, fits_fp16=False)
         self.precision = precision_name(dtype)
-        self._model = load_weights(AutoModelForSeq2SeqLM, config.model, config.checkpoint(), dtype).to(self._device)
+        self._model = load_weights(AutoModelForSeq2SeqLM, config.model, found, dtype).to(self._device)
         self._model.lm_head = _only_rows(self._model.lm_head, readout.targets)
         start = self._model.config.decoder_start_token_id
         self._decoder_ids = torch.tensor([[start, *readout.prefix]], device=self._device)
@@ -147,7 +148,7 @@ class Seq2Seq:
         self.evaluate = RowScoring(
             tokenizer, layout, config.resolved_max_length(), budget, self._start, config.truncation
         )
-        prove(config.model, self.evaluate, budget, self.precision, len(config.texts))
+        prove(config.model, found.kind, self.evaluate, budget, self.precision, len(config.texts))
 
     def _start(self, ids: np.ndarray, segments: np.ndarray, mask: np.ndarray) -> Callable[[], np.ndarray]:
         import torch

@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import pyarrow as pa
@@ -93,18 +94,23 @@ def shared() -> Path:
 
 
 def write_cross_encoder(folder: Path, seed: int = 0, **config: Any) -> Path:
-    """A small random BERT cross-encoder with a WordPiece tokenizer trained on WORDS."""
+    """A small random BERT cross-encoder with a WordPiece tokenizer that knows WORDS."""
     import torch
-    from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
     folder.mkdir(parents=True, exist_ok=True)
-    pieces = BertWordPieceTokenizer(lowercase=True)
-    pieces.train_from_iterator([" ".join(WORDS)] * 4, vocab_size=200, min_frequency=1, show_progress=False)
-    vocab = pieces.get_vocab(with_added_tokens=True)
-    for piece in ["[unused0]", "[unused1]", *"!(),.?"]:  # as BERT's vocabulary has them, and not as special tokens
-        vocab.setdefault(piece, len(vocab))
-    tokenizer = BertTokenizerFast(vocab=vocab, model_max_length=128)
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *ascii_lowercase,
+        *(f"##{letter}" for letter in ascii_lowercase),
+    ]
+    pieces += [*sorted({*WORDS} - {*ascii_lowercase, "naturalisation"}), "natural", "##isation"]
+    pieces += ["[unused0]", "[unused1]", *"!(),.?"]  # as BERT's vocabulary has them, and not as special tokens
+    tokenizer = BertTokenizerFast(vocab={piece: place for place, piece in enumerate(pieces)}, model_max_length=128)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}

@@ -162,7 +162,7 @@ def test_a_refused_mining_leaves_the_one_before_as_it_was(collection: Path, caps
 def test_other_weights_at_the_same_place_are_another_teacher_and_moved_ones_the_same(
     collection: Path, in_process: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = write_cross_encoder(collection / "teacher", seed=1)
+    model = write_cross_encoder(collection / "teacher", seed=8)
 
     def guarded(*more: str) -> int:
         scorer = {"kind": "cross-encoder", "model": str(model), "precision": "fp32"}
@@ -174,7 +174,7 @@ def test_other_weights_at_the_same_place_are_another_teacher_and_moved_ones_the_
     model = model.rename(collection / "moved")
     guarded()
     assert "already mined" in capsys.readouterr().out
-    write_cross_encoder(model, seed=2)
+    write_cross_encoder(model, seed=7)
     assert guarded() == ExitCode.REFUSED
     guarded("--overwrite")
     assert mined(collection / "mined") != first

@@ -179,6 +179,11 @@ def beir_zip() -> str:
     return "tiny"
 
 
+def beir_zip_of_several() -> str:
+    write_zip(Path("datasets") / "cqadupstack.zip", "cqadupstack/android")
+    return "cqadupstack/android"
+
+
 def ir_datasets_own() -> str:
     """A data set that ir_datasets knows, in the cache that it keeps: BEIR's ZIP."""
     import ir_datasets
@@ -218,7 +223,7 @@ def prepare(name: str, *more: str) -> int:
 
 LAYOUTS: list[Callable[[], str]] = [
     mteb_jsonl, mteb_parquet, mteb_language, beir_on_the_hub, without_a_card,
-    beir_folder, beir_zip, ir_datasets_own, ir_datasets_registered,
+    beir_folder, beir_zip, beir_zip_of_several, ir_datasets_own, ir_datasets_registered,
 ]  # fmt: skip
 
 
@@ -298,6 +303,26 @@ def outside() -> str:
     Path("secret.jsonl").write_bytes(lines(CORPUS))
     configs = {"corpus": {"corpus": "../../../../secret.jsonl"}, "queries": {"queries": "queries.jsonl"}}
     return snapshot("someone/outside", {"queries.jsonl": lines(QUERIES)}, configs)
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "---\nconfigs: 3\n---\n",
+        "---\nconfigs: [7, {data_files: {}}, {config_name: corpus}]\n---\n",
+        "---\nconfigs: [{config_name: queries, data_files: [{split: test}, {path: x}]}]\n---\n",
+        "---\nconfigs: [{config_name: queries, data_files: [{split: test, path: [[1], {}, 2]}]}]\n---\n",
+        "---\nconfigs: [{config_name: queries, data_files: [null, /etc/hostname, '**', '']}]\n---\n",
+        "---\nconfigs: [\n---\n",
+        "---\n- 1\n---\n",
+    ],
+)
+def test_a_card_that_says_nothing_of_use_is_refused_in_a_sentence(
+    place: Path, capsys: pytest.CaptureFixture[str], card: str
+) -> None:
+    name = snapshot("someone/odd", {"README.md": card.encode(), "data.txt": b"no data"}, None)
+    assert prepare(name) == ExitCode.REFUSED
+    assert capsys.readouterr().err.startswith("ray-rerank prepare: ")
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "Electra": {"embedding_size": 16},
     "Ernie": {},
     "FNet": {},
-    "Funnel": {"block_sizes": [1, 1, 1], "d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64},
+    "Funnel": {"block_sizes": [1, 1], "d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64},
     "Longformer": {"attention_window": [8, 8]},
     "MPNet": {},
     "MegatronBert": {},
@@ -144,3 +144,21 @@ def test_attention_that_depends_on_what_was_read_before_is_refused(tmp_path: Pat
     with pytest.raises(ModelError, match="set max_length to 28"):
         CrossEncoderConfig(model=str(folder)).identity()
     CrossEncoderConfig(model=str(folder), max_length=28).identity()
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"), [("Roberta", True), ("MPNet", True), ("Bert", False), ("ModernBert", False)]
+)
+def test_another_padding_in_config_and_tokenizer_is_refused_where_positions_are_counted_by_it(
+    tmp_path: Path, tokenizer: Any, name: str, counts: bool
+) -> None:
+    settings = ENCODERS[name] | {"num_labels": 1, "pad_token_id": 7}
+    folder = write_model(tmp_path, name, "ForSequenceClassification", tokenizer, **settings)
+    config = CrossEncoderConfig(model=str(folder), precision="fp32")
+    if counts:
+        with pytest.raises(ModelError, match=r"pad_token_id 7 in config\.json and 0"):
+            config.identity()
+    else:
+        reference = CrossEncoder(str(folder), device="cpu", activation_fn=torch.nn.Identity(), local_files_only=True)
+        expected = reference.predict(PAIRS, batch_size=1, show_progress_bar=False)
+        np.testing.assert_allclose(config.load().score(PAIRS), expected, atol=1e-4)

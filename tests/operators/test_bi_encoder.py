@@ -80,6 +80,45 @@ def test_a_model_that_pads_on_the_left(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores, reference(folder, pairs, batch_size=1), atol=1e-4)
 
 
+@pytest.mark.parametrize("module", ["CNN", "LayerNorm", "WeightedLayerPooling", "Dropout"])
+def test_a_module_around_the_pooling_does_what_it_does_there(tmp_path: Path, module: str) -> None:
+    encoder = modules.Transformer(str(write_encoder(tmp_path / "encoder")), max_seq_length=48)
+    width = encoder.get_embedding_dimension()
+    parts: list[Any] = [encoder, modules.Pooling(width)]
+    if module == "CNN":
+        parts[1:] = [modules.CNN(width, out_channels=16), modules.Pooling(48)]
+    elif module == "WeightedLayerPooling":
+        encoder.model.config.output_hidden_states = True
+        parts.insert(1, modules.WeightedLayerPooling(width, num_hidden_layers=2, layer_start=1))
+    else:
+        parts.append(modules.LayerNorm(width) if module == "LayerNorm" else modules.Dropout(0.5))
+    folder = tmp_path / "model"
+    SentenceTransformer(modules=parts, device="cpu").save_pretrained(str(folder), create_model_card=False)
+    pairs = ragged_pairs(20)
+    config = BiEncoderConfig(model=str(folder), precision="fp32", batch_tokens=300)
+    config.identity()
+    np.testing.assert_allclose(config.load().score(pairs), reference(folder, pairs, batch_size=1), atol=1e-5)
+
+
+def test_a_length_of_the_config_replaces_those_of_the_checkpoint(tmp_path: Path) -> None:
+    folder = write_bi_encoder(tmp_path / "model")
+    settings = folder / "sentence_bert_config.json"
+    saved = json.loads(settings.read_text())
+    settings.write_text(json.dumps(saved | {"query_length": 6, "document_length": 10}))
+    pairs = ragged_pairs(20)
+    model = SentenceTransformer(str(folder), device="cpu")
+    model.max_seq_length = model[0].document_length = 20
+    queries = model.encode_query([query for query, _ in pairs], batch_size=1)
+    expected = model.similarity_pairwise(queries, model.encode_document([text for _, text in pairs], batch_size=1))
+    scores = BiEncoderConfig(model=str(folder), precision="fp32", max_length=20).load().score(pairs)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    settings.write_text(json.dumps(saved | {"processing_kwargs": {"text": {"max_length": 12}}}))
+    with pytest.raises(ModelError, match="leave max_length out"):
+        BiEncoderConfig(model=str(folder), max_length=20).identity()
+    settings.write_text(json.dumps(saved | {"max_seq_length": 4000}))
+    assert np.isfinite(BiEncoderConfig(model=str(folder)).load().score([("wet", "water " * 1000)])).all()
+
+
 def test_no_pairs_give_no_scores(tmp_path: Path) -> None:
     folder = write_bi_encoder(tmp_path / "model")
     assert BiEncoderConfig(model=str(folder)).load().score([]).shape == (0,)

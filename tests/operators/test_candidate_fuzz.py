@@ -5,6 +5,7 @@ values, which are held against a second reading of the same rows in plain Python
 tests/operators/test_candidate_fuzz.py` is the long form; a hypothesis seed (`--hypothesis-seed=N`) makes another.
 """
 
+import dataclasses
 import datetime
 import io
 import os
@@ -842,5 +843,8 @@ def test_rows_and_columns_that_went_missing_after_the_plan_are_told(folder: Path
         (nested_table().drop_columns("query"), "rows 0 to 2: .*query"),
     ):
         pq.write_table(now, path)
+        read = ReadUnit(PLAIN, (), given.columns, given.repeated)
+        with pytest.raises(StorageError, match="has changed since the job first looked at it"):
+            read(unit)
         with pytest.raises(StorageError, match=told):
-            ReadUnit(PLAIN, (), given.columns, given.repeated)(unit)
+            read(dataclasses.replace(unit, size=0, version=""))  # where nothing is known of the file

@@ -248,3 +248,29 @@ def test_weights_that_give_no_number_are_refused(tmp_path: Path, kind: str) -> N
     rewrite(folder, lambda weights: {name: one * torch.nan for name, one in weights.items()})
     with pytest.raises(ModelError, match="scores a plain pair as nan"):
         scorer(kind, folder).load()
+
+
+def test_weights_in_shards_are_read_whole_or_refused(tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    whole, sharded = write_cross_encoder(tmp_path / "whole"), tmp_path / "sharded"
+    AutoModelForSequenceClassification.from_pretrained(whole).save_pretrained(sharded, max_shard_size="30KB")
+    AutoTokenizer.from_pretrained(whole).save_pretrained(sharded)
+    shards = sorted(sharded.glob("model-*.safetensors"))
+    assert len(shards) > 2
+    expected = scorer("cross-encoder", whole).load().score(PAIRS)
+    np.testing.assert_allclose(scorer("cross-encoder", sharded).load().score(PAIRS), expected, atol=1e-6)
+    shards[1].unlink()
+    with pytest.raises(ModelError, match=f"holds no {shards[1].name}"):
+        scorer("cross-encoder", sharded).identity()
+
+
+@pytest.mark.parametrize("kind", WRITE)
+def test_a_model_that_was_replaced_since_the_plan_is_refused(tmp_path: Path, kind: str) -> None:
+    folder = WRITE[kind](tmp_path / "model")
+    config = scorer(kind, folder)
+    planned = config.identity()
+    assert config.load_planned(planned).score(PAIRS).shape == (len(PAIRS),)
+    rewrite(folder, lambda weights: {name: one * 1.01 for name, one in weights.items()})
+    with pytest.raises(ModelError, match=r"another model than the job was planned with \(weights differ\)"):
+        config.load_planned(planned)

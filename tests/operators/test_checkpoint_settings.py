@@ -19,8 +19,17 @@ from transformers import AutoTokenizer, T5ForConditionalGeneration
 from operators.errors import ModelError
 from operators.scorers import scorer_config
 
-PAIRS = ragged_pairs(8, seed=3)
+PAIRS = ragged_pairs(4, seed=3)
 QUERIES, DOCUMENTS = [query for query, _ in PAIRS], [document for _, document in PAIRS]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models this small are slower on many."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def by_cross_encoder(folder: Path) -> np.ndarray:
@@ -193,7 +202,7 @@ Change = Callable[[Path], None]
 def mutations(folder: Path, deep: bool) -> Iterator[tuple[str, str, Change]]:
     """The file, what is done to it, and a call that does it to a copy of the folder.
 
-    Each file and each of KNOWN; `deep`: each setting in each JSON file as well.
+    Each file, and each of KNOWN; `deep`: each setting in each JSON file.
     """
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = file.relative_to(folder).as_posix()
@@ -206,19 +215,19 @@ def mutations(folder: Path, deep: bool) -> Iterator[tuple[str, str, Change]]:
         content = json.loads(file.read_text()) if file.suffix == ".json" else {}
         every = paths(content) if deep else ((setting,) for setting in known if setting in content)
         for path in every:
-            for what, change in CHANGES.items():
+            for what, change in CHANGES.items() if deep else list(CHANGES.items())[:2]:
                 shown = f"{'.'.join(path)} {what}"
                 yield name, shown, lambda copy, n=name, p=path, c=change: set_in(copy / n, p, c)
         for setting, value in known.items():
-            for tried in (value, other_type(value)):
+            for tried in (value, other_type(value)) if deep else (value,):
                 shown = f"{setting} = {tried}"
                 yield name, shown, lambda copy, n=name, s=setting, v=tried: set_in(copy / n, (s,), put(lambda _: v))
 
 
 CHANGES: dict[str, Callable[[dict[str, Any], str], None]] = {
     "missing": drop,
-    "changed": put(deviating),
     "of another type": put(other_type),
+    "changed": put(deviating),
     "null": put(lambda _: None),
 }
 

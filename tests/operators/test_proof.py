@@ -32,7 +32,7 @@ class Model:
 def test_padding_that_changes_scores_means_batches_of_one_length(precision: str, texts: int) -> None:
     for away, equal in [(0.5, False), (2.0, True)]:
         budget = TokenBudget(100)
-        prove("model", Model(budget, away * TOLERANCE[precision]), budget, precision, texts)
+        prove("model", "bert", Model(budget, away * TOLERANCE[precision]), budget, precision, texts)
         assert budget.equal_lengths == equal
 
 
@@ -40,7 +40,7 @@ def test_padding_that_changes_scores_means_batches_of_one_length(precision: str,
 def test_company_that_changes_scores_without_padding_is_refused(away: float) -> None:
     budget = TokenBudget(100)
     with pytest.raises(ModelError, match="its scores cannot be trusted"):
-        prove("model", Model(budget, away, always=True), budget, "fp32")
+        prove("model", "bert", Model(budget, away, always=True), budget, "fp32")
 
 
 def test_a_model_that_raises_is_refused_with_its_reason() -> None:
@@ -48,4 +48,10 @@ def test_a_model_that_raises_is_refused_with_its_reason() -> None:
         raise IndexError("index out of range in self")
 
     with pytest.raises(ModelError, match=r"cannot score a plain pair .*: index out of range in self"):
-        prove("model", broken, TokenBudget(100), "fp32")
+        prove("model", "bert", broken, TokenBudget(100), "fp32")
+
+
+def test_an_architecture_known_for_it_is_not_asked() -> None:
+    budget = TokenBudget(100)
+    prove("model", "mobilebert", Model(budget, 0), budget, "fp32")
+    assert budget.equal_lengths

@@ -50,6 +50,8 @@ def files_below(folder: str, hidden: bool, above: frozenset[tuple[int, int]] = f
 def files_matching(pattern: str) -> Iterator[Seen]:
     """What a glob matches, and what is not hidden below the folders that it matches.
 
+    Where `**` is in it, links that lead nowhere or round are there whatever they are called.
+
     Raises:
         OSError: a folder cannot be read.
         ValueError: it is no glob.
@@ -57,11 +59,11 @@ def files_matching(pattern: str) -> Iterator[Seen]:
     head, recursive, _ = pattern.partition("**")
     wanted = re.compile(glob_translate(pattern)) if recursive else None
     for match in glob.glob(head if recursive else pattern):  # noqa: PTH207
-        path = match.rstrip("/")
+        path = match.rstrip("/") or "/"
         seen = _look(path)
         is_folder = not isinstance(seen, str) and stat.S_ISDIR(seen.st_mode)
         for name, own in files_below(path, False) if is_folder else [(path, seen)]:
-            if own and (wanted is None or wanted.match(name)):
+            if own and (wanted is None or isinstance(own, str) or wanted.match(name)):
                 yield name, own
 
 

@@ -123,6 +123,11 @@ def test_a_glob_matches_files_and_opens_folders_and_links(tmp_path: Path) -> Non
             found(pattern, tmp_path)
     with pytest.raises(StorageError, match="cannot be listed"):
         found("a**b", tmp_path)
+    (tmp_path / "b" / "deep").symlink_to("gone")
+    assert [file.fault for file in find_files(f"{tmp_path}/b/**/*.parquet")] == [
+        "is a link to gone, which is not there",
+        None,
+    ]
 
 
 def test_a_glob_in_a_store_matches_files_and_opens_folders() -> None:

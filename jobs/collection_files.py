@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cluster import storage
 from operators.collections import Entry, Passages, passages_of, read_collection, texts_by_id
+from operators.content import with_compressed
 from operators.errors import InputError
 from operators.faults import FaultSink
 from operators.judgements import Qrels, read_qrels
@@ -31,6 +32,11 @@ def beir_files(folder: str, split: str | None) -> BeirFiles:
         raise InputError(f"{folder}: there is no such folder")
 
     corpus, queries = _beside(folder, "corpus.jsonl"), _beside(folder, "queries.jsonl")
+    if corpus is None and (children := _beir_children(folder)):
+        raise InputError(
+            f"{folder}: holds {len(children)} collections, {', '.join(children)}; give one of them, as in "
+            f"{storage.join(folder, children[0])}"
+        )
     if corpus is None or queries is None:
         missing = "corpus.jsonl" if corpus is None else "queries.jsonl"
         raise InputError(f"{folder}: holds no {missing}; a BEIR folder has corpus.jsonl and queries.jsonl")
@@ -46,9 +52,16 @@ def beir_qrels(folder: str, split: str) -> str | None:
     return _beside(folder, f"qrels/{split}.tsv")
 
 
+def _beir_children(folder: str) -> list[str]:
+    """The folders in one that are BEIR folders, as CQADupStack's are."""
+    system, root = storage.filesystem(folder)
+    names = (path.rstrip("/").rpartition("/")[2] for path in system.ls(root, detail=False) if system.isdir(path))
+    return sorted(name for name in names if _beside(storage.join(folder, name), "corpus.jsonl"))
+
+
 def _beside(folder: str, name: str) -> str | None:
     system, root = storage.filesystem(folder)
-    names = (name, f"{name}.gz")
+    names = with_compressed((name,))
     return next((storage.join(folder, n) for n in names if system.isfile(storage.join(root, n))), None)
 
 

@@ -29,7 +29,7 @@ class Config(JobConfig):
     """Measure a ranking against judgements, beside the first stage where it is known."""
 
     ranking: Location = Field(description="output folder of rerank, candidate shards, or a TREC run")
-    qrels: Location = Field(description="judgements: TREC (query_id 0 doc_id grade) or BEIR TSV; plain or .gz")
+    qrels: Location = Field(description="judgements: TREC (query_id 0 doc_id grade) or BEIR TSV; compressed or not")
     measures: str | None = Field(
         None, description='ir-measures names: "nDCG@10 RR(rel=2)@10"; left open: nDCG@10 RR@10 R@100 P@10'
     )

@@ -40,8 +40,10 @@ _COUNTED = ("queries", "positives", "negatives", "shards")
 class Config(JobConfig):
     """Write each query's positives and drawn negatives, with texts, as flat shards for label, train or rerank."""
 
-    queries: Location | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
-    passages: Location | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz: the corpus")
+    queries: Location | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
+    passages: Location | None = Field(
+        None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not: the corpus"
+    )
     beir: Location | None = Field(None, description="in place of both: a folder with corpus.jsonl and queries.jsonl")
     split: str | None = Field(None, description="BEIR: judgements are qrels/SPLIT.tsv; left open: test if it is there")
     qrels: Location | None = Field(None, description="the positives; without them candidates are drawn, with no label")

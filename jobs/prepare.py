@@ -21,7 +21,7 @@ from operators.errors import InputError
 from operators.faults import FaultLog
 from operators.judgements import Qrels
 from operators.location import Location
-from operators.pairs import group_pairs, read_pairs, read_parquet_pairs
+from operators.pairs import READABLE, group_pairs, read_pairs
 from operators.run_export import qrels_lines
 from operators.runs import Run, cut
 from operators.selections import Selection, append, doc_ids_of, draw_random, known_queries, select
@@ -35,8 +35,8 @@ class Config(JobConfig):
     """Write candidate shards from a run and its texts, a bare corpus, a BEIR folder, or flat pairs."""
 
     run: Location | None = Field(None, description="TREC run (query_id Q0 doc_id rank score tag): the first stage")
-    queries: Location | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
-    passages: Location | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
+    queries: Location | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
+    passages: Location | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
     beir: Location | None = Field(None, description="folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
     dataset: str | None = Field(
         None,
@@ -50,7 +50,7 @@ class Config(JobConfig):
     qrels: Location | None = Field(None, description="with --queries: only queries judged here, TREC or BEIR TSV")
     pairs: Location | None = Field(
         None,
-        description="flat rows query_id, query, doc_id, text[, score] in any order: Parquet, TSV or JSONL",
+        description="flat rows query_id, query, doc_id, text[, score] in any order: Parquet, TSV, CSV or JSON",
     )
     bm25: int | None = Field(None, ge=1, description="in place of a run: BM25's best N passages a query")
     depth: int | None = Field(None, ge=1, description="only the top N of the run or of the pairs")
@@ -184,8 +184,7 @@ def find_sources(config: Config) -> Separate | Flat:
 
 
 def _pair_files(uri: str) -> tuple[str, ...]:
-    endings = (".parquet", ".tsv", ".jsonl", ".tsv.gz", ".jsonl.gz")
-    return tuple(file.path for file in input_files(uri, endings, "flat pairs are read of these"))
+    return tuple(file.path for file in input_files(uri, READABLE, "flat pairs are read of these"))
 
 
 def _from_pairs(sources: Flat, config: Config, rule: DropSelf, faults: FaultLog) -> Prepared:
@@ -194,9 +193,8 @@ def _from_pairs(sources: Flat, config: Config, rule: DropSelf, faults: FaultLog)
     def tables() -> Iterator[pa.Table]:
         nonlocal dropped
         for path in sources.pairs:
-            read = read_parquet_pairs if path.endswith(".parquet") else read_pairs
             with storage.open_read(path) as stream:
-                for table in read(stream, path, faults):
+                for table in read_pairs(stream, path, faults):
                     kept = other_pairs(table, rule)
                     dropped += table.num_rows - kept.num_rows
                     yield kept

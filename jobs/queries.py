@@ -21,7 +21,7 @@ from operators.run_export import qrels_lines
 class Config(JobConfig):
     """Make pseudo-queries: questions, phrases, keywords and sentences a reader might have typed."""
 
-    passages: Location = Field(description="TSV of id<TAB>text, or JSONL; plain or .gz")
+    passages: Location = Field(description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
     output: OutputFile = Field(description="TSV of id<TAB>query; an id is PASSAGE-FORM-VISIT")
     qrels: OutputFile | None = Field(
         None, description="also write TREC qrels: each query's own passage, as its positive"

@@ -11,14 +11,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from operators.collections import checked_id, is_jsonl, json_id, json_object, json_text
+from operators.collections import checked_id, json_id, json_text, named_fields
+from operators.content import with_compressed
 from operators.errors import InputError
 from operators.faults import Fault, FaultSink, Reason
-from operators.lines import Line, Unusable, parse_lines, read_lines
+from operators.json_rows import Source, is_json, json_object, json_rows
+from operators.lines import Unusable, parse_lines
+from operators.parquet_rows import is_parquet_file
 from operators.runs import number
 from operators.selections import Selection
+from operators.tables import Row, read_table
 
 COLUMNS = ("query_id", "query", "doc_id", "text")
+READABLE = (".parquet", *with_compressed((".tsv", ".csv", ".jsonl", ".json")))
+"""How the names of files of pairs end."""
 PAIR_SCHEMA = pa.schema(
     [
         ("query_id", pa.string()),
@@ -44,32 +50,34 @@ class GroupedPairs:
 
 
 def read_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.Table]:
-    """Read TSV or JSONL as tables of PAIR_SCHEMA; TSV with or without a line that names its columns.
+    """Read Parquet, JSON or a table as tables of PAIR_SCHEMA; a table with or without a line that names its columns.
 
     Raises:
-        InputError: the file is neither, or its header lacks a column.
+        InputError: the file is none of these, or lacks a column.
     """
-    lines = read_lines(stream, name, faults)
-    first = next(lines, None)
+    if is_parquet_file(stream, name):
+        yield from _parquet_pairs(stream, name, faults)
+    elif is_json(stream, name):
+        form = f"JSON with {', '.join(COLUMNS)}[, score]"
+        yield from _tables(parse_lines(json_rows(stream, name, faults), _json_pair, name, form, faults), name)
+    else:
+        yield from _tables(_table_pairs(stream, name, faults), name)
+
+
+def _table_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[tuple[int, Pair]]:
+    table = read_table(stream, name, faults)
+    rows, first = table.rows, next(table.rows, None)
     if first is None:
         return
-    if is_jsonl(name, first[1]):
-        form = f"JSONL with {', '.join(COLUMNS)}[, score]"
-        parsed = parse_lines(chain([first], lines), _json_pair, name, form, faults)
-    else:
-        header = _header(first[1], name)
-        start: list[Line] = [] if header else [first]
-        form = f"TSV of {'<TAB>'.join(COLUMNS)}[<TAB>score]"
-        parsed = parse_lines(chain(start, lines), _tsv_parser(header), name, form, faults)
-    yield from _tables(parsed, name)
+    header = _header(first[1], name)
+    if table.headed and header is None:
+        raise InputError(f"{name}: CSV is read under a header that names {', '.join(COLUMNS)}[, score]")
+    start: list[Row] = [] if header else [first]
+    form = f"TSV of {'<TAB>'.join(COLUMNS)}[<TAB>score]"
+    yield from parse_lines(chain(start, rows), _row_parser(header), name, form, faults)
 
 
-def read_parquet_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.Table]:
-    """Read a Parquet file of flat rows as tables of PAIR_SCHEMA.
-
-    Raises:
-        InputError: it is not Parquet, is cut short, lacks a column or has one of another type.
-    """
+def _parquet_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.Table]:
     try:
         file = pq.ParquetFile(stream)
         _check_columns(file.schema_arrow, name)
@@ -170,8 +178,8 @@ def _named(name: str, count: int) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, dtype=np.int32)), pa.array([name]))
 
 
-def _json_pair(text: str) -> Pair:
-    value = json_object(text)
+def _json_pair(row: Source) -> Pair:
+    value = json_object(row)
     found = value.get("score")
     if found is not None and (isinstance(found, bool) or not isinstance(found, int | float)):
         raise Unusable(f"'score' is a {type(found).__name__}, not a number")
@@ -185,9 +193,9 @@ def _json_pair(text: str) -> Pair:
     )
 
 
-def _header(first: str, name: str) -> list[str] | None:
-    """The columns' names where the first line gives them."""
-    columns = [column.strip().strip('"').lower() for column in first.split("\t")]
+def _header(first: list[str], name: str) -> list[str] | None:
+    """The columns' names where the first row gives them."""
+    columns = [column.strip().lower() for column in first]
     if "query_id" not in columns and "doc_id" not in columns:
         return None
     missing = [column for column in COLUMNS if column not in columns]
@@ -196,13 +204,10 @@ def _header(first: str, name: str) -> list[str] | None:
     return columns
 
 
-def _tsv_parser(header: Sequence[str] | None) -> Callable[[str], Pair]:
-    def parse(text: str) -> Pair:
-        values = text.split("\t")
+def _row_parser(header: Sequence[str] | None) -> Callable[[list[str]], Pair]:
+    def parse(values: list[str]) -> Pair:
         if header is not None:
-            if len(values) != len(header):
-                raise Unusable(f"{len(values)} columns, where the header names {len(header)}")
-            named: Mapping[str, str] = dict(zip(header, values, strict=True))
+            named: Mapping[str, str] = named_fields(header, values)
         elif len(values) in {4, 5}:
             named = dict(zip((*COLUMNS, "score"), values, strict=False))
         else:

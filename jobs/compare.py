@@ -32,7 +32,7 @@ class Config(JobConfig):
     """Rank one candidate set with several scorers; say how good, how fast and how large each is."""
 
     candidates: Location = Field(description="Parquet candidates: a file, a folder, a glob or a URI")
-    qrels: Location = Field(description="judgements: TREC (query_id 0 doc_id grade) or BEIR TSV; compressed or not")
+    qrels: Location = Field(description="judgements: TREC (query_id 0 doc_id grade), BEIR TSV, JSONL or Parquet")
     output: Location = Field(
         description="folder or URI for rankings, comparison.json and the picture; goes on where it was"
     )

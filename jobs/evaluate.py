@@ -28,14 +28,14 @@ SHOWN = 5  # largest gains and losses
 class Config(JobConfig):
     """Measure a ranking against judgements, beside the first stage where it is known."""
 
-    ranking: Location = Field(description="output folder of rerank, candidate shards, or a TREC run")
-    qrels: Location = Field(description="judgements: TREC (query_id 0 doc_id grade) or BEIR TSV; compressed or not")
+    ranking: Location = Field(description="output folder of rerank, candidate shards, or a run")
+    qrels: Location = Field(description="judgements: TREC (query_id 0 doc_id grade), BEIR TSV, or Parquet")
     measures: str | None = Field(
         None, description='ir-measures names: "nDCG@10 RR(rel=2)@10"; left open: nDCG@10 RR@10 R@100 P@10'
     )
     first_stage: Location | None = Field(
         None,
-        description="TREC run or candidate shards to compare with; left open: the ranking's first_stage_rank",
+        description="run or candidate shards to compare with; left open: the ranking's first_stage_rank",
     )
     drop_self: Literal["id", "off"] | None = Field(
         None,
@@ -54,7 +54,8 @@ def run(config: Config) -> int:
     qrels = load_qrels(config.qrels)
     measures = asked or parse_measures(default_measures(qrels))
     rankings = rankings_at(config.ranking)
-    first_stage = rankings.first_stage if config.first_stage is None else rankings_at(config.first_stage).run
+    before_it = None if config.first_stage is None else rankings_at(config.first_stage)
+    first_stage = rankings.first_stage if before_it is None else before_it.run
     rule = chosen(config.drop_self, config.ranking, config.qrels)
     own = own_documents(dict.fromkeys([*rankings.run, *first_stage], ""), rule, ())
     (ranked, dropped), (first_stage, _) = without_own(rankings.run, own), without_own(first_stage, own)
@@ -67,7 +68,8 @@ def run(config: Config) -> int:
     if config.per_query is not None:
         table = per_query_table(measures, before, after, config.per_query, faults)
         write_file(config.per_query, table.encode())
-    notes = _notes(config, qrels, rankings, first_stage)
+    notes = [*rankings.notes, *(before_it.notes if before_it else ())]
+    notes += _notes(config, qrels, rankings, first_stage)
     notes += [] if rule == "off" else [told(dropped, rule, config.drop_self)]
     _print(config, measures, metrics, before, after, notes)
     print_left_out(faults)

@@ -34,7 +34,9 @@ COUNTED = ("queries", "candidates", "passages", "shards")
 class Config(JobConfig):
     """Write candidate shards from a run and its texts, a bare corpus, a BEIR folder, or flat pairs."""
 
-    run: Location | None = Field(None, description="TREC run (query_id Q0 doc_id rank score tag): the first stage")
+    run: Location | None = Field(
+        None, description="run (TREC: query_id Q0 doc_id rank score tag; or MS MARCO): the first stage"
+    )
     queries: Location | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
     passages: Location | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
     beir: Location | None = Field(None, description="folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
@@ -47,7 +49,9 @@ class Config(JobConfig):
         None,
         description="BEIR and MTEB: only queries judged in qrels/SPLIT.tsv; left open: test if it is there, else all",
     )
-    qrels: Location | None = Field(None, description="with --queries: only queries judged here, TREC or BEIR TSV")
+    qrels: Location | None = Field(
+        None, description="with --queries: only queries judged here: TREC, BEIR TSV or Parquet"
+    )
     pairs: Location | None = Field(
         None,
         description="flat rows query_id, query, doc_id, text[, score] in any order: Parquet, TSV, CSV or JSON",

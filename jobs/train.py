@@ -65,7 +65,7 @@ class Config(JobConfig):
         None, ge=0, lt=1, description="share of the queries to measure on; default: 0.05, or 0 with --evaluation"
     )
     evaluation: Location | None = Field(None, description="candidate shards to measure on instead, by nDCG@10")
-    evaluation_qrels: Location | None = Field(None, description="their judgements: TREC or BEIR")
+    evaluation_qrels: Location | None = Field(None, description="their judgements: TREC, BEIR or Parquet")
     evaluate_every: int | None = Field(None, ge=1, description="steps between figures; default: a fifth of all steps")
     keep: Literal["best", "last"] = Field("best", description="which weights are saved: best by the figures, or last")
     seed: int = Field(0, ge=0, description="of the split, the order, the groups and any new weights")

@@ -115,8 +115,8 @@ def test_a_query_in_two_parts_is_refused_with_both_files(files: Path, capsys: An
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("qrels.txt", "q1 0 a\n", r"qrels.txt, line 1: malformed line: 3 columns"),
-        ("qrels.txt", "", "qrels.txt holds no judgement"),
+        ("qrels.txt", "q1 0 a\n", r"qrels.txt is not TREC qrels .* line 1: 'q1 0 a', column 3, the grade"),
+        ("qrels.txt", "", "qrels.txt holds no line"),
         ("qrels.txt", "other 0 a 1\n", "none of the 3 queries of .* is judged in .*'other'"),
         ("reranked/part-1.parquet", "PAR1 cut off", r"part-1.parquet: cannot be read as Parquet"),
         ("after.trec", "q1 Q0 a 1 3 t\nq1 Q0 b 2 high t\n", r"after.trec, line 2: malformed line: column 5"),

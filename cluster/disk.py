@@ -67,8 +67,8 @@ def files_matching(pattern: str) -> Iterator[Seen]:
                 yield name, own
 
 
-def broken_link(path: str) -> str | None:
-    """What to say of a path where nothing is because it is a link that leads nowhere."""
+def fault_at(path: str) -> str | None:
+    """What to say of a path that is there, and leads to no file and no folder: a broken link, a pipe."""
     seen = _look(path)
     return seen or None if isinstance(seen, str) else None
 
@@ -78,8 +78,9 @@ def _look(path: str) -> os.stat_result | str:
     try:
         found = os.stat(path)  # noqa: PTH116
     except OSError as error:
-        if not os.path.islink(path):  # noqa: PTH114
-            return ""
-        target = os.readlink(path)  # noqa: PTH115
-        return f"is a link to {target}, which {'leads back to it' if error.errno == errno.ELOOP else 'is not there'}"
+        is_gone = error.errno in (errno.ENOENT, errno.ENOTDIR)
+        if os.path.islink(path):  # noqa: PTH114
+            told = {errno.ELOOP: "leads back to it"}.get(error.errno or 0, f"cannot be reached: {error.strerror}")
+            return f"is a link to {os.readlink(path)}, which {'is not there' if is_gone else told}"  # noqa: PTH115
+        return "" if is_gone else f"cannot be reached: {error.strerror}"
     return found if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode) else NO_FILE

@@ -27,7 +27,7 @@ import fsspec
 import xxhash
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential, wait_random
 
-from cluster.disk import NO_FILE, broken_link, files_below, files_matching, is_hidden
+from cluster.disk import NO_FILE, fault_at, files_below, files_matching, is_hidden
 from cluster.errors import StorageError
 
 if TYPE_CHECKING:
@@ -332,9 +332,9 @@ def check_writable(uri: str, called: str = "output") -> None:
 
 
 def fault_of(uri: str) -> str | None:
-    """What to say where nothing is because the path is a link that leads nowhere."""
+    """What to say of a path that is there, and leads to no file and no folder: a broken link, a pipe."""
     system, path = filesystem(uri)
-    return broken_link(path) if _is_local(system) else None
+    return fault_at(path) if _is_local(system) else None
 
 
 def fingerprint(data: bytes) -> str:

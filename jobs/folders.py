@@ -31,7 +31,7 @@ def check_folder(uri: str) -> None:
     if system.isfile(path):
         raise InputError(f"{uri}: is a file; a folder is needed here")
     if fault := fault_of(uri):
-        raise InputError(f"{uri}: {fault}; mend the link or remove it")
+        raise InputError(f"{uri}: {fault}; a folder is needed here")
 
 
 def contents(folder: str) -> list[str]:

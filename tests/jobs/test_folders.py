@@ -35,7 +35,9 @@ def test_a_folder_that_lies_in_another_by_way_of_a_link_is_refused(tmp_path: Pat
 def test_a_link_that_leads_nowhere_is_no_folder_to_write_to(tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to("unmounted/disk")
     for check in (check_empty, check_output):
-        with pytest.raises(InputError, match=r"out: is a link to unmounted/disk, which is not there; mend the link"):
+        with pytest.raises(
+            InputError, match=r"out: is a link to unmounted/disk, which is not there; a folder is needed"
+        ):
             check(str(tmp_path / "out"))
 
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from cluster import storage
 from operators.collections import Entry, Passages, passages_of, read_collection, texts_by_id
 from operators.content import with_compressed
+from operators.dataset_rows import json_lines, judgements_of, qrels_of
 from operators.errors import InputError
 from operators.faults import FaultSink
+from operators.json_rows import is_json
 from operators.judgements import Qrels, read_qrels
+from operators.parquet_rows import is_parquet_file, parquet_rows
 from operators.runs import Run, read_run
 
 
@@ -42,8 +45,7 @@ def beir_files(folder: str, split: str | None) -> BeirFiles:
         raise InputError(f"{folder}: holds no {missing}; a BEIR folder has corpus.jsonl and queries.jsonl")
     qrels = beir_qrels(folder, split or "test")
     if split is not None and qrels is None:
-        below = storage.join(root, "qrels")
-        names = [path.rpartition("/")[2] for path in system.find(below)] if system.exists(below) else []
+        names = storage.names_below(storage.join(folder, "qrels"))
         raise InputError(f"{folder}: holds no qrels/{split}.tsv; it has {', '.join(names) or 'no qrels'}")
     return BeirFiles(queries, corpus, qrels)
 
@@ -98,12 +100,16 @@ def queries_of(entries: Iterable[Entry], path: str, faults: FaultSink) -> dict[s
 
 
 def load_qrels(path: str) -> Qrels:
-    """Judgements.
+    """Judgements: TREC, BEIR or MTEB, as text, Parquet or JSONL.
 
     Raises:
         StorageError, InputError: they cannot be read, or one line is wrong: no figure could be trusted.
     """
     with storage.open_read(path) as stream:
+        if is_parquet_file(stream, path):
+            return qrels_of(judgements_of(parquet_rows(stream, path), path), path)
+        if is_json(stream, path):
+            return qrels_of(judgements_of(json_lines(stream, path), path), path)
         return read_qrels(stream, path)
 
 
@@ -126,15 +132,17 @@ def judged_queries(queries: dict[str, str], judged: Qrels, path: str, qrels: str
 
 
 def load_run(path: str, faults: FaultSink, notes: list[str]) -> Run:
-    """A TREC run; `notes` is told where its ranks contradict its scores."""
+    """A run; `notes` is told where its columns are not TREC's, and where its ranks contradict its scores."""
     with storage.open_read(path) as stream:
-        run, contradictory = read_run(stream, path, faults)
-    if contradictory:
+        found = read_run(stream, path, faults)
+    if note := found.note(path):
+        notes.append(note)
+    if found.contradictory:
         notes.append(
-            f"{path}: the ranks of {len(contradictory)} queries contradict their scores "
-            f"(first {contradictory[0]!r}); the order is that of the scores"
+            f"{path}: the ranks of {len(found.contradictory)} queries contradict their scores "
+            f"(first {found.contradictory[0]!r}); the order is that of the scores"
         )
-    return run
+    return found.run
 
 
 def load_passages(path: str, faults: FaultSink, wanted: frozenset[str] | None = None) -> Passages:

@@ -13,12 +13,14 @@ from jobs import prepared_folder
 from jobs.collection_files import beir_files, judged_queries, load_run, stored
 from jobs.config import JobConfig
 from jobs.folder_report import report_folder
+from jobs.input_files import input_files
 from jobs.named_dataset import dataset_texts
 from jobs.texts import Texts, file_texts
 from operators.bm25 import bm25_run
 from operators.errors import InputError
 from operators.faults import FaultLog
 from operators.judgements import Qrels
+from operators.location import Location
 from operators.pairs import READABLE, group_pairs, read_pairs
 from operators.run_export import qrels_lines
 from operators.runs import Run, cut
@@ -32,10 +34,12 @@ COUNTED = ("queries", "candidates", "passages", "shards")
 class Config(JobConfig):
     """Write candidate shards from a run and its texts, a bare corpus, a BEIR folder, or flat pairs."""
 
-    run: str | None = Field(None, description="TREC run (query_id Q0 doc_id rank score tag): the first stage")
-    queries: str | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
-    passages: str | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
-    beir: str | None = Field(None, description="folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
+    run: Location | None = Field(
+        None, description="run (TREC: query_id Q0 doc_id rank score tag; or MS MARCO): the first stage"
+    )
+    queries: Location | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
+    passages: Location | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
+    beir: Location | None = Field(None, description="folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
     dataset: str | None = Field(
         None,
         description="in place of files: a collection's name in ir_datasets (beir/scifact/test), on the hub "
@@ -45,8 +49,10 @@ class Config(JobConfig):
         None,
         description="BEIR and MTEB: only queries judged in qrels/SPLIT.tsv; left open: test if it is there, else all",
     )
-    qrels: str | None = Field(None, description="with --queries: only queries judged here, TREC or BEIR TSV")
-    pairs: str | None = Field(
+    qrels: Location | None = Field(
+        None, description="with --queries: only queries judged here: TREC, BEIR TSV or Parquet"
+    )
+    pairs: Location | None = Field(
         None,
         description="flat rows query_id, query, doc_id, text[, score] in any order: Parquet, TSV, CSV or JSON",
     )
@@ -60,7 +66,7 @@ class Config(JobConfig):
         "open: by id for ArguAna, Quora and CQADupStack, else off",
     )
     shard_queries: int = Field(1000, ge=1, description="queries a shard")
-    output: str = Field(description="folder of the candidate shards")
+    output: Location = Field(description="folder of the candidate shards")
     overwrite: bool = Field(False, description="replace the shards of another prepare")
 
 
@@ -182,10 +188,7 @@ def find_sources(config: Config) -> Separate | Flat:
 
 
 def _pair_files(uri: str) -> tuple[str, ...]:
-    files = tuple(file.path for file in storage.list_files(uri, READABLE))
-    if not files:
-        raise InputError(f"{uri}: no file that ends in {', '.join(READABLE)}")
-    return files
+    return tuple(file.path for file in input_files(uri, READABLE, "flat pairs are read of these"))
 
 
 def _from_pairs(sources: Flat, config: Config, rule: DropSelf, faults: FaultLog) -> Prepared:

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster import storage
+from jobs.input_files import PARQUET, input_files
 from operators.errors import InputError
 from operators.faults import Refuse
 from operators.judgements import Qrels
@@ -16,20 +17,19 @@ _BATCH = 1024
 
 
 def rankings_at(path: str) -> Rankings:
-    """Read the output of rerank, candidate shards, or a TREC run.
+    """Read the output of rerank, candidate shards, or a run.
 
     Raises:
         StorageError, InputError: it cannot be read, or is none of them.
     """
     system, root = storage.filesystem(path)
-    if any(sign in root for sign in "*?[") or system.isdir(root) or root.endswith(".parquet"):
-        files = storage.list_files(path, (".parquet",))
-        if not files:
-            raise InputError(f"{path}: holds no Parquet file; give the output folder of rerank, or a TREC run")
+    if root.endswith(PARQUET) or not system.isfile(root):
+        files = input_files(path, PARQUET, "give the output folder of rerank, or a run")
         return read_rankings(_tables([file.path for file in files]))
     with storage.open_read(path) as stream:
-        found, _ = read_run(stream, path, Refuse())
-    return Rankings(run=found)
+        found = read_run(stream, path, Refuse())
+    note = found.note(path)
+    return Rankings(run=found.run, notes=(note,) if note else ())
 
 
 def counted_queries(qrels: Qrels, ranked: Run, only_ranked: bool, ranking: str, judgements: str) -> Qrels:

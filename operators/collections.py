@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import IO, Any
 
 import pyarrow as pa
 
+from operators.column_files import SAMPLE, check_texts
 from operators.errors import InputError
 from operators.faults import Fault, FaultSink, Reason
 from operators.json_rows import is_json, json_object, json_rows
@@ -227,8 +228,8 @@ def _table_entries(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[
             f"{name}: CSV is read under a header that names an id ({', '.join(ID_NAMES)}) and a text "
             f"({', '.join(TEXT_NAMES)}); its first row is {', '.join(first[1])[:80]!r}"
         )
-    start: list[Row] = [] if header else [first]
-
+    start: list[Row] = [] if header else [first, *islice(table.rows, SAMPLE)]
+    check_texts(start, name)
     named = header is not None and (table.quoted or len(header) > 2 or not _is_id_and_text(header))
 
     def parse(fields: list[str]) -> tuple[str, str]:

@@ -7,13 +7,13 @@ from operators.collections import json_id
 from operators.errors import InputError
 from operators.faults import Refuse
 from operators.json_rows import json_object, json_rows
-from operators.judgements import Qrels
+from operators.judgements import HIGHEST, Qrels
 from operators.lines import Unusable, parse_lines
 from operators.parquet_rows import Row
 
 QUERY_NAMES = ("query-id", "query_id", "qid")
-DOC_NAMES = ("corpus-id", "doc_id", "pid")
-GRADE_NAMES = ("score", "label")
+DOC_NAMES = ("corpus-id", "doc_id", "corpus_id", "pid")
+GRADE_NAMES = ("score", "label", "relevance")
 
 
 def json_lines(stream: IO[bytes], name: str) -> Iterator[Row]:
@@ -36,10 +36,10 @@ def judgements_of(rows: Iterable[Row], name: str) -> Iterator[tuple[str, str, fl
             query_id, doc_id = json_id(row, QUERY_NAMES), json_id(row, DOC_NAMES)
         except Unusable as unusable:
             raise InputError(f"{name}, row {number}: {unusable}") from None
-        grade = next((row[column] for column in GRADE_NAMES if row.get(column) is not None), None)
-        if not isinstance(grade, int | float):
-            raise InputError(f"{name}, row {number}: there is no number under {' or '.join(GRADE_NAMES)}")
-        yield query_id, doc_id, grade
+        grades = [row[column] for column in GRADE_NAMES if row.get(column) is not None]
+        if len(grades) != 1 or isinstance(grades[0], bool) or not isinstance(grades[0], int | float):
+            raise InputError(f"{name}, row {number}: there is no one number under {' or '.join(GRADE_NAMES)}")
+        yield query_id, doc_id, grades[0]
 
 
 def qrels_of(judgements: Iterable[tuple[str, str, float]], name: str) -> Qrels:
@@ -53,6 +53,8 @@ def qrels_of(judgements: Iterable[tuple[str, str, float]], name: str) -> Qrels:
         which = f"{name}: query {query_id!r}, document {doc_id!r}"
         if not float(grade).is_integer():
             raise InputError(f"{which}: the grade is {grade!r}, not a whole number")
+        if abs(grade) > HIGHEST:
+            raise InputError(f"{which}: the grade is {grade!r}: beyond {HIGHEST:,}")
         if qrels.setdefault(query_id, {}).setdefault(doc_id, int(grade)) != grade:
             raise InputError(f"{which}: is graded {grade!r}, and {qrels[query_id][doc_id]} before")
     if not qrels:

@@ -1,42 +1,56 @@
-"""Relevance judgements (qrels): TREC and BEIR files, where one wrong line would change every figure."""
+"""Relevance judgements (qrels): TREC, BEIR and MTEB files, where one wrong line would change every figure."""
 
-import math
-from collections.abc import Iterator
 from typing import IO
 
+from operators.column_files import (
+    DOC_ID,
+    QUERY_ID,
+    TREC_QRELS,
+    Form,
+    identifier,
+    iteration,
+    number,
+    read_columns,
+    whole,
+)
 from operators.errors import InputError
 from operators.faults import Refuse
-from operators.lines import Unusable, parse_lines, read_lines
+from operators.lines import Unusable, read_lines
 
 Qrels = dict[str, dict[str, int]]
 """Grades by query_id and doc_id; 0 is judged and not relevant."""
 
-_HEADERS = frozenset({"query-id", "query_id", "qid", "topic"})
-_HIGHEST = 10_000  # an id in the place of the grade is beyond it; trec_eval overflows at 2^31
-_FORM = "TREC qrels (query_id 0 doc_id grade) or BEIR qrels (query-id<TAB>corpus-id<TAB>score)"
+HIGHEST = 10_000  # an id in the place of the grade is beyond it; trec_eval overflows at 2^31
+_MOST_SUBTOPICS = 100  # beyond it the second column is a document of a run of four columns
+_AS_RANKS = 10  # grades that count up from 1 in each query, so far in one of them, are ranks
 
 
 def read_qrels(stream: IO[bytes], name: str) -> Qrels:
-    """Read TREC qrels, four columns, or BEIR qrels, three tab-separated columns with or without a header.
+    """Read judgements: TREC's four columns; BEIR's and MTEB's three; five columns where a fraction
+    or a word tells the grade from the other; any columns in any order under a line of names.
+
+    A grade is a whole number, also as `1.0`: the measures know no others.
 
     Raises:
-        InputError: a line is neither, or judges a document again with another grade (with file and line), or
-            there is no judgement.
+        InputError: a line is none of them, or judges a document again with another grade (with file and line), the
+            grades are ranks, or there is no judgement.
     """
     qrels: Qrels = {}
     where: dict[tuple[str, str], int] = {}
-    for number, judgement in _judgements(stream, name):
-        if judgement is None:
-            continue
-        query_id, doc_id, grade = judgement
-        first = where.setdefault((query_id, doc_id), number)
+    faults = Refuse()
+    _, rows = read_columns(read_lines(stream, name, faults), name, _FORM, faults)
+    for line, row in rows:
+        query_id, doc_id, grade = row["query_id"], row["doc_id"], row["grade"]
+        first = where.setdefault((query_id, doc_id), line)
         if qrels.setdefault(query_id, {}).setdefault(doc_id, grade) != grade:
             raise InputError(
-                f"{name}, line {number}: query {query_id!r}, document {doc_id!r} is graded {grade}, but "
+                f"{name}, line {line}: query {query_id!r}, document {doc_id!r} is graded {grade}, but "
                 f"{qrels[query_id][doc_id]} on line {first}"
             )
     if not qrels:
-        raise InputError(f"{name} holds no judgement; it should be {_FORM}")
+        raise InputError(f"{name} holds no judgement; it should be {_FORM.words}")
+    if _are_ranks(qrels):
+        raise InputError(f"{name}: the grades of each query count 1, 2, 3, …: they are ranks; is it a run?")
     return qrels
 
 
@@ -45,39 +59,73 @@ def highest_grade(qrels: Qrels) -> int:
     return max(grade for grades in qrels.values() for grade in grades.values())
 
 
-def _judgements(stream: IO[bytes], name: str) -> Iterator[tuple[int, tuple[str, str, int] | None]]:
-    faults = Refuse()
-    lines = read_lines(stream, name, faults)
-    at_first = True
-
-    def parse(text: str) -> tuple[str, str, int] | None:
-        nonlocal at_first
-        opening, at_first = at_first, False
-        tabbed = [column.strip() for column in text.split("\t")]
-        if opening and tabbed[0].lower() in _HEADERS:
-            return None
-        if len(tabbed) == 3:
-            query_id, doc_id, grade = tabbed
-        else:
-            columns = tabbed if len(tabbed) == 4 else text.split()
-            if len(columns) != 4:
-                raise Unusable(f"{len(columns)} columns; it should be {_FORM}")
-            query_id, _, doc_id, grade = columns
-        if not query_id or not doc_id:
-            raise Unusable("an id is empty")
-        return query_id, doc_id, _grade(grade)
-
-    return parse_lines(lines, parse, name, _FORM, faults)
+def _are_ranks(qrels: Qrels) -> bool:
+    counting = (sorted(grades.values()) == list(range(1, len(grades) + 1)) for grades in qrels.values())
+    return max(map(len, qrels.values())) >= _AS_RANKS and all(counting)
 
 
-def _grade(text: str) -> int:
-    """A whole number, also where a tool wrote it as `1.0`."""
+def _grade(text: str, what: str) -> int:
+    grade = whole(text, what)
+    if abs(grade) > HIGHEST:
+        raise Unusable(f"{what} is {text[:40]!r}: beyond {HIGHEST:,}; is it in the last column?")
+    return grade
+
+
+def _no_grade(text: str, what: str) -> None:
+    """What stands beside a grade in five columns: a whole number could be the grade as well.
+
+    Raises:
+        Unusable: it is one.
+    """
     try:
-        grade = float(text)
-    except ValueError:
-        grade = math.nan
-    if not grade.is_integer():
-        raise Unusable(f"the grade is {text[:40]!r}, not a whole number")
-    if abs(grade) > _HIGHEST:
-        raise Unusable(f"the grade is {text[:40]!r}: beyond {_HIGHEST:,}; is it in the last column?")
-    return int(grade)
+        grade = whole(text, what)
+    except Unusable:
+        return
+    raise Unusable(f"{what} is {grade}, which could be the grade")
+
+
+def _subtopic(text: str, what: str) -> None:
+    """TREC's second column: mostly 0 or Q0, or the number of a round or of an aspect.
+
+    Raises:
+        Unusable: it is none of them.
+    """
+    if text != "Q0" and not 0 <= number(text, what) <= _MOST_SUBTOPICS:
+        raise Unusable(f"{what} is {text[:40]!r}: beyond {_MOST_SUBTOPICS}")
+
+
+def _share(text: str, what: str) -> None:
+    """The probability with which a document was drawn to be judged.
+
+    Raises:
+        Unusable: it is none.
+    """
+    if not 0 <= number(text, what) <= 1:
+        raise Unusable(f"{what} is {text}, not between 0 and 1")
+
+
+_FORM = Form(
+    words=f"{TREC_QRELS} or BEIR qrels (query-id<TAB>corpus-id<TAB>score)",
+    layouts=(
+        ("query_id", "subtopic", "doc_id", "grade"),
+        ("query_id", "doc_id", "grade"),
+        ("query_id", "iteration", "doc_id", "grade", "remark"),
+        ("query_id", "iteration", "doc_id", "remark", "grade"),
+        ("query_id", "doc_id", "grade", "method", "share"),
+    ),
+    names={
+        "query_id": QUERY_ID,
+        "doc_id": DOC_ID,
+        "grade": frozenset({"grade", "score", "label", "relevance", "rel", "judgment", "judgement"}),
+    },
+    values={
+        "query_id": identifier,
+        "doc_id": identifier,
+        "grade": _grade,
+        "iteration": iteration,
+        "subtopic": _subtopic,
+        "remark": _no_grade,
+        "share": _share,
+    },
+    enough=("grade",),
+)

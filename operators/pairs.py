@@ -1,9 +1,10 @@
 """Flat pairs, one row a candidate (query_id, query, doc_id, text[, score]), gathered by query."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import IO, Any
 
 import numpy as np
@@ -12,13 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from operators.collections import checked_id, json_id, json_text, named_fields
+from operators.column_files import DOC_ID, QUERY_ID, SAMPLE, is_number, is_text, number, shown, what_they_are
 from operators.content import with_compressed
 from operators.errors import InputError
 from operators.faults import Fault, FaultSink, Reason
 from operators.json_rows import Source, is_json, json_object, json_rows
 from operators.lines import Unusable, parse_lines
 from operators.parquet_rows import is_parquet_file
-from operators.runs import number
 from operators.selections import Selection
 from operators.tables import Row, read_table
 
@@ -37,6 +38,9 @@ PAIR_SCHEMA = pa.schema(
     ]
 )
 _CHUNK = 1 << 14
+_MS_MARCO = ("query_id", "doc_id", "query", "text")  # its top-1000 files
+_COLUMN_NAMES = dict.fromkeys(QUERY_ID, "query_id") | dict.fromkeys(DOC_ID, "doc_id") | {"passage": "text"}
+_FORM = f"TSV of {'<TAB>'.join(COLUMNS)}[<TAB>score]"
 
 Pair = tuple[str, str, str, str, float | None]
 
@@ -50,7 +54,8 @@ class GroupedPairs:
 
 
 def read_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.Table]:
-    """Read Parquet, JSON or a table as tables of PAIR_SCHEMA; a table with or without a line that names its columns.
+    """Read Parquet, JSON or a table as tables of PAIR_SCHEMA; a table with a line that names its columns, or without
+    one in the order of COLUMNS or of MS MARCO's top-1000 files (qid, pid, query, passage).
 
     Raises:
         InputError: the file is none of these, or lacks a column.
@@ -72,9 +77,9 @@ def _table_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[tu
     header = _header(first[1], name)
     if table.headed and header is None:
         raise InputError(f"{name}: CSV is read under a header that names {', '.join(COLUMNS)}[, score]")
-    start: list[Row] = [] if header else [first]
-    form = f"TSV of {'<TAB>'.join(COLUMNS)}[<TAB>score]"
-    yield from parse_lines(chain(start, rows), _row_parser(header), name, form, faults)
+    start: list[Row] = [] if header else [first, *islice(rows, SAMPLE)]
+    order = COLUMNS if header else _order(start, name)
+    yield from parse_lines(chain(start, rows), _row_parser(header, order), name, _FORM, faults)
 
 
 def _parquet_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.Table]:
@@ -194,22 +199,68 @@ def _json_pair(row: Source) -> Pair:
 
 
 def _header(first: list[str], name: str) -> list[str] | None:
-    """The columns' names where the first row gives them."""
-    columns = [column.strip().lower() for column in first]
-    if "query_id" not in columns and "doc_id" not in columns:
+    """The columns' names where the first row gives them; an id may also be called as in runs, a text `passage`."""
+    plain = [column.strip(' "').lower() for column in first]
+    columns = [_COLUMN_NAMES.get(column, column) for column in plain]
+    if not {"query_id", "doc_id"} & {*plain} and not {"query_id", "doc_id"} <= {*columns}:
         return None
     missing = [column for column in COLUMNS if column not in columns]
     if missing:
         raise InputError(f"{name}, line 1: the header has no column {', '.join(missing)}")
+    if twice := [column for column in COLUMNS if columns.count(column) > 1]:
+        raise InputError(f"{name}, line 1: more than one column of the header is the {twice[0]}")
     return columns
 
 
-def _row_parser(header: Sequence[str] | None) -> Callable[[list[str]], Pair]:
+def _order(start: Sequence[Row], name: str) -> tuple[str, ...]:
+    """The order of the columns where no line names them: COLUMNS, or _MS_MARCO's.
+
+    Ids have no space, as a rule; where queries have none either, a query_id still has one query.
+
+    Raises:
+        InputError: it is neither.
+    """
+    rows = [columns for _, columns in start if len(columns) in {4, 5}]
+    if 2 * len(rows) < len(start):
+        return COLUMNS  # malformed, and told line by line
+    orders = []
+    for order in (COLUMNS, _MS_MARCO):
+        places = [order.index(column) for column in COLUMNS]
+        if 2 * sum(_is_no_pair(*(row[at] for at in places)) for row in rows) < len(rows):
+            orders.append(order)
+    orders.sort(key=lambda order: _other_queries(rows, order.index("query")))
+    repeated = len(rows) - len({row[0] for row in rows})
+    if orders and 2 * _other_queries(rows, orders[0].index("query")) <= repeated:
+        return orders[0]
+    hint = (
+        what_they_are("\t".join(columns) for _, columns in start)
+        or f"a first line that names them says which is which ({_FORM})"
+    )
+    raise InputError(
+        f"{name}, line {start[0][0]}: {shown(' '.join(start[0][1]))}: the columns are neither {', '.join(COLUMNS)} nor "
+        f"{', '.join(_MS_MARCO)}; {hint}"
+    )
+
+
+def _is_no_pair(query_id: str, query: str, doc_id: str, text: str) -> bool:
+    """Whether a text stands where an id should, or a number for a text."""
+    return is_text(query_id) or is_text(doc_id) or is_number(text)
+
+
+def _other_queries(rows: Sequence[Sequence[str]], column: int) -> int:
+    """How many rows do not have what most rows of their query_id have in the column."""
+    values: dict[str, Counter[str]] = {}
+    for row in rows:
+        values.setdefault(row[0], Counter())[row[column]] += 1
+    return sum(found.total() - max(found.values()) for found in values.values())
+
+
+def _row_parser(header: Sequence[str] | None, order: Sequence[str]) -> Callable[[list[str]], Pair]:
     def parse(values: list[str]) -> Pair:
         if header is not None:
             named: Mapping[str, str] = named_fields(header, values)
         elif len(values) in {4, 5}:
-            named = dict(zip((*COLUMNS, "score"), values, strict=False))
+            named = dict(zip((*order, "score"), values, strict=False))
         else:
             raise Unusable(f"{len(values)} columns, not 4 or 5")
         score = named.get("score", "").strip()

@@ -21,11 +21,13 @@ class Rankings:
         run: the order that is measured.
         first_stage: the same documents in first-stage order; empty where the tables do not tell it.
         incomplete: queries whose first stage had more documents than the ranking holds.
+        notes: what is to be told of how they were read.
     """
 
     run: Run = field(default_factory=dict)
     first_stage: Run = field(default_factory=dict)
     incomplete: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def ranking_column(schema: pa.Schema, file: str) -> str:

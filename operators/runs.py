@@ -1,19 +1,21 @@
-"""Rankings by query: read from TREC run files, kept in the order that a ranking has."""
+"""Rankings by query: read from run files, kept in the order that a ranking has."""
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import IO
 
 import numpy as np
 
+from operators.column_files import DOC_ID, QUERY_ID, TREC_RUN, Form, identifier, iteration, number, read_columns, whole
 from operators.errors import InputError
 from operators.faults import Fault, FaultSink, Reason
-from operators.lines import Unusable, parse_lines, read_lines
+from operators.lines import read_lines
 
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
-_INT64_MAX = 2**63 - 1
+_TREC = ("query_id", "", "doc_id", "rank", "score", "")
+_SURELY = 3  # a list of two may stand upside down by chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,26 @@ Run = dict[str, RankedList]
 """Ranked lists by query_id, in the order in which the queries first appear."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReadRun:
+    """What a file of a run holds.
+
+    Attributes:
+        contradictory: the query_ids whose ranks contradict their scores.
+        layout: what was read from each column; empty where it was passed over.
+    """
+
+    run: Run
+    contradictory: tuple[str, ...]
+    layout: tuple[str, ...]
+
+    def note(self, name: str) -> str | None:
+        """What is to be told of columns that are not TREC's six; None where they are."""
+        if self.layout == _TREC:
+            return None
+        return f"{name}: its columns are read as {' '.join(column or '-' for column in self.layout)}"
+
+
 @dataclass(slots=True)
 class _Gathered:
     doc_ids: list[str]
@@ -43,39 +65,39 @@ class _Gathered:
     lines: "array[int]"
 
 
-def read_run(stream: IO[bytes], name: str, faults: FaultSink) -> tuple[Run, list[str]]:
-    """Read a TREC run, `query_id Q0 doc_id rank score tag`, plain or gzip; queries need not be contiguous.
+def read_run(stream: IO[bytes], name: str, faults: FaultSink) -> ReadRun:
+    """Read a run: TREC's six columns; five, without Q0, tag or rank; four (query_id doc_id rank score); three, with a
+    rank or a score; any columns in any order under a line of names. Queries need not be contiguous.
 
-    Documents stand by falling score, ties by the run's own rank, then by doc_id. A document that a query
-    names twice keeps its better place.
-
-    Returns:
-        The run, and the query_ids whose ranks contradict their scores.
+    Documents stand by falling score, ties by the run's own rank, then by doc_id; where there is no score, by rank. A
+    document that a query names twice keeps its better place.
 
     Raises:
-        InputError: the file is not a TREC run, or holds no line.
+        InputError: the file is no run, or holds no line; or there are only ranks, and they are no order.
     """
     gathered: dict[str, _Gathered] = {}
     same: dict[str, str] = {}  # one string a document, however many queries name it
-    lines = read_lines(stream, name, faults)
-    form = "a TREC run (query_id Q0 doc_id rank score tag)"
-    for number, (query_id, doc_id, rank, score) in parse_lines(lines, _run_line, name, form, faults):
-        found = gathered.get(query_id)
+    layout, rows = read_columns(read_lines(stream, name, faults), name, _FORM, faults)
+    scored, placed = "score" in layout, "rank" in layout
+    for line, row in rows:
+        found = gathered.get(row["query_id"])
         if found is None:
-            found = gathered[query_id] = _Gathered([], array("q"), array("d"), array("q"))
-        found.doc_ids.append(same.setdefault(doc_id, doc_id))
-        found.ranks.append(rank)
-        found.scores.append(score)
-        found.lines.append(number)
+            found = gathered[row["query_id"]] = _Gathered([], array("q"), array("d"), array("q"))
+        found.doc_ids.append(same.setdefault(row["doc_id"], row["doc_id"]))
+        found.ranks.append(row["rank"] if placed else 0)
+        found.scores.append(row["score"] if scored else math.nan)
+        found.lines.append(line)
     if not gathered:
-        raise InputError(f"{name} holds no line of {form}")
+        raise InputError(f"{name} holds no line; it should be {_FORM.words}")
+    if not scored:
+        _check_ranks(gathered, name)
     run: Run = {}
     contradictory: list[str] = []
     for query_id in list(gathered):
         run[query_id], agrees = _ordered(query_id, gathered.pop(query_id), name, faults)
         if not agrees:
             contradictory.append(query_id)
-    return run, contradictory
+    return ReadRun(run, tuple(contradictory) if placed else (), layout)
 
 
 def cut(ranked: RankedList, depth: int | None) -> RankedList:
@@ -84,7 +106,11 @@ def cut(ranked: RankedList, depth: int | None) -> RankedList:
 
 
 def _ordered(query_id: str, found: _Gathered, name: str, faults: FaultSink) -> tuple[RankedList, bool]:
-    order = sorted(range(len(found.doc_ids)), key=lambda i: (-found.scores[i], found.ranks[i], found.doc_ids[i]))
+    def place(row: int) -> tuple[float, int, str]:
+        score = found.scores[row]
+        return -score if score == score else 0.0, found.ranks[row], found.doc_ids[row]
+
+    order = sorted(range(len(found.doc_ids)), key=place)
     seen: set[str] = set()
     kept: list[int] = []
     for i in order:
@@ -103,30 +129,46 @@ def _ordered(query_id: str, found: _Gathered, name: str, faults: FaultSink) -> t
     return ranked, bool(np.all(ranks[1:] >= ranks[:-1]))
 
 
-def _run_line(text: str) -> tuple[str, str, int, float]:
-    columns = text.split()
-    if len(columns) != 6:
-        raise Unusable(f"{len(columns)} columns, not 6")
-    query_id, _, doc_id, rank, score, _ = columns
-    try:
-        place = int(rank)
-    except ValueError:
-        raise Unusable(f"column 4, the rank, is {rank[:40]!r}") from None
-    if abs(place) > _INT64_MAX:
-        raise Unusable("column 4, the rank, has more than 64 bits")
-    return query_id, doc_id, place, number(score, "column 5, the score,")
-
-
-def number(text: str, what: str) -> float:
-    """A finite score that 32 bits can hold.
+def _check_ranks(gathered: Mapping[str, _Gathered], name: str) -> None:
+    """Where nothing but ranks gives the order they must be ranks: scores and grades look like them.
 
     Raises:
-        Unusable: it is not a number, or not finite as float32.
+        InputError: two documents of a query have the same, none begins at 0 or 1, or all fall from line to line.
     """
-    try:
-        score = float(text)
-    except ValueError:
-        raise Unusable(f"{what} is {text[:40]!r}") from None
-    if not math.isfinite(score) or abs(score) > _FLOAT32_MAX:
-        raise Unusable(f"{what} is {text[:40]!r}, not a finite 32-bit number")
-    return score
+    many = "name the columns in a first line (query_id doc_id score) where it is a score"
+    falling, longest, lowest = True, 0, math.inf
+    for query_id, found in gathered.items():
+        ranks = found.ranks
+        if len({*ranks}) < len({*zip(ranks, found.doc_ids, strict=True)}):
+            raise InputError(
+                f"{name} holds ranks and no scores, and query {query_id!r} has two documents of the same rank: "
+                f"is it a file of judgements? {many}"
+            )
+        falling = falling and all(after < before for before, after in pairwise(ranks))
+        longest, lowest = max(longest, len(ranks)), min(lowest, min(ranks))
+    if lowest not in (0, 1):
+        raise InputError(f"{name}: its last column should be ranks, and the lowest is {lowest}, not 0 or 1; {many}")
+    if falling and longest >= _SURELY:
+        raise InputError(f"{name}: its last column should be ranks, and falls from line to line; {many}")
+
+
+_FORM = Form(
+    words=TREC_RUN,
+    layouts=(
+        _TREC,
+        ("query_id", "iteration", "doc_id", "rank", "score"),
+        ("query_id", "doc_id", "rank", "score", ""),
+        ("query_id", "iteration", "doc_id", "score", ""),
+        ("query_id", "doc_id", "rank", "score"),
+        ("query_id", "doc_id", "rank"),
+        ("query_id", "doc_id", "score"),
+    ),
+    names={
+        "query_id": QUERY_ID,
+        "doc_id": DOC_ID,
+        "rank": frozenset({"rank", "position"}),
+        "score": frozenset({"score"}),
+    },
+    values={"query_id": identifier, "doc_id": identifier, "rank": whole, "score": number, "iteration": iteration},
+    enough=("score", "rank"),
+)

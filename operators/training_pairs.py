@@ -13,6 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from operators.collections import json_id, json_text, named_fields
+from operators.column_files import shown, what_they_are
 from operators.content import with_compressed
 from operators.errors import InputError
 from operators.faults import FaultLog
@@ -182,11 +183,16 @@ def _column(table: pa.Table, names: tuple[str, ...], kind: pa.DataType, file: st
     if name is not None and table.column_names.count(name) > 1:
         raise InputError(f"{file}: column {name} stands there twice")
     if name is None:
-        raise InputError(f"{file}: no column {' or '.join(names)}; it has {table.column_names}")
+        raise InputError(f"{file}: no column {' or '.join(names)}; it has {table.column_names}{_way_out(table)}")
     try:
         return table[name].cast(kind, safe=False)
     except pa.ArrowException as error:
         raise InputError(f"{file}: column {name} cannot be read as {kind}: {error}") from None
+
+
+def _way_out(table: pa.Table) -> str:
+    triples = {"query", "positive", "negative"} <= {*table.column_names}
+    return "; triples are read as a row for each pair: query, document and the label 1 or 0" if triples else ""
 
 
 def _blank(texts: "pa.ChunkedArray[Any]") -> NDArray[np.bool_]:
@@ -212,7 +218,11 @@ def _read_text(file: str, content: IO[bytes], torn: FaultLog) -> pa.Table:
         parsed = parse_lines(json_rows(content, file, torn), _json_row, file, "JSON", torn)
     else:
         rows = read_table(content, file, torn).rows
-        header = next(rows, (0, [""]))[1]
+        number, header = next(rows, (0, list[str]()))
+        if header and not {"query", *DOCUMENT_NAMES} & {*header}:
+            first = "\t".join(header)
+            hint = what_they_are([first]) or "name the columns: query, document and label"
+            raise InputError(f"{file}, line {number}: {shown(first)} is no header; {hint}")
         parsed = parse_lines(rows, lambda fields: _table_row(header, fields), file, "a table with a header line", torn)
     columns: dict[str, list[Any]] = {name: [] for name in (*_TEXTS, *_NUMBERS)}
     met = dict.fromkeys(header)

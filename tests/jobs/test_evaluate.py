@@ -115,8 +115,8 @@ def test_a_query_in_two_parts_is_refused_with_both_files(files: Path, capsys: An
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("qrels.txt", "q1 0 a\n", r"qrels.txt, line 1: malformed line: 3 columns"),
-        ("qrels.txt", "", "qrels.txt holds no judgement"),
+        ("qrels.txt", "q1 0 a\n", r"qrels.txt is not TREC qrels .* line 1: 'q1 0 a', column 3, the grade"),
+        ("qrels.txt", "", "qrels.txt holds no line"),
         ("qrels.txt", "other 0 a 1\n", "none of the 3 queries of .* is judged in .*'other'"),
         ("reranked/part-1.parquet", "PAR1 cut off", r"part-1.parquet: cannot be read as Parquet"),
         ("after.trec", "q1 Q0 a 1 3 t\nq1 Q0 b 2 high t\n", r"after.trec, line 2: malformed line: column 5"),
@@ -137,11 +137,11 @@ def test_a_file_that_cannot_be_trusted_is_refused_with_its_place(
     [
         (["--measures=ndgc@10"], "near it: nDCG"),
         (["--measures=nDCG@0"], "the cutoff is 0"),
-        (["--first-stage=/nowhere"], "/nowhere: cannot be read"),
-        (["--qrels=/nowhere"], "/nowhere: cannot be read"),
+        (["--first-stage=/nowhere"], "/nowhere: there is no such file or folder"),
+        (["--qrels=/nowhere"], "/nowhere: cannot be read: there is no such file"),
         (["--qrels=/tmp"], "/tmp: cannot be read"),
-        (["--ranking=/nowhere/*.parquet"], "holds no Parquet file"),
-        (["--json=/proc/nowhere/metrics.json"], "cannot be written"),
+        (["--ranking=/nowhere/*.parquet"], "no such file or folder, and nothing that matches it"),
+        (["--json=/proc/self/metrics.json"], "the folder of --json cannot be written"),
     ],
 )
 def test_flags_that_lead_nowhere_are_refused(files: Path, capsys: Any, flags: list[str], message: str) -> None:

@@ -222,8 +222,8 @@ def test_flat_pairs_of_several_files_are_gathered(files: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("run.trec", "", "run.trec holds no line of a TREC run"),
-        ("run.trec", "q1 0 d1 1\n", "run.trec is not a TREC run .*: line 1: 4 columns, not 6"),
+        ("run.trec", "", "run.trec holds no line; it should be a TREC run"),
+        ("run.trec", "q1 0 d1 1\n", "run.trec is not a TREC run .*: line 1: 'q1 0 d1 1'; it looks like TREC qrels"),
         ("run.trec", "x Q0 d1 1 1 t\n", "none of the 1 query ids"),
         ("run.trec", "q1 Q0 x 1 1 t\n", "none of the documents of .*run.trec .first 'x'. has a text in"),
         ("queries.tsv", "", "queries.tsv: holds no query"),

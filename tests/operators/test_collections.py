@@ -13,7 +13,7 @@ def entries(data: str, name: str = "p.tsv", log: FaultLog | None = None) -> list
 
 
 def test_all_after_the_first_tab_is_text() -> None:
-    assert entries("1\ta\tb c\t\n") == [Entry(1, "1", "a\tb c\t")]
+    assert entries("1\ta\tb c\t\n2\td\n") == [Entry(1, "1", "a\tb c\t"), Entry(2, "2", "d")]
 
 
 def test_a_header_line_is_no_passage() -> None:

@@ -36,11 +36,11 @@ def test_gzip_and_ids_with_spaces_are_read() -> None:
     ("line", "message"),
     [
         ("1 0 b", "line 2: malformed line: 3 columns"),
-        ("1 0 b yes", "line 2: malformed line: the grade is 'yes'"),
-        ("1 0 b 0.5", "the grade is '0.5', not a whole number"),
-        ("1 0 b nan", "the grade is 'nan'"),
+        ("1 0 b yes", "line 2: malformed line: column 4, the grade, is 'yes'"),
+        ("1 0 b 0.5", "the grade, is '0.5', not a whole number"),
+        ("1 0 b nan", "the grade, is 'nan'"),
         ("1 0 1 7187158", "beyond 10,000"),
-        ("1\t\t1", "an id is empty"),
+        ("1\t0\t\t1", "column 3, the doc id, is empty"),
         ("1 0 a 3", r"qrels\.txt, line 2: query '1', document 'a' is graded 3, but 0 on line 1"),
         ("q Q0 d 1 2.5 tag", "6 columns"),
     ],
@@ -56,7 +56,7 @@ def test_the_same_judgement_twice_does_no_harm() -> None:
 
 @pytest.mark.parametrize("text", ["", "\n\n", "query-id\tcorpus-id\tscore\n"])
 def test_a_file_without_judgements_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="no judgement"):
+    with pytest.raises(InputError, match=r"holds no (line|judgement)"):
         read(text)
 
 

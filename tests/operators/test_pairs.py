@@ -69,6 +69,10 @@ def test_a_header_that_lacks_a_column_is_refused() -> None:
         from_text("query_id\tdoc_id\n1\ta\n")
 
 
+def test_a_query_that_is_a_columns_name_makes_no_header() -> None:
+    assert from_text("1\ttopic\ta\tA\n") == {"1": [("a", "A", None)]}
+
+
 def test_without_scores_the_order_is_the_files() -> None:
     assert from_text("1\tred\tz\tZ\n1\tred\ta\tA\n", depth=1) == {"1": [("z", "Z", None)]}
 

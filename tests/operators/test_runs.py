@@ -10,8 +10,9 @@ from operators.faults import FaultLog, Reason
 from operators.runs import Run, cut, read_run
 
 
-def read(text: str, log: FaultLog | None = None) -> tuple[Run, list[str]]:
-    return read_run(io.BytesIO(text.encode()), "run.trec", log or FaultLog())
+def read(text: str, log: FaultLog | None = None) -> tuple[Run, tuple[str, ...]]:
+    found = read_run(io.BytesIO(text.encode()), "run.trec", log or FaultLog())
+    return found.run, found.contradictory
 
 
 def test_documents_stand_by_score_then_rank_then_id() -> None:
@@ -23,7 +24,7 @@ def test_documents_stand_by_score_then_rank_then_id() -> None:
 
 def test_a_run_whose_rank_contradicts_its_score_is_mentioned() -> None:
     _, contradictory = read("a Q0 x 1 1 t\na Q0 y 2 2 t\nb Q0 x 1 2 t\nb Q0 y 2 1 t\nc Q0 x 1 1 t\nc Q0 y 2 1 t\n")
-    assert contradictory == ["a"]
+    assert contradictory == ("a",)
 
 
 def test_a_document_named_twice_keeps_its_better_place() -> None:
@@ -47,7 +48,9 @@ def test_a_malformed_line_costs_the_line(line: str) -> None:
 
 
 def test_a_file_that_is_no_run_is_refused_with_its_line() -> None:
-    with pytest.raises(InputError, match=r"run\.trec is not a TREC run .*: line 2: 4 columns, not 6"):
+    with pytest.raises(
+        InputError, match=r"run\.trec is not a TREC run .*: line 2: 'q 0 d 1'; it looks like TREC qrels"
+    ):
         read("\nq 0 d 1\nq 0 e 0\n")
 
 

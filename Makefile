@@ -61,6 +61,7 @@ endif
 
 # The model that ships inside, in two rounds of queries, mining, a teacher's scores and training. Some two hours on 2 cores.
 model: $(VENV)/.dev
+	mkdir -p $(WORK)/1 $(WORK)/2
 	$(BIN)/ray-rerank queries --passages $(PASSAGES) --output $(WORK)/1/queries.tsv --count 2000 --seed 7
 	$(BIN)/ray-rerank mine --queries $(WORK)/1/queries.tsv --passages $(PASSAGES) --seed 7 --output $(WORK)/1/mined \
 		--sources '[{"kind": "bm25", "ranks": [1, 6], "count": 6}, {"kind": "random", "count": 1}]' || [ $$? -eq 3 ]

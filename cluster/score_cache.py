@@ -154,6 +154,8 @@ def open_run(file: StoredFile, namespace: str, keep_footer: bool = False) -> Run
 
 def _footer(file: StoredFile) -> pq.FileMetaData:
     """A run's footer, checked before it is decoded: a damaged one can end the process that decodes it."""
+    if file.fault:
+        raise BadRunError(file.fault)
     name = _NAME.fullmatch(file.path.rpartition("/")[2])
     if name is None:
         raise BadRunError(f"not a cache file of format {FORMAT}")

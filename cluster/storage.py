@@ -7,6 +7,7 @@ while the fault may pass (5xx, throttling, a lost connection, no answer), and at
 
 import errno
 import functools
+import glob
 import io
 import json
 import os
@@ -16,8 +17,9 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ import fsspec
 import xxhash
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential, wait_random
 
+from cluster.disk import NO_FILE, fault_at, files_below, files_matching, is_hidden
 from cluster.errors import StorageError
 
 if TYPE_CHECKING:
@@ -63,11 +66,17 @@ class UnavailableError(StorageError):
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file as a listing shows it: `version` is the etag or the modification time, whichever there is."""
+    """One file as a listing shows it.
+
+    Attributes:
+        version: the etag or the modification time, whichever there is.
+        fault: why it cannot be read as a file: it is a link that leads nowhere, a pipe, a device.
+    """
 
     path: str
     size: int
     version: str
+    fault: str | None = None
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
@@ -77,8 +86,10 @@ def filesystem(uri: str) -> tuple[Any, str]:
     It forgets earlier listings: other processes write too.
 
     Raises:
-        StorageError: the scheme is unknown or its package is not installed.
+        StorageError: the scheme is unknown, its package is not installed, or URIs are chained.
     """
+    if "::" in uri:
+        raise StorageError(f"{_shown(uri)}: names with `::`, which chain URIs (zip::, simplecache::), are not read")
     try:
         system, path = fsspec.core.url_to_fs(uri, **_options(uri))
         system.invalidate_cache()
@@ -91,7 +102,13 @@ def filesystem(uri: str) -> tuple[Any, str]:
 
 def absolute(uri: str) -> str:
     """A URI that means the same on a worker that runs in another directory."""
-    return uri if "://" in uri or "::" in uri else os.path.abspath(os.path.expanduser(uri))  # noqa: PTH100, PTH111
+    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))  # noqa: PTH100, PTH111
+
+
+def place(uri: str) -> str:
+    """One name of what may be called in several ways: to see whether two paths are the same. Links are followed."""
+    system, path = filesystem(uri)
+    return os.path.realpath(path) if _is_local(system) else uri
 
 
 def join(uri: str, *names: str) -> str:
@@ -100,34 +117,51 @@ def join(uri: str, *names: str) -> str:
 
 
 def list_files(uri: str, suffixes: tuple[str, ...]) -> list[StoredFile]:
-    """The files with one of the endings at a URI: itself, below a folder, or by a glob; sorted by path.
+    """The files with one of the endings below a folder, or the one file that is meant; sorted by path.
 
-    Names that begin with `_` or `.`, and everything in folders named so, are left out, as Parquet
-    readers do. Paths come back as URIs that `open_read` takes.
+    The URI is literal: `*`, `?` and `[` are characters like others. Links are followed. Below a folder, names that
+    begin with `_` or `.`, and everything in folders named so, are left out, as Parquet readers do. Paths come back as
+    URIs that `open_read` takes.
 
     Raises:
         StorageError: nothing is there, or it cannot be listed.
     """
     system, path = filesystem(uri)
-    try:
-        if any(sign in path for sign in "*?["):
-            entries = system.glob(path, detail=True)
-            root = path[: min(path.index(sign) for sign in "*?[" if sign in path)].rpartition("/")[0]
-        elif system.isdir(path):
-            entries = system.find(path, detail=True)
-            root = path
-        else:
-            entries = {path: system.info(path)}
-            root = posixpath.dirname(path)
-    except FileNotFoundError:
-        raise StorageError(f"{_shown(uri)}: there is no such file or folder") from None
-    found = []
-    for name, info in sorted(entries.items()):
-        below = name[len(root) :].lstrip("/")
-        hidden = any(part.startswith(("_", ".")) for part in below.split("/"))
-        if info["type"] == "file" and name.endswith(suffixes) and not hidden:
-            found.append(StoredFile(system.unstrip_protocol(name), int(info["size"] or 0), _version(info)))
-    return [_as_given(file, uri) for file in found]
+    found = _below(system, path) if system.isdir(path) else [_one(system, path, uri)]
+    return [_as_given(file, uri) for file in found if file.path.endswith(suffixes)]
+
+
+def find_files(uri: str) -> list[StoredFile]:
+    """All files as `list_files`; where nothing is called so, those that the URI matches as a glob, folders opened.
+
+    Raises:
+        StorageError: nothing is there, or it cannot be listed.
+    """
+    system, path = filesystem(uri)
+    if not glob.has_magic(path) or system.exists(path):
+        return list_files(uri, ("",))
+    root = path[: min(path.index(sign) for sign in "*?[" if sign in path)].rpartition("/")[0]
+    with _listing(uri):
+        found = _matching(system, path)
+    shown = {name: file for name, file in found.items() if not is_hidden(name[len(root) :])}
+    if not shown:
+        raise StorageError(f"{_shown(uri)}: there is no such file or folder, and nothing that matches it")
+    return [_as_given(file, uri) for _, file in sorted(shown.items())]
+
+
+def names_below(uri: str) -> list[str]:
+    """The paths of all files in a folder, relative to it, hidden ones too; none where nothing is there.
+
+    Raises:
+        StorageError: they cannot be listed.
+    """
+    system, path = filesystem(uri)
+    if not system.isdir(path):
+        return []
+    if _is_local(system):
+        with _listing(uri):
+            return sorted(os.path.relpath(name, path) for name, _ in files_below(path, hidden=True))
+    return [name[len(path) :].lstrip("/") for name in sorted(system.find(path))]
 
 
 def stored_file(uri: str) -> StoredFile:
@@ -140,7 +174,7 @@ def stored_file(uri: str) -> StoredFile:
     try:
         info = system.info(path)
     except FileNotFoundError:
-        raise StorageError(f"{_shown(uri)}: there is no such file") from None
+        raise StorageError(f"{_shown(uri)}: {fault_of(uri) or 'there is no such file'}") from None
     return StoredFile(uri, int(info["size"] or 0), _version(info))
 
 
@@ -200,7 +234,7 @@ def open_read(uri: str) -> IO[bytes]:
             return io.BytesIO(system.cat_file(path))
         return io.BufferedReader(_RemoteFile(system, path, info["size"]), READ_AHEAD)
     except FileNotFoundError:
-        raise StorageError(f"{_shown(uri)}: cannot be read: there is no such file") from None
+        raise StorageError(f"{_shown(uri)}: cannot be read: {fault_of(uri) or 'there is no such file'}") from None
 
 
 def read_bytes(uri: str) -> bytes | None:
@@ -297,6 +331,12 @@ def check_writable(uri: str, called: str = "output") -> None:
         raise type(error)(f"{_shown(uri)}: the {called} cannot be written: {reason}") from None
 
 
+def fault_of(uri: str) -> str | None:
+    """What to say of a path that is there, and leads to no file and no folder: a broken link, a pipe."""
+    system, path = filesystem(uri)
+    return fault_at(path) if _is_local(system) else None
+
+
 def fingerprint(data: bytes) -> str:
     """128-bit xxh3 of bytes, as 32 hexadecimal digits."""
     return xxhash.xxh3_128_hexdigest(data)
@@ -358,7 +398,7 @@ class _Patient:
         left = list(paths)
 
         def ask() -> None:
-            answers = self._system.cat(left, on_error="return")
+            answers = dict(zip(left, self._system.cat_ranges(left, None, None, on_error="return"), strict=True))
             contents.update({path: data for path, data in answers.items() if isinstance(data, bytes)})
             wrong = {path: e for path, e in answers.items() if isinstance(e, Exception)}
             left[:] = [path for path, error in wrong.items() if not isinstance(error, FileNotFoundError)]
@@ -366,7 +406,7 @@ class _Patient:
                 raise wrong[path]
 
         if left:
-            self._try("cat", ask)
+            self._try("cat_ranges", ask)
         return contents
 
     def _try(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -469,11 +509,12 @@ def _shown(text: str) -> str:
 
 def _options(uri: str) -> dict[str, Any]:
     """What fsspec is told of S3, below what the user's own fsspec config says."""
-    schemes = {part.partition("://")[0] for part in uri.split("::")} & {"s3", "s3a"}
+    if not uri.startswith(("s3://", "s3a://")):
+        return {}
     own: dict[str, Any] = {}
     for scheme in ("s3", "s3a"):
         own |= fsspec.config.conf.get(scheme, {}).get("config_kwargs", {})
-    return {scheme: {"config_kwargs": _S3_CONFIG | own} for scheme in schemes}
+    return {"config_kwargs": _S3_CONFIG | own}
 
 
 def _upload_limit(system: Any, size: int) -> dict[str, float]:
@@ -481,11 +522,60 @@ def _upload_limit(system: Any, size: int) -> dict[str, float]:
     return {"timeout": 60 + size / _SLOWEST_UPLOAD} if getattr(system, "async_impl", False) else {}
 
 
+def _below(system: Any, folder: str) -> list[StoredFile]:
+    """What is not hidden below a folder, sorted by path."""
+    if _is_local(system):
+        with _listing(folder):
+            return [_on_disk(path, seen) for path, seen in sorted(files_below(folder, hidden=False), key=itemgetter(0))]
+    entries = system.find(folder, detail=True)
+    return [_entry(system, info) for name, info in sorted(entries.items()) if not is_hidden(name[len(folder) :])]
+
+
+def _one(system: Any, path: str, uri: str) -> StoredFile:
+    try:
+        return _entry(system, system.info(path))
+    except FileNotFoundError:
+        raise StorageError(f"{_shown(uri)}: {fault_of(uri) or 'there is no such file or folder'}") from None
+
+
+def _entry(system: Any, info: dict[str, Any]) -> StoredFile:
+    path = system.unstrip_protocol(info["name"])
+    if info["type"] != "file":
+        return StoredFile(path, 0, "", NO_FILE)
+    return StoredFile(path, int(info["size"] or 0), _version(info))
+
+
+def _on_disk(path: str, seen: os.stat_result | str) -> StoredFile:
+    path = f"file://{path}"
+    return (
+        StoredFile(path, 0, "", seen) if isinstance(seen, str) else StoredFile(path, seen.st_size, str(seen.st_mtime))
+    )
+
+
+def _matching(system: Any, pattern: str) -> dict[str, StoredFile]:
+    """What a glob matches by path, and what lies below the folders that it matches."""
+    if _is_local(system):
+        return {path: _on_disk(path, seen) for path, seen in files_matching(pattern)}
+    files: dict[str, StoredFile] = {}
+    for name, info in system.glob(pattern, detail=True).items():
+        below = system.find(name, detail=True) if info["type"] == "directory" else {name: info}
+        files |= {path: _entry(system, own) for path, own in below.items()}
+    return files
+
+
+@contextmanager
+def _listing(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{_shown(uri)}: cannot be listed: {_reason(error)}") from None
+
+
 def _as_given(file: StoredFile, uri: str) -> StoredFile:
     """Local paths without `file://`, as people write them."""
     if "://" in uri or not file.path.startswith("file://"):
         return file
-    return StoredFile(file.path.removeprefix("file://"), file.size, file.version)
+    return replace(file, path=file.path.removeprefix("file://"))
 
 
 def _moment(version: str) -> datetime | None:
@@ -501,8 +591,6 @@ def _moment(version: str) -> datetime | None:
 
 
 def _version(info: dict[str, Any]) -> str:
-    if info.get("islink"):  # fsspec gives the size of what a link leads to and the time of the link
-        return str(os.stat(info["name"]).st_mtime)  # noqa: PTH116
     for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created"):
         if info.get(key):
             return str(info[key]).strip('"')

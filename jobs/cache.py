@@ -21,6 +21,7 @@ from jobs.unit_pairs import text_pairs, unit_pairs
 from operators.cached_evaluation import row_keys
 from operators.candidates import Columns
 from operators.errors import InputError
+from operators.location import Location
 
 
 class Config(JobConfig):
@@ -29,10 +30,10 @@ class Config(JobConfig):
     positional: ClassVar[tuple[str, ...]] = ("action", "cache")
 
     action: Literal["stats", "compact", "verify", "export"] = Field(description="what to do")
-    cache: str = Field(description="folder or URI")
+    cache: Location = Field(description="folder or URI")
     scorer: str | None = Field(None, description="only this scorer: the beginning of its name in `stats`")
-    output: str | None = Field(None, description="export: folder or URI for the tables")
-    candidates: str | None = Field(None, description="export: candidate shards to join the scores to")
+    output: Location | None = Field(None, description="export: folder or URI for the tables")
+    candidates: Location | None = Field(None, description="export: candidate shards to join the scores to")
     columns: Columns = Columns()
     json_: bool = Field(False, alias="json", description="stats and verify: print JSON")
 

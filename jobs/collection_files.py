@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 from cluster import storage
 from operators.collections import Entry, Passages, passages_of, read_collection, texts_by_id
-from operators.dataset_rows import json_rows, judgements_of, parquet_rows, qrels_of
+from operators.content import with_compressed
+from operators.dataset_rows import json_lines, judgements_of, qrels_of
 from operators.errors import InputError
 from operators.faults import FaultSink
+from operators.json_rows import is_json
 from operators.judgements import Qrels, read_qrels
+from operators.parquet_rows import is_parquet_file, parquet_rows
 from operators.runs import Run, read_run
 
 
@@ -32,13 +35,17 @@ def beir_files(folder: str, split: str | None) -> BeirFiles:
         raise InputError(f"{folder}: there is no such folder")
 
     corpus, queries = _beside(folder, "corpus.jsonl"), _beside(folder, "queries.jsonl")
+    if corpus is None and (children := _beir_children(folder)):
+        raise InputError(
+            f"{folder}: holds {len(children)} collections, {', '.join(children)}; give one of them, as in "
+            f"{storage.join(folder, children[0])}"
+        )
     if corpus is None or queries is None:
         missing = "corpus.jsonl" if corpus is None else "queries.jsonl"
         raise InputError(f"{folder}: holds no {missing}; a BEIR folder has corpus.jsonl and queries.jsonl")
     qrels = beir_qrels(folder, split or "test")
     if split is not None and qrels is None:
-        below = storage.join(root, "qrels")
-        names = [path.rpartition("/")[2] for path in system.find(below)] if system.exists(below) else []
+        names = storage.names_below(storage.join(folder, "qrels"))
         raise InputError(f"{folder}: holds no qrels/{split}.tsv; it has {', '.join(names) or 'no qrels'}")
     return BeirFiles(queries, corpus, qrels)
 
@@ -48,9 +55,16 @@ def beir_qrels(folder: str, split: str) -> str | None:
     return _beside(folder, f"qrels/{split}.tsv")
 
 
+def _beir_children(folder: str) -> list[str]:
+    """The folders in one that are BEIR folders, as CQADupStack's are."""
+    system, root = storage.filesystem(folder)
+    names = (path.rstrip("/").rpartition("/")[2] for path in system.ls(root, detail=False) if system.isdir(path))
+    return sorted(name for name in names if _beside(storage.join(folder, name), "corpus.jsonl"))
+
+
 def _beside(folder: str, name: str) -> str | None:
     system, root = storage.filesystem(folder)
-    names = (name, f"{name}.gz")
+    names = with_compressed((name,))
     return next((storage.join(folder, n) for n in names if system.isfile(storage.join(root, n))), None)
 
 
@@ -92,12 +106,10 @@ def load_qrels(path: str) -> Qrels:
         StorageError, InputError: they cannot be read, or one line is wrong: no figure could be trusted.
     """
     with storage.open_read(path) as stream:
-        opening = stream.read(4)
-        stream.seek(0)
-        if opening == b"PAR1" or path.lower().endswith(".parquet"):
+        if is_parquet_file(stream, path):
             return qrels_of(judgements_of(parquet_rows(stream, path), path), path)
-        if opening.startswith(b"{"):
-            return qrels_of(judgements_of(json_rows(stream, path), path), path)
+        if is_json(stream, path):
+            return qrels_of(judgements_of(json_lines(stream, path), path), path)
         return read_qrels(stream, path)
 
 

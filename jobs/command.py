@@ -17,6 +17,7 @@ from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
 from cluster.errors import ClusterError
 from jobs.config import JobConfig
+from jobs.output_files import printing_beside
 from operators.errors import InputError, RerankError
 
 JOBS = {
@@ -70,7 +71,9 @@ def execute(argv: Sequence[str]) -> int:
 
 def _run(name: str, arguments: list[str]) -> int:
     module = importlib.import_module(f"jobs.{name}")
-    return int(module.run(parse(module.Config, arguments, program=f"ray-rerank {name}")))
+    config = parse(module.Config, arguments, program=f"ray-rerank {name}")
+    with printing_beside(config):
+        return int(module.run(config))
 
 
 def _overview(name: str) -> int:

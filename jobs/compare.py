@@ -23,6 +23,7 @@ from jobs.rerank_plan import Asked, Input, default_unit_pairs, plan_units, read_
 from operators.candidates import Columns
 from operators.errors import InputError, RerankError
 from operators.judgements import Qrels
+from operators.location import Location
 from operators.measures import NamedMeasure, parse_measures
 from operators.scorer_comparison import Comparison
 
@@ -30,19 +31,23 @@ from operators.scorer_comparison import Comparison
 class Config(JobConfig):
     """Rank one candidate set with several scorers; say how good, how fast and how large each is."""
 
-    candidates: str = Field(description="Parquet candidates: a file, a folder, a glob or a URI")
-    qrels: str = Field(description="judgements: TREC (query_id 0 doc_id grade), BEIR TSV, or Parquet")
-    output: str = Field(description="folder or URI for rankings, comparison.json and the picture; goes on where it was")
+    candidates: Location = Field(description="Parquet candidates: a file, a folder, a glob or a URI")
+    qrels: Location = Field(description="judgements: TREC (query_id 0 doc_id grade), BEIR TSV, JSONL or Parquet")
+    output: Location = Field(
+        description="folder or URI for rankings, comparison.json and the picture; goes on where it was"
+    )
     scorers: tuple[Entry, ...] = Field(
         (), description="[{name, scorer: {kind, model, ...}}] or [{name, stages: [...]}]"
     )
-    models: tuple[str, ...] = Field((), description="short for cross-encoders: a,b,c; named by the ends of their paths")
+    models: tuple[Location, ...] = Field(
+        (), description="short for cross-encoders: a,b,c; named by the ends of their paths"
+    )
     baseline: str | None = Field(
         None, description=f"whom to compare with, or `{FIRST_STAGE}`; default: the first scorer"
     )
     measures: str = Field("MRR@10 nDCG@10", description="ir-measures names")
     only_ranked: bool = Field(False, description="leave out judged queries without candidates, else they are 0")
-    cache: str | None = Field(None, description="score cache for the rankings; never used for timing")
+    cache: Location | None = Field(None, description="score cache for the rankings; never used for timing")
     columns: Columns = Columns()
     cpus: float = Field(1, gt=0, description="CPUs, and so torch threads, of an actor; a stage can say otherwise")
     gpus: float | None = Field(None, ge=0, description="GPUs of an actor; default: 1 where the cluster has GPUs")

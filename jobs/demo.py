@@ -14,6 +14,7 @@ from jobs.collection_files import load_qrels
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from operators.errors import InputError
+from operators.location import Location
 
 STARTER = Path(str(resources.files("jobs"))) / "starter"
 _SHOWN = 5
@@ -22,8 +23,8 @@ _SHOWN = 5
 class Config(JobConfig):
     """Show on a small collection what re-ranking does."""
 
-    output: str = Field("work/demo", description="folder for candidates and results")
-    model: str = Field(str(STARTER / "model"), description="the cross-encoder")
+    output: Location = Field("work/demo", description="folder for candidates and results")
+    model: Location = Field(str(STARTER / "model"), description="the cross-encoder")
     depth: int = Field(50, ge=1, description="BM25 candidates a question; judgements are complete down to 50")
 
 

@@ -6,16 +6,17 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from cluster import storage
 from jobs.collection_files import load_qrels
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.left_out import print_left_out
+from jobs.output_files import OutputFile, check_output_files, write_file
 from jobs.ranked_files import counted_queries, rankings_at
 from operators.bootstrap import RESAMPLES, paired_interval
 from operators.faults import Fault, FaultLog, FaultSink, Reason
 from operators.judgements import Qrels
 from operators.line_ids import fits_tabs
+from operators.location import Location
 from operators.measures import Measured, NamedMeasure, default_measures, evaluate, parse_measures
 from operators.rankings import Rankings
 from operators.runs import Run
@@ -27,12 +28,12 @@ SHOWN = 5  # largest gains and losses
 class Config(JobConfig):
     """Measure a ranking against judgements, beside the first stage where it is known."""
 
-    ranking: str = Field(description="output folder of rerank, candidate shards, or a run")
-    qrels: str = Field(description="judgements: TREC (query_id 0 doc_id grade), BEIR TSV, or Parquet")
+    ranking: Location = Field(description="output folder of rerank, candidate shards, or a run")
+    qrels: Location = Field(description="judgements: TREC (query_id 0 doc_id grade), BEIR TSV, or Parquet")
     measures: str | None = Field(
         None, description='ir-measures names: "nDCG@10 RR(rel=2)@10"; left open: nDCG@10 RR@10 R@100 P@10'
     )
-    first_stage: str | None = Field(
+    first_stage: Location | None = Field(
         None,
         description="run or candidate shards to compare with; left open: the ranking's first_stage_rank",
     )
@@ -41,13 +42,14 @@ class Config(JobConfig):
         description="leave out documents with the query's id, as BEIR does; left open: for ArguAna, Quora, CQADupStack",
     )
     only_ranked: bool = Field(False, description="leave out judged queries that the ranking lacks, else they are 0")
-    json_file: str | None = Field(None, alias="json", description="write the means to this file")
-    per_query: str | None = Field(None, description="write every query's values to this TSV file")
+    json_file: OutputFile | None = Field(None, alias="json", description="write the means to this file")
+    per_query: OutputFile | None = Field(None, description="write every query's values to this TSV file")
     seed: int = Field(0, ge=0, description="of the bootstrap")
 
 
 def run(config: Config) -> int:
     """Read, measure, print, and write what was asked for."""
+    check_output_files(config)
     asked = None if config.measures is None else parse_measures(config.measures)
     qrels = load_qrels(config.qrels)
     measures = asked or parse_measures(default_measures(qrels))
@@ -62,10 +64,10 @@ def run(config: Config) -> int:
     before = evaluate(first_stage, counted, measures) if first_stage else None
     metrics, faults = summarise(measures, before, after, config.seed), FaultLog()
     if config.json_file is not None:
-        storage.write_whole(config.json_file, (json.dumps(metrics, indent=2) + "\n").encode())
+        write_file(config.json_file, (json.dumps(metrics, indent=2) + "\n").encode())
     if config.per_query is not None:
         table = per_query_table(measures, before, after, config.per_query, faults)
-        storage.write_whole(config.per_query, table.encode())
+        write_file(config.per_query, table.encode())
     notes = [*rankings.notes, *(before_it.notes if before_it else ())]
     notes += _notes(config, qrels, rankings, first_stage)
     notes += [] if rule == "off" else [told(dropped, rule, config.drop_self)]

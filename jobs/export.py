@@ -11,18 +11,20 @@ import pyarrow.parquet as pq
 from pydantic import Field, field_validator, model_validator
 
 from cluster.lease import held
-from cluster.storage import absolute, check_writable, filesystem, join, list_files, open_read, read_json, write_whole
+from cluster.storage import absolute, check_writable, filesystem, join, open_read, read_json, write_whole
 from jobs import prepared_folder
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.export_files import SECOND, export_files
 from jobs.finished_input import check_finished
 from jobs.folders import check_apart, check_folder, contents
+from jobs.input_files import PARQUET, input_files
 from operators.errors import InputError
 from operators.exports import EXPORTS
 from operators.exports.groups import FAULTS, columns_of, groups
 from operators.exports.ms_marco import UNFIT
 from operators.exports.selection import Choice, Positives, Tuples
+from operators.location import Location
 
 RECORD = "_export/export.json"  # not beside the files: tools read every .json of a folder
 
@@ -30,9 +32,9 @@ RECORD = "_export/export.json"  # not beside the files: tools read every .json o
 class Config(JobConfig):
     """Write labels in the form that a training tool reads."""
 
-    input: str = Field(description="output of `label`, or Parquet with query_id, query, doc_id, text, score")
+    input: Location = Field(description="output of `label`, or Parquet with query_id, query, doc_id, text, score")
     format: str = Field(description=" | ".join(EXPORTS))
-    output: str = Field(description="folder or URI of the files")
+    output: Location = Field(description="folder or URI of the files")
     positives: Positives = Field(
         "auto",
         description="labels: those with a label above 0; best: the teacher's best; auto: labels for a query that has "
@@ -81,9 +83,7 @@ def run(config: Config) -> int:
     if job := prepared_folder.written_by(config.input):
         raise InputError(f"{config.input}: `ray-rerank {job}` wrote this: no teacher gave its scores; run label on it")
     notes = check_finished(config.input)
-    files = [file.path for file in list_files(config.input, (".parquet",))]
-    if not files:
-        raise InputError(f"{config.input}: holds no *.parquet file; `ray-rerank label` writes labels")
+    files = [file.path for file in input_files(config.input, PARQUET, "`ray-rerank label` writes labels")]
     check_apart(output=config.output, input=config.input)
     before = _claim(config, output)
     with held(output, "export"):

@@ -3,7 +3,7 @@
 import itertools
 
 from cluster.errors import StorageError
-from cluster.storage import absolute, check_writable, filesystem
+from cluster.storage import absolute, check_writable, fault_of, filesystem, place
 from operators.errors import InputError
 
 
@@ -13,9 +13,9 @@ def check_apart(**folders: str | None) -> None:
     Raises:
         InputError: one does.
     """
-    given = [(name, uri, absolute(uri).rstrip("/") + "/") for name, uri in folders.items() if uri]
-    for (name, uri, place), (other, other_uri, other_place) in itertools.permutations(given, 2):
-        if place.startswith(other_place):
+    given = [(name, uri, place(uri).rstrip("/") + "/") for name, uri in folders.items() if uri]
+    for (name, uri, path), (other, other_uri, other_path) in itertools.permutations(given, 2):
+        if path.startswith(other_path):
             raise InputError(f"{uri}: the {name} lies in the {other} {other_uri}; use a folder beside it")
 
 
@@ -23,13 +23,15 @@ def check_folder(uri: str) -> None:
     """See that this can be a folder that other processes read.
 
     Raises:
-        InputError: it is a file, or in this process's memory.
+        InputError: it is a file, a link that leads nowhere, or in this process's memory.
     """
     if uri.startswith("memory:"):
         raise InputError(f"{uri}: no other process sees what is written there; use a folder or an object store")
     system, path = filesystem(uri)
     if system.isfile(path):
         raise InputError(f"{uri}: is a file; a folder is needed here")
+    if fault := fault_of(uri):
+        raise InputError(f"{uri}: {fault}; a folder is needed here")
 
 
 def contents(folder: str) -> list[str]:

@@ -12,6 +12,7 @@ from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.run_state import print_state, run_state
 from jobs.verification import Damage, damages
+from operators.location import Location
 
 
 class Config(JobConfig):
@@ -19,7 +20,7 @@ class Config(JobConfig):
 
     positional: ClassVar[tuple[str, ...]] = ("output",)
 
-    output: str = Field(description="the folder or URI")
+    output: Location = Field(description="the folder or URI")
     verify: bool = Field(False, description="read all that is done, and compare it with what was written")
     json_: bool = Field(False, alias="json", description="print JSON")
 

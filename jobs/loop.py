@@ -27,6 +27,7 @@ from operators.errors import InputError, RerankError
 from operators.faults import FaultLog
 from operators.judgements import highest_grade
 from operators.leakage import Query, refuse_overlap
+from operators.location import Location
 from operators.measures import evaluate, parse_measures
 from operators.scorer_comparison import Comparison
 from operators.student import chosen_layers, parse_student
@@ -42,18 +43,22 @@ DISTILLED = "distilled"
 class Config(JobConfig):
     """Make students by several kinds of negatives and by a teacher's scores, and compare them on judged queries."""
 
-    passages: str | None = Field(None, description="TSV of id<TAB>text, or JSONL: the corpus")
-    queries: str | None = Field(None, description="the judged queries; they are for the comparison alone")
-    qrels: str | None = Field(None, description="judgements of these queries")
-    train_queries: str | None = Field(None, description="queries to train on; left open: the passages' own text")
-    train_qrels: str | None = Field(None, description="their judgements: the positives")
-    beir: str | None = Field(
+    passages: Location | None = Field(None, description="TSV of id<TAB>text, or JSONL: the corpus")
+    queries: Location | None = Field(None, description="the judged queries; they are for the comparison alone")
+    qrels: Location | None = Field(None, description="judgements of these queries")
+    train_queries: Location | None = Field(None, description="queries to train on; left open: the passages' own text")
+    train_qrels: Location | None = Field(None, description="their judgements: the positives")
+    beir: Location | None = Field(
         None, description="in place of these: a folder with corpus, queries, qrels/test.tsv and, to train on, train.tsv"
     )
-    teacher: str = Field(description="a cross-encoder: the students are cut from it, and one learns from its scores")
+    teacher: Location = Field(
+        description="a cross-encoder: the students are cut from it, and one learns from its scores"
+    )
     student: str = Field("layers=4", description="what is kept of the teacher, as `train --student` takes it")
-    encoder: str | None = Field(None, description="bi-encoder for negatives; without it they are random and BM25 alone")
-    output: str = Field("work/loop", description="folder for every step; a loop that was stopped goes on here")
+    encoder: Location | None = Field(
+        None, description="bi-encoder for negatives; without it they are random and BM25 alone"
+    )
+    output: Location = Field("work/loop", description="folder for every step; a loop that was stopped goes on here")
     count: int = Field(1000, ge=2, description="training queries, where they are made out of the passages")
     negatives: int = Field(4, ge=1, description="negatives a training query")
     guard: float | None = Field(

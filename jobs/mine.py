@@ -22,6 +22,7 @@ from jobs.mine_lists import ranked_lists
 from operators.errors import InputError
 from operators.false_negatives import Guard, first_allowed
 from operators.faults import Fault, FaultLog, Reason
+from operators.location import Location
 from operators.mined_shards import POSITIVE, MinedQuery, mined_shard
 from operators.negative_sources import BiEncoderSource, RunSource, Source
 from operators.negatives import NO_LIST, Negative, draw_negatives
@@ -39,22 +40,24 @@ _COUNTED = ("queries", "positives", "negatives", "shards")
 class Config(JobConfig):
     """Write each query's positives and drawn negatives, with texts, as flat shards for label, train or rerank."""
 
-    queries: str | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
-    passages: str | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz: the corpus")
-    beir: str | None = Field(None, description="in place of both: a folder with corpus.jsonl and queries.jsonl")
+    queries: Location | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
+    passages: Location | None = Field(
+        None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not: the corpus"
+    )
+    beir: Location | None = Field(None, description="in place of both: a folder with corpus.jsonl and queries.jsonl")
     split: str | None = Field(None, description="BEIR: judgements are qrels/SPLIT.tsv; left open: test if it is there")
-    qrels: str | None = Field(None, description="the positives; without them candidates are drawn, with no label")
+    qrels: Location | None = Field(None, description="the positives; without them candidates are drawn, with no label")
     positive_grade: int = Field(1, ge=1, description="the lowest grade of a positive; judged relevant is no negative")
     positives: int | None = Field(None, ge=1, description="at most so many positives a query, highest grade first")
     sources: tuple[Source, ...] = Field((), description="[{kind: bm25|random|bi-encoder|run, count, ranks, draw, …}]")
     source: str | None = Field(None, description="short for one source: its kind")
     count: int = Field(4, ge=1, description="with `source`: negatives a query")
     ranks: str = Field("1-100", description="with `source`: the ranks to draw from")
-    encoder: str | None = Field(None, description="with `source bi-encoder`: its model")
-    run: str | None = Field(None, description="with `source run`: the TREC run")
+    encoder: Location | None = Field(None, description="with `source bi-encoder`: its model")
+    run: Location | None = Field(None, description="with `source run`: the TREC run")
     guard: Guard | None = Field(None, description="{scorer: {…}, absolute_margin, relative_margin, at_most, max_score}")
-    cache: str | None = Field(None, description="score cache of the guard's teacher")
-    vectors: str | None = Field(None, description="folder or URI of kept vectors; default: inside the output")
+    cache: Location | None = Field(None, description="score cache of the guard's teacher")
+    vectors: Location | None = Field(None, description="folder or URI of kept vectors; default: inside the output")
     seed: int = Field(0, ge=0, description="of every draw")
     drop_self: DropSelf | None = Field(
         None,
@@ -63,7 +66,7 @@ class Config(JobConfig):
     )
     shard_queries: int = Field(1000, ge=1, description="queries a shard")
     address: str | None = Field(None, description="Ray cluster for encoder and teacher; default: this machine")
-    output: str = Field(description="folder of the shards")
+    output: Location = Field(description="folder of the shards")
     overwrite: bool = Field(False, description="replace the shards of another mine")
 
     @model_validator(mode="before")

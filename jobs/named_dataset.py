@@ -8,12 +8,14 @@ from cluster.storage import StoredFile, open_read
 from jobs.collection_files import beir_files, load_qrels, read_texts, stored
 from jobs.texts import Texts, file_texts
 from operators.collections import Entry, read_collection
-from operators.dataset_rows import entries_of, json_rows, judgements_of, parquet_rows, qrels_of
+from operators.content import with_compressed
+from operators.dataset_rows import json_lines, judgements_of, qrels_of
 from operators.errors import InputError
 from operators.faults import FaultSink
 from operators.hub_dataset import CORPUS, QRELS, QUERIES, Snapshot, find_snapshot
 from operators.ir_dataset import IrDataset, ir_dataset
 from operators.judgements import Qrels, read_qrels
+from operators.parquet_rows import is_parquet_file, parquet_rows
 
 BEIR_FOLDER = "datasets"
 """Where BEIR's own examples put what they download."""
@@ -136,20 +138,16 @@ def _judgements(snapshot: Snapshot, part: str | None, split: str) -> tuple[Path,
 
 def _entries(files: tuple[Path, ...], faults: FaultSink) -> Iterator[Entry]:
     for file in map(str, files):
-        if file.endswith(".parquet"):
-            with open_read(file) as stream:
-                yield from entries_of(parquet_rows(stream, file), file, faults)
-        else:
-            yield from read_texts(file, faults)
+        yield from read_texts(file, faults)
 
 
 def _triples(files: tuple[Path, ...]) -> Iterator[tuple[str, str, float]]:
     """(query_id, doc_id, grade) of files of one data set, in any of the forms that they have."""
     for file in map(str, files):
-        if file.endswith((".tsv", ".tsv.gz")):
+        if file.endswith(with_compressed((".tsv",))):
             for query_id, grades in load_qrels(file).items():
                 yield from ((query_id, doc_id, grade) for doc_id, grade in grades.items())
             continue
         with open_read(file) as stream:
-            rows = parquet_rows(stream, file) if file.endswith(".parquet") else json_rows(stream, file)
+            rows = parquet_rows(stream, file) if is_parquet_file(stream, file) else json_lines(stream, file)
             yield from judgements_of(rows, file)

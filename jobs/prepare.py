@@ -13,13 +13,15 @@ from jobs import prepared_folder
 from jobs.collection_files import beir_files, judged_queries, load_run, stored
 from jobs.config import JobConfig
 from jobs.folder_report import report_folder
+from jobs.input_files import input_files
 from jobs.named_dataset import dataset_texts
 from jobs.texts import Texts, file_texts
 from operators.bm25 import bm25_run
 from operators.errors import InputError
 from operators.faults import FaultLog
 from operators.judgements import Qrels
-from operators.pairs import group_pairs, read_pairs, read_parquet_pairs
+from operators.location import Location
+from operators.pairs import READABLE, group_pairs, read_pairs
 from operators.run_export import qrels_lines
 from operators.runs import Run, cut
 from operators.selections import Selection, append, doc_ids_of, draw_random, known_queries, select
@@ -32,12 +34,12 @@ COUNTED = ("queries", "candidates", "passages", "shards")
 class Config(JobConfig):
     """Write candidate shards from a run and its texts, a bare corpus, a BEIR folder, or flat pairs."""
 
-    run: str | None = Field(
+    run: Location | None = Field(
         None, description="run (TREC: query_id Q0 doc_id rank score tag; or MS MARCO): the first stage"
     )
-    queries: str | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
-    passages: str | None = Field(None, description="TSV of id<TAB>text, or JSONL; plain or .gz")
-    beir: str | None = Field(None, description="folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
+    queries: Location | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
+    passages: Location | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
+    beir: Location | None = Field(None, description="folder with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
     dataset: str | None = Field(
         None,
         description="in place of files: a collection's name in ir_datasets (beir/scifact/test), on the hub "
@@ -47,10 +49,12 @@ class Config(JobConfig):
         None,
         description="BEIR and MTEB: only queries judged in qrels/SPLIT.tsv; left open: test if it is there, else all",
     )
-    qrels: str | None = Field(None, description="with --queries: only queries judged here: TREC, BEIR TSV or Parquet")
-    pairs: str | None = Field(
+    qrels: Location | None = Field(
+        None, description="with --queries: only queries judged here: TREC, BEIR TSV or Parquet"
+    )
+    pairs: Location | None = Field(
         None,
-        description="flat rows query_id, query, doc_id, text[, score] in any order: Parquet, TSV or JSONL",
+        description="flat rows query_id, query, doc_id, text[, score] in any order: Parquet, TSV, CSV or JSON",
     )
     bm25: int | None = Field(None, ge=1, description="in place of a run: BM25's best N passages a query")
     depth: int | None = Field(None, ge=1, description="only the top N of the run or of the pairs")
@@ -62,7 +66,7 @@ class Config(JobConfig):
         "open: by id for ArguAna, Quora and CQADupStack, else off",
     )
     shard_queries: int = Field(1000, ge=1, description="queries a shard")
-    output: str = Field(description="folder of the candidate shards")
+    output: Location = Field(description="folder of the candidate shards")
     overwrite: bool = Field(False, description="replace the shards of another prepare")
 
 
@@ -184,11 +188,7 @@ def find_sources(config: Config) -> Separate | Flat:
 
 
 def _pair_files(uri: str) -> tuple[str, ...]:
-    endings = (".parquet", ".tsv", ".jsonl", ".tsv.gz", ".jsonl.gz")
-    files = tuple(file.path for file in storage.list_files(uri, endings))
-    if not files:
-        raise InputError(f"{uri}: no file that ends in {', '.join(endings)}")
-    return files
+    return tuple(file.path for file in input_files(uri, READABLE, "flat pairs are read of these"))
 
 
 def _from_pairs(sources: Flat, config: Config, rule: DropSelf, faults: FaultLog) -> Prepared:
@@ -197,9 +197,8 @@ def _from_pairs(sources: Flat, config: Config, rule: DropSelf, faults: FaultLog)
     def tables() -> Iterator[pa.Table]:
         nonlocal dropped
         for path in sources.pairs:
-            read = read_parquet_pairs if path.endswith(".parquet") else read_pairs
             with storage.open_read(path) as stream:
-                for table in read(stream, path, faults):
+                for table in read_pairs(stream, path, faults):
                     kept = other_pairs(table, rule)
                     dropped += table.num_rows - kept.num_rows
                     yield kept

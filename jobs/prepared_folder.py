@@ -64,9 +64,8 @@ def claim(
     described = [[file.path, file.size, file.version] for file in listed]
     identity = storage.fingerprint(json.dumps([settings, described], sort_keys=True).encode())
     check_folder(output)
-    system, root = storage.filesystem(output)
-    found = [name[len(root) :].lstrip("/") for name in system.find(root)] if system.exists(root) else []
-    visible = sorted(name for name in found if not any(part.startswith(".") for part in name.split("/")))
+    found = storage.names_below(output)
+    visible = [name for name in found if not any(part.startswith(".") for part in name.split("/"))]
     own = [name for name in visible if SHARD_NAME.fullmatch(name) or name in _own(job)]
     foreign = [name for name in visible if name not in own and not name.startswith(f"{_work(job)}/")]
     if foreign:

@@ -1,31 +1,35 @@
 """`ray-rerank queries`: training queries out of passages' own text, without a model or a click log."""
 
-import itertools
 from collections import Counter
 
 from pydantic import Field
 
-from cluster.storage import absolute, read_bytes, write_whole
+from cluster.storage import read_bytes
 from jobs.collection_files import load_passages, load_queries
 from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.left_out import print_left_out
+from jobs.output_files import OutputFile, check_output_files, is_stream, write_file
 from operators.collections import Passages
-from operators.errors import InputError
 from operators.faults import Fault, FaultLog, Reason
 from operators.leakage import normalised
 from operators.line_ids import fits_columns, fits_tabs
+from operators.location import Location
 from operators.run_export import qrels_lines
 
 
 class Config(JobConfig):
     """Make pseudo-queries: questions, phrases, keywords and sentences a reader might have typed."""
 
-    passages: str = Field(description="TSV of id<TAB>text, or JSONL; plain or .gz")
-    output: str = Field(description="TSV of id<TAB>query; an id is PASSAGE-FORM-VISIT")
-    qrels: str | None = Field(None, description="also write TREC qrels: each query's own passage, as its positive")
+    passages: Location = Field(description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
+    output: OutputFile = Field(description="TSV of id<TAB>query; an id is PASSAGE-FORM-VISIT")
+    qrels: OutputFile | None = Field(
+        None, description="also write TREC qrels: each query's own passage, as its positive"
+    )
     count: int = Field(5000, ge=1, description="how many queries")
-    apart_from: str | None = Field(None, description="queries to be measured on: those that are alike are left out")
+    apart_from: Location | None = Field(
+        None, description="queries to be measured on: those that are alike are left out"
+    )
     seed: int = Field(0, ge=0, description="of the passages' order and of every draw")
 
 
@@ -33,10 +37,7 @@ def run(config: Config) -> int:
     """Read, make, write, and say how many of which form."""
     from operators.pseudo_queries import pseudo_queries
 
-    files = [("--passages", config.passages), ("--output", config.output), ("--qrels", config.qrels)]
-    for (one, path), (other, same) in itertools.combinations(files, 2):
-        if path and same and absolute(path) == absolute(same):
-            raise InputError(f"{path}: {one} and {other} are one file; each needs a file of its own")
+    check_output_files(config)
     faults = FaultLog()
     passages = load_passages(config.passages, faults)
     made = pseudo_queries(_named(passages, config, faults), config.count, config.seed)
@@ -75,5 +76,5 @@ def _named(passages: Passages, config: Config, faults: FaultLog) -> list[tuple[s
 
 def _write(path: str, content: str) -> None:
     """Write the file, or leave it as it is where it says so already: later steps know their input by its time."""
-    if read_bytes(path) != content.encode():
-        write_whole(path, content.encode())
+    if is_stream(path) or read_bytes(path) != content.encode():
+        write_file(path, content.encode())

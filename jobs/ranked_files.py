@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster import storage
+from jobs.input_files import PARQUET, input_files
 from operators.errors import InputError
 from operators.faults import Refuse
 from operators.judgements import Qrels
@@ -22,10 +23,8 @@ def rankings_at(path: str) -> Rankings:
         StorageError, InputError: it cannot be read, or is none of them.
     """
     system, root = storage.filesystem(path)
-    if any(sign in root for sign in "*?[") or system.isdir(root) or root.endswith(".parquet"):
-        files = storage.list_files(path, (".parquet",))
-        if not files:
-            raise InputError(f"{path}: holds no Parquet file; give the output folder of rerank, or a run")
+    if root.endswith(PARQUET) or not system.isfile(root):
+        files = input_files(path, PARQUET, "give the output folder of rerank, or a run")
         return read_rankings(_tables([file.path for file in files]))
     with storage.open_read(path) as stream:
         found = read_run(stream, path, Refuse())

@@ -18,6 +18,7 @@ from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.folders import check_apart, check_output
 from jobs.left_out import print_left_out
+from jobs.output_files import OutputFile, check_output_files
 from jobs.progress import progress
 from jobs.rerank_plan import (
     Input,
@@ -64,7 +65,7 @@ class Config(ScoringConfig):
     stages: tuple[Stage, ...] = Field((), description="scorers, first to last; or give --model")
     pass_through: tuple[str, ...] = Field((), description="input columns to copy into the ranking")
     include_text: bool = Field(False, description="write query and passage text into the ranking")
-    trec_run: str | None = Field(None, description="also write the ranking to this TREC run file")
+    trec_run: OutputFile | None = Field(None, description="also write the ranking to this TREC run file")
 
     @model_validator(mode="before")
     @classmethod
@@ -101,6 +102,7 @@ def run(config: Config) -> int:
     started = time.time()
     output = Output(absolute(config.output))
     check_apart(output=config.output, input=config.input, cache=config.cache)
+    check_output_files(config, made=config.output)
     given = read_input(config)
     if isinstance(config.stages[0].fusion, WeightedFusion) and not given.scored:
         raise InputError(

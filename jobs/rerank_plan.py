@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from cluster.errors import ClusterError, StorageError
 from cluster.repeats import Values
-from cluster.storage import UnavailableError, list_files
+from cluster.storage import UnavailableError
 from cluster.units import ParquetShard, Unit, plan_by_group, plan_by_rows, read_footers, whole_column
-from jobs.prepared_folder import unfinished
+from jobs.finished_input import check_prepared
+from jobs.input_files import PARQUET, input_files
 from operators.candidates import Columns, Shape, needed_columns, query_starts, shape_of
 from operators.errors import InputError
 
@@ -105,11 +106,8 @@ def read_input(config: Asked | Config) -> Input:
         StorageError: nothing is there.
         InputError: no file, a damaged file (unless they are to be skipped), a missing column or a wrong type.
     """
-    files = list_files(config.input, (".parquet",))
-    if job := unfinished(config.input):
-        raise InputError(f"{config.input}: `ray-rerank {job}` has not finished here; run it again first")
-    if not files:
-        raise InputError(f"{config.input}: holds no *.parquet file; `ray-rerank prepare` makes candidate shards")
+    check_prepared(config.input)
+    files = input_files(config.input, PARQUET, "`ray-rerank prepare` makes candidate shards")
     shards, bad = read_footers(files, config.columns.candidates)
     shapes: dict[str, Shape] = {}
     columns: dict[str, list[str]] = {}

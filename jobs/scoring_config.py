@@ -4,6 +4,7 @@ from pydantic import Field
 
 from jobs.config import JobConfig, Section
 from operators.candidates import Columns
+from operators.location import Location
 
 
 class ActorPool(Section):
@@ -17,11 +18,11 @@ class ActorPool(Section):
 class ScoringConfig(JobConfig):
     """Where the candidates are, where the scores go, and how the work is cut and run."""
 
-    input: str = Field(description="Parquet candidates: a file, a folder, a glob or a URI")
-    output: str = Field(description="folder or URI of what is written; a run that was stopped goes on here")
-    model: str | None = Field(None, description="short for one scorer with this model")
+    input: Location = Field(description="Parquet candidates: a file, a folder, a glob or a URI")
+    output: Location = Field(description="folder or URI of what is written; a run that was stopped goes on here")
+    model: Location | None = Field(None, description="short for one scorer with this model")
     kind: str = Field("cross-encoder", description="with `model`: the family of its scorer")
-    cache: str | None = Field(
+    cache: Location | None = Field(
         None, description="folder or URI of scores that were computed before, by any job; new ones are added"
     )
     columns: Columns = Columns()

@@ -22,6 +22,7 @@ from jobs.training_input import load_evaluation, load_training_pairs
 from jobs.training_state import claimed, finish, is_finished, read_record
 from operators.checkpoint import Checkpoint, find_checkpoint
 from operators.errors import InputError
+from operators.location import Location
 
 if TYPE_CHECKING:
     from operators.cross_encoder_training import Training, TrainingPlan
@@ -36,14 +37,14 @@ PICTURE = "training.svg"
 class Config(JobConfig):
     """Train a cross-encoder from any encoder checkpoint on (query, document, label)."""
 
-    input: str = Field(
+    input: Location = Field(
         description="what mine, label or rerank --include-text wrote; or Parquet, TSV, JSONL: query, document, label"
     )
     target: Literal["label", "score"] | None = Field(
         None, description="the column that is learnt; default: score where a rank stands beside it, else label"
     )
-    model: str = Field(description="checkpoint to start from: a folder, a URI or a hub id, safetensors only")
-    output: str = Field(description="folder or URI of the trained model")
+    model: Location = Field(description="checkpoint to start from: a folder, a URI or a hub id, safetensors only")
+    output: Location = Field(description="folder or URI of the trained model")
     student: str | None = Field(
         None, description="what is kept of the checkpoint: 'layers=4 vocabulary=16000', layers=0,4,8,11"
     )
@@ -63,14 +64,16 @@ class Config(JobConfig):
     held_out: float | None = Field(
         None, ge=0, lt=1, description="share of the queries to measure on; default: 0.05, or 0 with --evaluation"
     )
-    evaluation: str | None = Field(None, description="candidate shards to measure on instead, by nDCG@10")
-    evaluation_qrels: str | None = Field(None, description="their judgements: TREC, BEIR or Parquet")
+    evaluation: Location | None = Field(None, description="candidate shards to measure on instead, by nDCG@10")
+    evaluation_qrels: Location | None = Field(None, description="their judgements: TREC, BEIR or Parquet")
     evaluate_every: int | None = Field(None, ge=1, description="steps between figures; default: a fifth of all steps")
     keep: Literal["best", "last"] = Field("best", description="which weights are saved: best by the figures, or last")
     seed: int = Field(0, ge=0, description="of the split, the order, the groups and any new weights")
     save_precision: Literal["fp16", "fp32"] = Field("fp32", description="of the weights written")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints; a killed training resumes")
-    checkpoints: str | None = Field(None, description="folder for them while training; default: OUTPUT.checkpoints")
+    checkpoints: Location | None = Field(
+        None, description="folder for them while training; default: OUTPUT.checkpoints"
+    )
     threads: int | None = Field(
         None, ge=1, description="CPU threads a process; default: all that torch takes, one in each of several workers"
     )

@@ -6,7 +6,7 @@ from typing import IO, TYPE_CHECKING
 from cluster import storage
 from jobs.collection_files import load_qrels
 from jobs.finished_input import check_finished
-from operators.errors import InputError
+from jobs.input_files import PARQUET, input_files
 from operators.training_pairs import READABLE, Target, TrainingPairs, read_parquet, read_training_pairs
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ def load_training_pairs(uri: str, target: Target | None) -> TrainingPairs:
     Raises:
         StorageError, InputError: nothing is there to be read, or it holds no usable pair.
     """
-    paths = [file.path for file in storage.list_files(uri, READABLE)]
-    if not paths:
-        raise InputError(f"{uri}: holds no {', '.join(READABLE)} file of training pairs")
+    paths = [file.path for file in input_files(uri, READABLE, "`ray-rerank mine` and `label` write training pairs")]
     return read_training_pairs(_opened(paths), uri, target)
 
 
@@ -37,9 +35,7 @@ def load_evaluation(candidates: str, qrels: str, notes: list[str]) -> "JudgedCan
 
     notes += check_finished(candidates)
     judged = load_qrels(qrels)
-    paths = [file.path for file in storage.list_files(candidates, (".parquet",))]
-    if not paths:
-        raise InputError(f"{candidates}: holds no Parquet file of candidates")
+    paths = [file.path for file in input_files(candidates, PARQUET, "`ray-rerank prepare` makes candidate shards")]
     tables = ((path, read_parquet(path, content)) for path, content in _opened(paths))
     return judged_candidates(tables, judged, candidates, notes)
 

@@ -17,7 +17,7 @@ from cluster.output import Output, claim, commit, commit_failure, done_markers, 
 from cluster.parquet_bytes import parquet_bytes
 from cluster.pipeline import Pool, Step, stream
 from cluster.session import session
-from cluster.storage import absolute, fingerprint, join, list_files, write_whole
+from cluster.storage import absolute, filesystem, fingerprint, join, list_files, write_whole
 from cluster.units import Unit, load_plan, plan_by_rows, read_footers, read_rows
 from jobs.progress import progress
 from jobs.rerank import Stage, local_cpus
@@ -130,7 +130,8 @@ def _content(texts: pa.Array) -> str:
 def _plan(source: str, texts: pa.Array) -> list[Unit]:
     """The texts as a file, written once, and its units: some 64, so that all actors have work."""
     size = min(max(len(texts) // 64, _LEAST), _MOST)
-    if not list_files(join(source.rpartition("/")[0], f"*{source.rpartition('/')[2]}"), (".parquet",)):
+    system, path = filesystem(source)
+    if not system.exists(path):
         write_whole(source, parquet_bytes(pa.table({"text": texts}), size))
     shards, bad = read_footers(list_files(source, (".parquet",)))
     if bad:

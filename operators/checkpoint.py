@@ -254,12 +254,14 @@ def _from_hub(model: str, revision: str | None) -> Path:
 def _files(model: str, root: Path) -> tuple[str, ...]:
     """The files that can decide a score, hidden ones left out, links followed; sorted."""
     found: list[str] = []
+    within = {str(root): {os.path.realpath(root)}}  # by folder: what it is in, itself included
     for at, folders, names in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in folders:
-            inner = Path(at) / name
-            if inner.is_symlink() and Path(os.path.realpath(at)).is_relative_to(os.path.realpath(inner)):
+            inner, real = str(Path(at) / name), os.path.realpath(Path(at) / name)
+            if real in within[at]:
                 raise ModelError(f"{model}: {inner} is a link to a folder that it is in")
+            within[inner] = within[at] | {real}
         for name in names:
             if name.endswith(_DECIDING) and not name.startswith("."):
                 path = Path(at) / name

@@ -1,7 +1,6 @@
-"""Queries and passages: id and text, from TSV, JSONL or BEIR files, one line each."""
+"""Queries and passages: id and text, from TSV, CSV, JSON lines, a JSON array or Parquet, one row each."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import IO, Any
@@ -12,11 +11,20 @@ from operators.column_files import SAMPLE
 from operators.errors import InputError
 from operators.faults import Fault, FaultSink, Reason
 from operators.file_kinds import check_texts
-from operators.lines import Line, Unusable, parse_lines, read_lines
+from operators.json_rows import is_json, json_object, json_rows
+from operators.lines import Unusable, parse_lines
+from operators.parquet_rows import is_parquet_file, parquet_rows
+from operators.tables import Row, read_table
 
-ID_NAMES = ("_id", "id", "query_id", "doc_id")
-_ID_HEADERS = frozenset((*ID_NAMES, "qid", "pid", "docid", "docno", "query-id", "corpus-id", "passage_id"))
-_TEXT_HEADERS = frozenset({"text", "query", "passage", "contents", "content", "body"})
+_OWN_IDS = ("_id", "id")
+_QUERY_IDS = ("query_id", "query-id", "qid")
+_DOC_IDS = ("pid", "passage_id", "doc_id", "docid", "docno", "corpus-id")
+ID_NAMES = (*_OWN_IDS, *_QUERY_IDS, *_DOC_IDS)
+"""Under which names an id stands; the first that is there counts: a passage's `pid` before its document's `docid`."""
+TEXT_NAMES = ("text", "contents", "content", "passage", "segment", "body", "query")
+_HEADER_TEXTS = frozenset((*TEXT_NAMES, "title", "url", "question", "document", "headings"))
+_FORM = "queries or passages, rows of an id and a text"
+_SPACE = " \t\n\r\v\f"  # ASCII's: a no-break space is part of an id
 _CHUNK = 1 << 16
 
 
@@ -45,27 +53,64 @@ class Passages:
 
 
 def read_collection(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[Entry]:
-    """Read `id<TAB>text` (all after the first tab is text) or JSON objects, one a line; plain or gzip.
+    """Read Parquet, JSON lines, a JSON array, or `id<TAB>text`, plain or compressed.
 
-    A JSON object has its id under `_id`, `id`, `query_id` or `doc_id`, and `text`; a `title` goes before the
-    text with a space between, as BEIR does. A first TSV line that names its two columns is skipped.
+    In a line without a header all after the first tab is text. A first line that names columns is a header.
+
+    Args:
+        stream: seekable, at its beginning.
 
     Raises:
-        InputError: the file is neither, or a TSV header names columns other than an id and a text.
+        InputError: the file is none of these.
     """
-    lines = read_lines(stream, name, faults)
-    first = next(lines, None)
-    if first is None:
-        return
-    if is_jsonl(name, first[1]):
-        form = 'JSONL with "_id" and "text"'
-        parsed = parse_lines(chain([first], lines), _json_entry, name, form, faults)
+    if is_parquet_file(stream, name):
+        yield from entries_of(parquet_rows(stream, name, (*ID_NAMES, *TEXT_NAMES, "title")), name, faults)
+    elif is_json(stream, name):
+        rows = json_rows(stream, name, faults)
+        yield from _entries(parse_lines(rows, lambda row: entry_of(json_object(row)), name, _FORM, faults))
     else:
-        start: list[Line] = [] if _is_header(first[1], name) else [first, *islice(lines, SAMPLE)]
-        check_texts([(number, text.split("\t")) for number, text in start], name)
-        parsed = parse_lines(chain(start, lines), _tsv_entry, name, "TSV of id<TAB>text", faults)
-    for number, (key, text) in parsed:
-        yield Entry(number, key, text)
+        yield from _entries(_table_entries(stream, name, faults))
+
+
+def entries_of(rows: Iterable[tuple[int, Mapping[str, Any]]], name: str, faults: FaultSink) -> Iterator[Entry]:
+    """Queries or passages out of rows of named values, as `entry_of` knows them, with the rows' numbers.
+
+    Raises:
+        InputError: most rows are none.
+    """
+    return _entries(parse_lines(rows, entry_of, name, _FORM, faults))
+
+
+def _entries(parsed: Iterable[tuple[int, tuple[str, str]]]) -> Iterator[Entry]:
+    return (Entry(number, key, text) for number, (key, text) in parsed)
+
+
+def entry_of(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Id and text of a row of named values; a `title` goes before the text with a space between, as BEIR does.
+
+    The text is `text`, else the one of TEXT_NAMES that is there.
+
+    Raises:
+        Unusable: the row has no id or text, or may have several.
+    """
+    if not any(row.get(name) is not None for name in _OWN_IDS):
+        both = [next((name for name in names if row.get(name) is not None), None) for names in (_QUERY_IDS, _DOC_IDS)]
+        if all(both):
+            raise Unusable(f"a query and a document, {' and '.join(map(str, both))}, where one of them is asked for")
+    key = json_id(row, ID_NAMES)
+    texts = [name for name in TEXT_NAMES if row.get(name) is not None]
+    if len(texts) > 1 and "text" not in texts:
+        raise Unusable(f"the text may be any of {', '.join(texts)}: call it text")
+    body = json_text(row, texts[0] if texts else "text")
+    title = _title(row)
+    return key, f"{title} {body}".strip() if title is not None else body
+
+
+def _title(row: Mapping[str, Any]) -> str | None:
+    found = row.get("title")
+    if isinstance(found, list) and all(isinstance(part, str) for part in found):
+        return json_text({"title": " ".join(found)}, "title")
+    return None if found is None else json_text(row, "title")
 
 
 def texts_by_id(entries: Iterable[Entry], name: str, faults: FaultSink) -> dict[str, str]:
@@ -123,34 +168,24 @@ def ids_of(entries: Iterable[Entry]) -> pa.Array:
     return pa.concat_arrays(chunks)
 
 
-def json_object(text: str) -> dict[str, Any]:
-    """One line of JSONL.
-
-    Raises:
-        Unusable: it is not a JSON object.
-    """
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Unusable(f"not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise Unusable(f"a JSON {type(value).__name__}, not an object")
-    return value
-
-
 def json_id(value: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    """The id under the first of the names that is there; whole numbers are taken as their digits.
+    """The id under the first of the names that is there; whole numbers are taken as their digits: 3, not 3.0.
 
     Raises:
-        Unusable: there is none, or it is empty, of another type, or not valid unicode.
+        Unusable: there is none, or it is blank, of another type, or not valid unicode.
     """
-    key = next((name for name in names if name in value), None)
+    key = next((name for name in names if value.get(name) is not None), None)
     if key is None:
         raise Unusable(f"none of the fields {', '.join(names)}: it has {', '.join(map(str, value)) or 'none'}")
     found = value[key]
     if isinstance(found, int) and not isinstance(found, bool):
         return str(found)
-    return checked_id(json_text(value, key))
+    if isinstance(found, float):
+        raise Unusable(f"{key!r} is {found!r}: an id is a string or a whole number")
+    text = json_text(value, key)
+    if not text.strip():
+        raise Unusable("the id is empty")
+    return text
 
 
 def json_text(value: Mapping[str, Any], key: str) -> str:
@@ -173,48 +208,63 @@ def json_text(value: Mapping[str, Any], key: str) -> str:
 
 
 def checked_id(text: str) -> str:
-    """An id without the white space around it.
+    """An id in a column of a text file, without the ASCII white space around it.
 
     Raises:
-        Unusable: nothing is left.
+        Unusable: nothing is left, or only other white space.
     """
-    stripped = text.strip()
-    if not stripped:
+    if not text.strip():
         raise Unusable("the id is empty")
-    return stripped
+    return text.strip(_SPACE)
 
 
-def is_jsonl(name: str, first: str) -> bool:
-    """Whether a file is JSONL: by its name, or by its first line where the name does not say."""
-    plain = name.lower().removesuffix(".gz")
-    if plain.endswith((".jsonl", ".json", ".ndjson")):
-        return True
-    return not plain.endswith((".tsv", ".txt")) and first.lstrip().startswith("{")
-
-
-def _is_header(first: str, name: str) -> bool:
-    columns = [column.strip().strip('"').lower() for column in first.split("\t")]
-    if columns[0] not in _ID_HEADERS or len(columns) < 2 or columns[1] not in _TEXT_HEADERS | {"title", "url"}:
-        return False
-    if len(columns) > 2 or columns[1] not in _TEXT_HEADERS:
+def _table_entries(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[tuple[int, tuple[str, str]]]:
+    table = read_table(stream, name, faults)
+    first = next(table.rows, None)
+    if first is None:
+        return
+    header = _header(first[1])
+    if table.headed and header is None:
         raise InputError(
-            f"{name}, line 1: the header names {', '.join(columns)}, but TSV is read as id<TAB>text; "
-            'write it as JSONL with "_id", "title" and "text"'
+            f"{name}: CSV is read under a header that names an id ({', '.join(ID_NAMES)}) and a text "
+            f"({', '.join(TEXT_NAMES)}); its first row is {', '.join(first[1])[:80]!r}"
         )
-    return True
+    start: list[Row] = [] if header else [first, *islice(table.rows, SAMPLE)]
+    check_texts(start, name)
+    named = header is not None and (table.quoted or len(header) > 2 or not _is_id_and_text(header))
+
+    def parse(fields: list[str]) -> tuple[str, str]:
+        if header is not None and named:
+            return entry_of(named_fields(header, fields))
+        if len(fields) < 2:
+            raise Unusable("no tab between id and text")
+        if table.quoted and len(fields) > 2:
+            raise Unusable(f"{len(fields)} columns, quoted, without a header to say which are the id and the text")
+        return checked_id(fields[0]), "\t".join(fields[1:])
+
+    form = _FORM if named else "TSV of id<TAB>text"
+    yield from parse_lines(chain(start, table.rows), parse, name, form, faults)
 
 
-def _tsv_entry(text: str) -> tuple[str, str]:
-    key, tab, rest = text.partition("\t")
-    if not tab:
-        raise Unusable("no tab between id and text")
-    return checked_id(key), rest
+def named_fields(header: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
+    """A row's fields by the names in the header; an id is stripped.
+
+    Raises:
+        Unusable: there are more or fewer than the header names, or it names one twice.
+    """
+    if len(fields) != len(header):
+        raise Unusable(f"{len(fields)} columns, where the header names {len(header)}")
+    row = {name: field.strip(_SPACE) if name in ID_NAMES else field for name, field in zip(header, fields, strict=True)}
+    if len(row) < len(header):
+        raise Unusable("the header names a column twice")
+    return row
 
 
-def _json_entry(text: str) -> tuple[str, str]:
-    value = json_object(text)
-    key = json_id(value, ID_NAMES)
-    body = json_text(value, "text")
-    if value.get("title") is None:
-        return key, body
-    return key, f"{json_text(value, 'title')} {body}".strip()
+def _is_id_and_text(header: list[str]) -> bool:
+    return header[0] in ID_NAMES and header[1] in TEXT_NAMES
+
+
+def _header(fields: list[str]) -> list[str] | None:
+    """The columns' names where the first row gives them, an id and a text among them."""
+    names = [field.strip().lower() for field in fields]
+    return names if set(names) & set(ID_NAMES) and set(names) & _HEADER_TEXTS else None

@@ -1,60 +1,28 @@
-"""Rows of data sets, as libraries and columnar files give them, into entries and judgements."""
+"""Rows of data sets, as libraries and columnar files give them, into judgements."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import IO, Any
+from collections.abc import Iterable, Iterator
+from typing import IO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from operators.collections import ID_NAMES, Entry, json_id, json_object, json_text
+from operators.collections import json_id
 from operators.errors import InputError
-from operators.faults import Fault, FaultSink, Refuse
+from operators.faults import Refuse
+from operators.json_rows import json_object, json_rows
 from operators.judgements import HIGHEST, Qrels
-from operators.lines import Unusable, parse_lines, read_lines
+from operators.lines import Unusable, parse_lines
+from operators.parquet_rows import Row
 
 QUERY_NAMES = ("query-id", "query_id", "qid")
 DOC_NAMES = ("corpus-id", "doc_id", "corpus_id", "pid")
 GRADE_NAMES = ("score", "label", "relevance")
-_BATCH = 4096
-
-Row = tuple[int, Mapping[str, Any]]
-"""The number of a row in its file, from 1, and its values by column."""
 
 
-def parquet_rows(stream: IO[bytes], name: str) -> Iterator[Row]:
-    """The rows of a Parquet file.
-
-    Raises:
-        InputError: it is none, or cannot be read.
-    """
-    read = 0
-    try:
-        for batch in pq.ParquetFile(stream).iter_batches(_BATCH):
-            yield from enumerate(batch.to_pylist(), read + 1)
-            read += batch.num_rows
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{name}: cannot be read as Parquet beyond row {read}: {error}") from None
-
-
-def json_rows(stream: IO[bytes], name: str) -> Iterator[Row]:
-    """The objects of a JSONL file.
+def json_lines(stream: IO[bytes], name: str) -> Iterator[Row]:
+    """The objects of a JSON file.
 
     Raises:
         InputError: a line is none.
     """
-    yield from parse_lines(read_lines(stream, name, Refuse()), json_object, name, "JSONL", Refuse())
-
-
-def entries_of(rows: Iterable[Row], name: str, faults: FaultSink) -> Iterator[Entry]:
-    """Queries or passages: an id, `text`, and a `title` that goes before it, as BEIR and MTEB have them."""
-    for number, row in rows:
-        try:
-            key, text = json_id(row, ID_NAMES), json_text(row, "text")
-            title = json_text(row, "title") if row.get("title") is not None else ""
-        except Unusable as unusable:
-            faults.add(Fault(name, number, unusable.reason, str(unusable)))
-            continue
-        yield Entry(number, key, f"{title} {text}".strip())
+    yield from parse_lines(json_rows(stream, name, Refuse()), json_object, name, "JSON", Refuse())
 
 
 def judgements_of(rows: Iterable[Row], name: str) -> Iterator[tuple[str, str, float]]:

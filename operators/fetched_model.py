@@ -29,10 +29,10 @@ def fetched(uri: str, endings: tuple[str, ...]) -> Path:
     try:
         system, root = fsspec.core.url_to_fs(uri, **_options(uri))
         system.invalidate_cache()
+        if isinstance(system, LocalFileSystem) and Path(root).is_dir():  # what it holds is seen where it is read
+            return Path(root)
         found = sorted(system.find(root))
         _check(uri, root, found)
-        if isinstance(system, LocalFileSystem):
-            return Path(root)
         return _copied(system, root.rstrip("/"), [path for path in found if path.endswith(endings)])
     except ModelError:
         raise

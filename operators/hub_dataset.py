@@ -12,10 +12,11 @@ from typing import Any
 
 import yaml
 
+from operators.content import with_compressed
 from operators.errors import InputError, reason_of
 
 CORPUS, QUERIES, QRELS = ("corpus",), ("queries", "query"), ("default", "qrels")
-ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".tsv", ".tsv.gz")
+ENDINGS = (".parquet", *with_compressed((".jsonl", ".json", ".tsv")))
 
 
 @dataclass(frozen=True, slots=True)

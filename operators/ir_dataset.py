@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from operators.collections import Entry
-from operators.dataset_rows import entries_of, judgements_of, qrels_of
+from operators.collections import Entry, entries_of
+from operators.dataset_rows import judgements_of, qrels_of
 from operators.errors import InputError, reason_of
 from operators.faults import FaultSink
 from operators.judgements import Qrels
@@ -61,7 +61,9 @@ class IrDataset:
 
 
 def _text(row: Any) -> Any:
-    return row.default_text() if hasattr(row, "default_text") else getattr(row, "text", "")
+    """A document without a title has a space before its text there."""
+    text = row.default_text() if hasattr(row, "default_text") else getattr(row, "text", "")
+    return text.strip() if isinstance(text, str) else text
 
 
 def ir_dataset(name: str) -> IrDataset | None:

@@ -1,28 +1,21 @@
-"""Numbered lines out of a stream of bytes; gzip, byte-order mark, CRLF and blank lines are dealt with."""
+"""Numbered lines out of a stream of bytes; compression, byte-order mark, CRLF and blank lines are dealt with."""
 
-import gzip
-import zlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, TypeVar
 
+from operators.content import DAMAGE, unpacked
 from operators.errors import InputError
 from operators.faults import Fault, FaultSink, Reason
 
 _CHUNK = 1 << 20
 _HOPELESS = 10  # so many bad lines before the first good one: the file is of another format
-_FOREIGN = {
-    b"PK\x03\x04": "a ZIP archive: unpack it first",
-    b"PAR1": "a Parquet file, where a text file is asked for",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd: unpack it first (gzip is read as it is)",
-    b"BZh": "compressed with bzip2: unpack it first (gzip is read as it is)",
-    b"\xfd7zXZ": "compressed with xz: unpack it first (gzip is read as it is)",
-    b"\xff\xfe": "UTF-16: save it as UTF-8",
-    b"\xfe\xff": "UTF-16: save it as UTF-8",
-}
+_LONE_RETURN = re.compile(rb"\r(?!\n).")
 
 Line = tuple[int, str]
 """The number of a line in its file, from 1, and its text without the line ending."""
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -38,72 +31,72 @@ def read_lines(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[Line
     """Yield the lines that hold anything; a line ends at \\n or \\r\\n and nowhere else.
 
     Args:
-        stream: seekable bytes, gzip or plain, at its beginning.
+        stream: seekable bytes, plain or compressed (as `content.unpacked` knows), at its beginning.
         name: what messages call the file.
         faults: is told of a line that is not UTF-8.
 
     Raises:
-        InputError: the file is of another kind (ZIP, Parquet, UTF-16, …) or its gzip stream breaks off.
+        InputError: the file is of another kind (an archive, Parquet, UTF-16, …), is damaged, or its lines end in a
+            carriage return alone.
     """
     number = 0
     try:
         for number, raw in enumerate(_raw_lines(stream, name), start=1):
-            content = raw[:-1] if raw.endswith(b"\r") else raw
+            content = raw.removesuffix(b"\r")
             if number == 1:
                 content = content.removeprefix(b"\xef\xbb\xbf")
+            if not content or content.isspace():  # ASCII's white space: an id may be a no-break space
+                continue
             try:
                 text = content.decode("utf-8")
             except UnicodeDecodeError as error:
                 faults.add(Fault(name, number, Reason.NOT_UTF8, f"byte {error.start + 1} of the line"))
                 continue
-            if text and not text.isspace():
-                yield number, text
-    except (EOFError, zlib.error, OSError) as error:
+            yield number, text
+    except DAMAGE as error:
         raise InputError(f"{name}: cannot be read beyond line {number}: {error}") from None
 
 
 def parse_lines(
-    lines: Iterable[Line], parse: Callable[[str], T], name: str, form: str, faults: FaultSink
+    lines: Iterable[tuple[int, S]], parse: Callable[[S], T], name: str, form: str, faults: FaultSink
 ) -> Iterator[tuple[int, T]]:
-    """Parse each line; one that `parse` finds Unusable goes to `faults` and costs itself alone.
+    """Parse each line or row; one that `parse` finds Unusable goes to `faults` and costs itself alone.
 
     Args:
         form: the format in words, for the message.
 
     Raises:
-        InputError: none of the first ten lines, or of all where there are fewer, is of that format.
+        InputError: none of the first ten is of that format, or fewer than half of all are.
     """
-    good = 0
-    bad: list[str] = []
-    for number, text in lines:
+    good = bad = 0
+    first = ""
+    for number, line in lines:
         try:
-            value = parse(text)
+            value = parse(line)
         except Unusable as unusable:
-            if not good and unusable.reason is Reason.MALFORMED:
-                bad.append(f"line {number}: {unusable}")
-                if len(bad) == _HOPELESS:
+            if unusable.reason is Reason.MALFORMED:
+                bad += 1
+                first = first or f"line {number}: {unusable}"
+                if not good and bad == _HOPELESS:
                     break
             faults.add(Fault(name, number, unusable.reason, str(unusable)))
             continue
         good += 1
         yield number, value
-    if bad and not good:
-        raise InputError(f"{name} is not {form}: {bad[0]}")
+    if bad > good:
+        others = f"; {bad:,} lines are not, {good:,} are" if good else ""
+        raise InputError(f"{name} is not {form}: {first}{others}")
 
 
 def _raw_lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
-    opening = stream.read(8)
-    stream.seek(0)
-    for magic, what in _FOREIGN.items():
-        if opening.startswith(magic):
-            raise InputError(f"{name} is {what}")
-    source: IO[bytes] = stream
-    if opening.startswith(b"\x1f\x8b"):
-        source = gzip.GzipFile(fileobj=stream)  # type: ignore[assignment]
-    rest = b""
-    while chunk := source.read(_CHUNK):
+    source = unpacked(stream, name)
+    rest, chunk = b"", source.read(_CHUNK)
+    if b"\n" not in chunk and _LONE_RETURN.search(chunk):
+        raise InputError(f"{name}: its lines end in a carriage return alone; end them in a line feed")
+    while chunk:
         pieces = (rest + chunk).split(b"\n")
         rest = pieces.pop()
         yield from pieces
+        chunk = source.read(_CHUNK)
     if rest:
         yield rest

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from operators.device import Precision
 from operators.errors import ModelError
+from operators.location import Location
 
 
 class ModelConfig(BaseModel):
@@ -15,7 +16,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    model: str = Field(description="a directory with safetensors, a URI of one, or a hub id")
+    model: Location = Field(description="a directory with safetensors, a URI of one, or a hub id")
     revision: str | None = Field(None, description="the hub revision")
     max_length: int | None = Field(None, ge=8, description="tokens the model reads at a time")
     precision: Precision = Field("auto", description="fp32 is the reference; auto takes what the device is fast at")

@@ -1,6 +1,7 @@
 """How large a model is: its weights on disk, and the parameters in them."""
 
 from dataclasses import dataclass
+from glob import glob
 from math import prod
 
 from safetensors import safe_open
@@ -28,7 +29,10 @@ def model_size(model: str, revision: str | None = None) -> ModelSize:
         ModelError: there is no such directory, URI or hub id.
     """
     size = parameters = 0
-    for path in sorted(find_folder(model, revision).rglob("*.safetensors")):
+    folder = find_folder(model, revision)
+    names = glob("**/*.safetensors", root_dir=folder, recursive=True)  # noqa: PTH207 (Path.rglob follows no links)
+    for name in sorted(names):
+        path = folder / name
         size += path.stat().st_size
         with safe_open(path, framework="np") as weights:
             for name in weights.keys():  # noqa: SIM118 (the file is no mapping)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from operators.bi_encoder import BiEncoderConfig
+from operators.location import Location
 
 
 class _Source(BaseModel):
@@ -68,7 +69,7 @@ class RunSource(_Ranked):
     """The list of a TREC run."""
 
     kind: Literal["run"]
-    path: str
+    path: Location
 
 
 Source = Annotated[RandomSource | BM25Source | BiEncoderSource | RunSource, Field(discriminator="kind")]

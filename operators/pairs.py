@@ -13,15 +13,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from operators.cells import is_number, is_text, number, shown
-from operators.collections import checked_id, is_jsonl, json_id, json_object, json_text
+from operators.collections import checked_id, json_id, json_text, named_fields
 from operators.column_files import DOC_ID, QUERY_ID, SAMPLE
+from operators.content import with_compressed
 from operators.errors import InputError
 from operators.faults import Fault, FaultSink, Reason
 from operators.file_kinds import what_they_are
-from operators.lines import Line, Unusable, parse_lines, read_lines
+from operators.json_rows import Source, is_json, json_object, json_rows
+from operators.lines import Unusable, parse_lines
+from operators.parquet_rows import is_parquet_file
 from operators.selections import Selection
+from operators.tables import Row, read_table
 
 COLUMNS = ("query_id", "query", "doc_id", "text")
+READABLE = (".parquet", *with_compressed((".tsv", ".csv", ".jsonl", ".json")))
+"""How the names of files of pairs end."""
 PAIR_SCHEMA = pa.schema(
     [
         ("query_id", pa.string()),
@@ -50,33 +56,35 @@ class GroupedPairs:
 
 
 def read_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.Table]:
-    """Read TSV or JSONL as tables of PAIR_SCHEMA; TSV with a line that names its columns, or without one in the order
-    of COLUMNS or of MS MARCO's top-1000 files (qid, pid, query, passage).
+    """Read Parquet, JSON or a table as tables of PAIR_SCHEMA; a table with a line that names its columns, or without
+    one in the order of COLUMNS or of MS MARCO's top-1000 files (qid, pid, query, passage).
 
     Raises:
-        InputError: the file is neither, or its header lacks a column.
+        InputError: the file is none of these, or lacks a column.
     """
-    lines = read_lines(stream, name, faults)
-    first = next(lines, None)
+    if is_parquet_file(stream, name):
+        yield from _parquet_pairs(stream, name, faults)
+    elif is_json(stream, name):
+        form = f"JSON with {', '.join(COLUMNS)}[, score]"
+        yield from _tables(parse_lines(json_rows(stream, name, faults), _json_pair, name, form, faults), name)
+    else:
+        yield from _tables(_table_pairs(stream, name, faults), name)
+
+
+def _table_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[tuple[int, Pair]]:
+    table = read_table(stream, name, faults)
+    rows, first = table.rows, next(table.rows, None)
     if first is None:
         return
-    if is_jsonl(name, first[1]):
-        form = f"JSONL with {', '.join(COLUMNS)}[, score]"
-        parsed = parse_lines(chain([first], lines), _json_pair, name, form, faults)
-    else:
-        header = _header(first[1], name)
-        start: list[Line] = [] if header else [first, *islice(lines, SAMPLE)]
-        order = None if header else _order(start, name)
-        parsed = parse_lines(chain(start, lines), _tsv_parser(header, order or COLUMNS), name, _FORM, faults)
-    yield from _tables(parsed, name)
+    header = _header(first[1], name)
+    if table.headed and header is None:
+        raise InputError(f"{name}: CSV is read under a header that names {', '.join(COLUMNS)}[, score]")
+    start: list[Row] = [] if header else [first, *islice(rows, SAMPLE)]
+    order = COLUMNS if header else _order(start, name)
+    yield from parse_lines(chain(start, rows), _row_parser(header, order), name, _FORM, faults)
 
 
-def read_parquet_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.Table]:
-    """Read a Parquet file of flat rows as tables of PAIR_SCHEMA.
-
-    Raises:
-        InputError: it is not Parquet, is cut short, lacks a column or has one of another type.
-    """
+def _parquet_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.Table]:
     try:
         file = pq.ParquetFile(stream)
         _check_columns(file.schema_arrow, name)
@@ -177,8 +185,8 @@ def _named(name: str, count: int) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, dtype=np.int32)), pa.array([name]))
 
 
-def _json_pair(text: str) -> Pair:
-    value = json_object(text)
+def _json_pair(row: Source) -> Pair:
+    value = json_object(row)
     found = value.get("score")
     if found is not None and (isinstance(found, bool) or not isinstance(found, int | float)):
         raise Unusable(f"'score' is a {type(found).__name__}, not a number")
@@ -192,9 +200,9 @@ def _json_pair(text: str) -> Pair:
     )
 
 
-def _header(first: str, name: str) -> list[str] | None:
-    """The columns' names where the first line gives them; an id may also be called as in runs, a text `passage`."""
-    plain = [column.strip(' "').lower() for column in first.split("\t")]
+def _header(first: list[str], name: str) -> list[str] | None:
+    """The columns' names where the first row gives them; an id may also be called as in runs, a text `passage`."""
+    plain = [column.strip(' "').lower() for column in first]
     columns = [_COLUMN_NAMES.get(column, column) for column in plain]
     if not {"query_id", "doc_id"} & {*plain} and not {"query_id", "doc_id"} <= {*columns}:
         return None
@@ -206,7 +214,7 @@ def _header(first: str, name: str) -> list[str] | None:
     return columns
 
 
-def _order(start: Sequence[Line], name: str) -> tuple[str, ...]:
+def _order(start: Sequence[Row], name: str) -> tuple[str, ...]:
     """The order of the columns where no line names them: COLUMNS, or _MS_MARCO's.
 
     Ids have no space, as a rule; where queries have none either, a query_id still has one query.
@@ -214,7 +222,7 @@ def _order(start: Sequence[Line], name: str) -> tuple[str, ...]:
     Raises:
         InputError: it is neither.
     """
-    rows = [columns for _, text in start if len(columns := text.split("\t")) in {4, 5}]
+    rows = [columns for _, columns in start if len(columns) in {4, 5}]
     if 2 * len(rows) < len(start):
         return COLUMNS  # malformed, and told line by line
     orders = []
@@ -226,9 +234,12 @@ def _order(start: Sequence[Line], name: str) -> tuple[str, ...]:
     repeated = len(rows) - len({row[0] for row in rows})
     if orders and 2 * _other_queries(rows, orders[0].index("query")) <= repeated:
         return orders[0]
-    hint = what_they_are(text for _, text in start) or f"a first line that names them says which is which ({_FORM})"
+    hint = (
+        what_they_are("\t".join(columns) for _, columns in start)
+        or f"a first line that names them says which is which ({_FORM})"
+    )
     raise InputError(
-        f"{name}, line {start[0][0]}: {shown(start[0][1])}: the columns are neither {', '.join(COLUMNS)} nor "
+        f"{name}, line {start[0][0]}: {shown(' '.join(start[0][1]))}: the columns are neither {', '.join(COLUMNS)} nor "
         f"{', '.join(_MS_MARCO)}; {hint}"
     )
 
@@ -246,13 +257,10 @@ def _other_queries(rows: Sequence[Sequence[str]], column: int) -> int:
     return sum(found.total() - max(found.values()) for found in values.values())
 
 
-def _tsv_parser(header: Sequence[str] | None, order: Sequence[str]) -> Callable[[str], Pair]:
-    def parse(text: str) -> Pair:
-        values = text.split("\t")
+def _row_parser(header: Sequence[str] | None, order: Sequence[str]) -> Callable[[list[str]], Pair]:
+    def parse(values: list[str]) -> Pair:
         if header is not None:
-            if len(values) != len(header):
-                raise Unusable(f"{len(values)} columns, where the header names {len(header)}")
-            named: Mapping[str, str] = dict(zip(header, values, strict=True))
+            named: Mapping[str, str] = named_fields(header, values)
         elif len(values) in {4, 5}:
             named = dict(zip((*order, "score"), values, strict=False))
         else:

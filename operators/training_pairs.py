@@ -13,15 +13,19 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from operators.cells import shown
-from operators.collections import json_id, json_object, json_text
+from operators.collections import json_id, json_text, named_fields
+from operators.content import with_compressed
 from operators.errors import InputError
 from operators.faults import FaultLog
 from operators.file_kinds import what_they_are
+from operators.json_rows import Source, is_json, json_object, json_rows
 from operators.leakage import Query, normalised
-from operators.lines import Unusable, parse_lines, read_lines
+from operators.lines import parse_lines
+from operators.parquet_rows import is_parquet_file
+from operators.tables import read_table
 
 DOCUMENT_NAMES = ("document", "text", "passage")
-READABLE = (".parquet", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz")
+READABLE = (".parquet", *with_compressed((".tsv", ".csv", ".jsonl", ".json")))
 """How the names of files of pairs end."""
 _TEXTS, _NUMBERS = ("query_id", "query", *DOCUMENT_NAMES), ("label", "score", "rank")
 Target = Literal["label", "score"]
@@ -51,12 +55,12 @@ class TrainingPairs:
 def read_training_pairs(
     files: Iterable[tuple[str, IO[bytes]]], source: str, target: Target | None = None
 ) -> TrainingPairs:
-    """Read pairs from Parquet, TSV and JSONL files, the last two plain or gzip.
+    """Read pairs from Parquet, JSON, TSV and CSV files, all but the first plain or compressed.
 
     Columns are `query`, `document` (or `text`, `passage`) and `label` or `score`, and `query_id` where there is one:
     what `mine` and `label` write, and any table of pairs. A re-ranking written with its texts (`query`,
     `ranking: list<struct<text, score, ...>>`) is taken as it is, its raw scores as labels, which are a teacher's
-    logits. TSV has a header line. A line that is no such row costs itself.
+    logits. A table has a header line. A line that is no such row costs itself.
 
     Args:
         files: each's name, which ends with one of READABLE, and its content.
@@ -136,7 +140,7 @@ def _owners(table: pa.Table) -> NDArray[np.int32]:
 
 
 def _read(file: str, content: IO[bytes], target: Target | None, torn: FaultLog) -> pa.Table:
-    table = read_parquet(file, content) if file.endswith(".parquet") else _read_lines(file, content, torn)
+    table = read_parquet(file, content) if is_parquet_file(content, file) else _read_text(file, content, torn)
     if "ranking" in table.column_names:
         table = _flatten(table, file)
         target = target or "score"
@@ -208,19 +212,19 @@ def read_parquet(file: str, content: IO[bytes]) -> pa.Table:
         raise InputError(f"{file}: cannot be read as Parquet: {error}") from None
 
 
-def _read_lines(file: str, content: IO[bytes], torn: FaultLog) -> pa.Table:
-    """The columns of TSV or JSONL that are known here."""
-    lines = read_lines(content, file, torn)
-    if file.removesuffix(".gz").endswith(".tsv"):
-        number, first = next(lines, (0, ""))
-        header = first.split("\t")
-        if first and not {"query", *DOCUMENT_NAMES} & {*header}:
+def _read_text(file: str, content: IO[bytes], torn: FaultLog) -> pa.Table:
+    """The columns of a table or of JSON that are known here."""
+    header: list[str] = []
+    if is_json(content, file):
+        parsed = parse_lines(json_rows(content, file, torn), _json_row, file, "JSON", torn)
+    else:
+        rows = read_table(content, file, torn).rows
+        number, header = next(rows, (0, list[str]()))
+        if header and not {"query", *DOCUMENT_NAMES} & {*header}:
+            first = "\t".join(header)
             hint = what_they_are([first]) or "name the columns: query, document and label"
             raise InputError(f"{file}, line {number}: {shown(first)} is no header; {hint}")
-        parsed = parse_lines(lines, lambda text: _tsv_row(text, header), file, "TSV with a header line", torn)
-    else:
-        header = []
-        parsed = parse_lines(lines, _json_row, file, "JSONL", torn)
+        parsed = parse_lines(rows, lambda fields: _table_row(header, fields), file, "a table with a header line", torn)
     columns: dict[str, list[Any]] = {name: [] for name in (*_TEXTS, *_NUMBERS)}
     met = dict.fromkeys(header)
     for _, row in parsed:
@@ -235,16 +239,13 @@ def _read_lines(file: str, content: IO[bytes], torn: FaultLog) -> pa.Table:
     return pa.table(known | others)
 
 
-def _tsv_row(text: str, header: list[str]) -> dict[str, Any]:
-    fields = text.split("\t")
-    if len(fields) != len(header):
-        raise Unusable(f"{len(fields)} fields, and the header has {len(header)}")
-    row: dict[str, Any] = dict(zip(header, fields, strict=True))
+def _table_row(header: list[str], fields: list[str]) -> dict[str, Any]:
+    row: dict[str, Any] = named_fields(header, fields)
     return row | {name: _number(row[name]) for name in _NUMBERS if name in row}
 
 
-def _json_row(text: str) -> dict[str, Any]:
-    row = json_object(text)
+def _json_row(source: Source) -> dict[str, Any]:
+    row = json_object(source)
     own = {name: json_text(row, name) for name in _TEXTS if row.get(name) is not None and name != "query_id"}
     if row.get("query_id") is not None:
         own["query_id"] = json_id(row, ("query_id",))

@@ -186,7 +186,7 @@ def test_judgements_in_parquet(folder: Path, ids: pa.DataType, grade: pa.DataTyp
         ({"score": [None]}, "row 1: there is no one number under score"),
         ({"score": [True]}, "row 1: there is no one number under score"),
         ({"label": [2]}, "row 1: there is no one number under score or label"),
-        ({"corpus-id": [3.0]}, "row 1: 'corpus-id' is a float"),
+        ({"corpus-id": [3.0]}, "row 1: 'corpus-id' is 3.0: an id is a string or a whole number"),
         ({"query-id": [None]}, "row 1: "),
     ],
 )
@@ -327,3 +327,35 @@ def test_triples_are_no_training_pairs(folder: Path, content: str, message: str)
     (folder / "train.tsv").write_text(content)
     with pytest.raises(InputError, match=message):
         load_training_pairs(str(folder / "train.tsv"), None)
+
+
+MALFORMED = "no row at all\n"
+
+
+@pytest.mark.parametrize("bad", [1, 3])
+def test_a_few_malformed_lines_cost_their_rows_and_most_the_file(folder: Path, bad: int, capsys: Any) -> None:
+    """Also behind a line of names, and where the sample at the beginning is good."""
+    given = {
+        "run": ["qid docno rank\nq1 d1 1\nq2 d3 1\n", ["--run={}", *texts_of(folder)]],
+        "pairs.tsv": [TOP_1000.splitlines(keepends=True)[0] * 2, ["--pairs={}"]],
+        "passages.tsv": ["d1\tthe red one\nd3\tthe green one\n", ["--passages={}", "--bm25=2", texts_of(folder)[0]]],
+        "train.tsv": ["query\tdocument\tlabel\nred\tthe red one\t1\nblue\tthe red one\t0\n", []],
+    }
+    for name, (good, flags) in given.items():
+        (folder / name).write_text(good + MALFORMED * bad)
+        if name == "train.tsv":
+            if bad == 1:
+                assert load_training_pairs(str(folder / name), None).left_out == {"malformed line": 1}
+            else:
+                with pytest.raises(InputError, match=r"train\.tsv is not"):
+                    load_training_pairs(str(folder / name), None)
+            continue
+        output = folder / f"{name}-{bad}"
+        code = execute(["prepare", *(flag.format(folder / name) for flag in flags), f"--output={output}"])
+        told = capsys.readouterr()
+        if bad == 1:
+            assert (code, "malformed line" in told.out) == (ExitCode.DONE_WITH_ERRORS, True)
+        else:
+            assert (code, f"{name} is not" in told.err) == (ExitCode.REFUSED, True)
+            assert not list(output.glob("*.parquet"))
+        (folder / "passages.tsv").write_text("".join(f"{key}\t{text}\n" for key, text in TEXTS.items()))

@@ -137,11 +137,11 @@ def test_a_file_that_cannot_be_trusted_is_refused_with_its_place(
     [
         (["--measures=ndgc@10"], "near it: nDCG"),
         (["--measures=nDCG@0"], "the cutoff is 0"),
-        (["--first-stage=/nowhere"], "/nowhere: cannot be read"),
-        (["--qrels=/nowhere"], "/nowhere: cannot be read"),
+        (["--first-stage=/nowhere"], "/nowhere: there is no such file or folder"),
+        (["--qrels=/nowhere"], "/nowhere: cannot be read: there is no such file"),
         (["--qrels=/tmp"], "/tmp: cannot be read"),
-        (["--ranking=/nowhere/*.parquet"], "holds no Parquet file"),
-        (["--json=/proc/nowhere/metrics.json"], "cannot be written"),
+        (["--ranking=/nowhere/*.parquet"], "no such file or folder, and nothing that matches it"),
+        (["--json=/proc/self/metrics.json"], "the folder of --json cannot be written"),
     ],
 )
 def test_flags_that_lead_nowhere_are_refused(files: Path, capsys: Any, flags: list[str], message: str) -> None:

@@ -24,6 +24,23 @@ def test_a_folder_in_another_is_refused(folders: dict[str, str], told: str) -> N
         check_apart(**folders)
 
 
+def test_a_folder_that_lies_in_another_by_way_of_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    for input_, output in (("data", "link/out"), ("link", "data/out"), ("link/../link", "data")):
+        with pytest.raises(InputError, match="the output lies in the input"):
+            check_apart(output=str(tmp_path / output), input=str(tmp_path / input_))
+
+
+def test_a_link_that_leads_nowhere_is_no_folder_to_write_to(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to("unmounted/disk")
+    for check in (check_empty, check_output):
+        with pytest.raises(
+            InputError, match=r"out: is a link to unmounted/disk, which is not there; a folder is needed"
+        ):
+            check(str(tmp_path / "out"))
+
+
 def test_folders_beside_each_other_are_fine() -> None:
     check_apart(output="a/out", input="a/out-of-it/*.parquet", cache=None)
 

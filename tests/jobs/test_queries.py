@@ -25,8 +25,8 @@ def test_the_same_seed_writes_the_same_file(tmp_path: Path, capsys: pytest.Captu
     source = tmp_path / "passages.tsv"
     source.write_text(PASSAGES)
     for name, seed in (("one", "3"), ("two", "3"), ("other", "4")):
-        assert queries(source, tmp_path / name / "q.tsv", "--count", "6", "--seed", seed) == ExitCode.DONE
-    one, two, other = ((tmp_path / name / "q.tsv").read_text() for name in ("one", "two", "other"))
+        assert queries(source, tmp_path / f"{name}.tsv", "--count", "6", "--seed", seed) == ExitCode.DONE
+    one, two, other = ((tmp_path / f"{name}.tsv").read_text() for name in ("one", "two", "other"))
     assert one == two != other
     lines = [line.split("\t") for line in one.splitlines()]
     assert len(lines) == 6

@@ -228,6 +228,13 @@ def test_links_that_lead_nowhere_or_round_in_a_circle_are_refused(tmp_path: Path
     with pytest.raises(ModelError, match="a link to a folder that it is in"):
         find_checkpoint(str(folder))
     (folder / "round").unlink()
+    (folder / "one").mkdir()
+    (folder / "two").mkdir()
+    (folder / "one" / "there").symlink_to(folder / "two")
+    (folder / "two" / "back").symlink_to(folder / "one")
+    with pytest.raises(ModelError, match="a link to a folder that it is in"):
+        find_checkpoint(str(folder))
+    (folder / "one" / "there").unlink()
     (folder / "vocab.txt").symlink_to(folder / "gone")
     with pytest.raises(ModelError, match="a link to none"):
         find_checkpoint(str(folder))

@@ -21,9 +21,14 @@ def test_a_header_line_is_no_passage() -> None:
     assert entries("pid\tpassage\n1\ta\n") == [Entry(2, "1", "a")]
 
 
-def test_a_header_with_more_columns_is_refused_and_told_the_way_out() -> None:
-    with pytest.raises(InputError, match=r"p\.tsv, line 1: the header names id, text, title.*JSONL"):
-        entries("id\ttext\ttitle\n1\ta\tb\n")
+def test_under_a_header_columns_go_by_their_names() -> None:
+    assert entries("id\ttext\ttitle\n1\ta\tb\n") == [Entry(2, "1", "b a")]
+    assert entries("url\tPassage\tpid\nhttp\ta\t1\n") == [Entry(2, "1", "a")]
+    assert entries("text\tid\na\t1\n") == [Entry(2, "1", "a")]
+    with pytest.raises(InputError, match=r"line 2: no field 'text': it has id, title"):
+        entries("id\ttitle\n1\ta\n")
+    with pytest.raises(InputError, match="line 2: the header names a column twice"):
+        entries("id\ttext\ttext\n1\ta\tb\n")
 
 
 @pytest.mark.parametrize("key", ["_id", "id", "query_id", "doc_id"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from operators.errors import InputError
 from operators.faults import FaultLog, Reason
-from operators.pairs import GroupedPairs, group_pairs, read_pairs, read_parquet_pairs
+from operators.pairs import GroupedPairs, group_pairs, read_pairs
 from operators.shards import candidate_table
 
 HEADER = "query_id\tquery\tdoc_id\ttext\tscore\n"
@@ -27,7 +27,7 @@ def from_parquet(table: pa.Table, log: FaultLog | None = None) -> Any:
     sink = io.BytesIO()
     pq.write_table(table, sink)
     log = log or FaultLog()
-    return rows_of(group_pairs(read_parquet_pairs(io.BytesIO(sink.getvalue()), "p.parquet", log), None, log))
+    return rows_of(group_pairs(read_pairs(io.BytesIO(sink.getvalue()), "p.parquet", log), None, log))
 
 
 def rows_of(grouped: GroupedPairs) -> Any:
@@ -124,7 +124,7 @@ def test_a_parquet_file_of_another_shape_is_refused_with_its_column(column: str,
 
 def test_a_parquet_file_cut_short_is_refused() -> None:
     with pytest.raises(InputError, match=r"p\.parquet: cannot be read as Parquet"):
-        list(read_parquet_pairs(io.BytesIO(b"PAR1 and no footer"), "p.parquet", FaultLog()))
+        list(read_pairs(io.BytesIO(b"PAR1 and no footer"), "p.parquet", FaultLog()))
 
 
 def test_pairs_of_which_none_can_be_used_are_refused() -> None:

@@ -96,17 +96,17 @@ def test_a_line_of_jsonl_that_is_no_row_costs_itself(tmp_path: Path) -> None:
     good = '{"query": "2020-01-01", "document": "2020-01-02", "label": 1, "query_id": 7}'
     bad = ['{"query": "q", "docu', "7", '{"query": "q", "label": 1}', '{"query": 5, "document": "d", "label": 1}']
     bad += ['{"query": "q", "document": ["d"], "label": 1}', '{"query": "q", "document": "d", "label": "high"}']
-    content = "\n".join([good, *bad]).encode() + b'\n{"query": "\xff", "document": "d", "label": 1}\n'
+    content = "\n".join([good, good, *bad]).encode() + b'\n{"query": "\xff", "document": "d", "label": 1}\n'
     for name, data in (("pairs.jsonl", content), ("pairs.jsonl.gz", gzip.compress(content))):
         (tmp_path / name).write_bytes(data)
         pairs = read(tmp_path / name)
-        assert rows(pairs.table) == [("2020-01-01", "2020-01-02", 1.0)]
-        assert pairs.table["query_id"].to_pylist() == ["7"]
+        assert rows(pairs.table) == [("2020-01-01", "2020-01-02", 1.0)] * 2
+        assert pairs.table["query_id"].to_pylist() == ["7", "7"]
         assert pairs.left_out == {
             "malformed line": 4, "not valid UTF-8": 1, "empty document": 1, "label is no finite number": 1,
         }  # fmt: skip
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(content)[:-9])
-    with pytest.raises(InputError, match=r"cut.jsonl.gz: cannot be read beyond line"):
+    with pytest.raises(InputError, match=r"cut.jsonl.gz: cannot be read"):
         read(tmp_path / "cut.jsonl.gz")
 
 
@@ -116,7 +116,7 @@ def test_a_line_of_jsonl_that_is_no_row_costs_itself(tmp_path: Path) -> None:
         ("pairs.tsv", "query\tlabel\na\t1\n", "no column document or text"),
         ("pairs.tsv", "query\tdocument\tlabel\na\tb\tgood\n", "1 x label is no finite number"),
         ("pairs.tsv", "query\tdocument\tlabel\na\tb\tnan\n", "none of the 1 rows"),
-        ("pairs.jsonl", "{not json", "is not JSONL: line 1"),
+        ("pairs.jsonl", "{not json", "is not JSON: line 1"),
         ("pairs.parquet", "PAR1 cut off", "cannot be read as Parquet"),
     ],
 )

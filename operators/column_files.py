@@ -33,7 +33,8 @@ class Form:
     Attributes:
         words: the kind, for messages, with the columns that are asked for.
         layouts: the orders of columns that are known without a line of names; the first that half of the lines have
-            is taken. What is not in `names` is passed over.
+            is taken, unless more have another. A `tag` is the same on all lines; what has no name is passed over.
+        mistaken: orders that are not read, since nothing but the lines that lack the right one tells them.
         names: what a line of names may call each column that is read.
         values: how a column's text is read; says what it was where it raises Unusable.
         enough: which columns a line of names must have besides query_id and doc_id: one of them.
@@ -44,6 +45,7 @@ class Form:
     names: Mapping[str, frozenset[str]]
     values: Mapping[str, Callable[[str, str], Any]]
     enough: tuple[str, ...]
+    mistaken: tuple[Layout, ...] = ()
 
 
 def read_columns(
@@ -100,10 +102,11 @@ def _fitting(start: Sequence[Line], name: str, form: Form, quoted: bool) -> Layo
     """The first layout that half of the lines have.
 
     Raises:
-        InputError: there is none; tells the first line that the nearest layout does not have.
+        InputError: there is none, or more lines have another; tells the first line that the nearest one lacks.
     """
     nearest, seen = (0, False), f"line {start[0][0]}: {shown(start[0][1])}"
-    for layout in form.layouts:
+    taken: tuple[Layout, int] | None = None
+    for layout in form.layouts + form.mistaken:
         read, rows, faults = _reader(layout, form, quoted), list[Row](), list[tuple[bool, str]]()
         for number, text in start:
             try:
@@ -112,11 +115,17 @@ def _fitting(start: Sequence[Line], name: str, form: Form, quoted: bool) -> Layo
                 faults.append((not isinstance(fault, _OtherWidth), f"line {number}: {shown(text)}, {fault}"))
         if rows and layout[1] == "doc_id" and {row["doc_id"] for row in rows} <= ITERATION:
             continue
-        if len(rows) >= len(faults):
-            return layout
-        has_width, told = faults[0]
-        if (len(rows), has_width) > nearest:
-            nearest, seen = (len(rows), has_width), told
+        if len({row.get("tag") for row in rows}) > 1:
+            continue
+        if taken is not None and len(rows) > taken[1]:
+            break
+        if faults and (len(rows), faults[0][0]) > nearest:
+            nearest, seen = (len(rows), faults[0][0]), faults[0][1]
+        if taken is None and len(rows) >= len(faults):
+            taken = layout, len(rows)
+    else:
+        if taken is not None and taken[0] in form.layouts:
+            return taken[0]
     hint = what_they_are((text for _, text in start), form.words)
     hint = hint or f"a first line that names the columns says which is which ({_names_of(form)})"
     raise InputError(f"{name} is not {form.words}: {seen}; {hint}")

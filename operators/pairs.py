@@ -232,8 +232,11 @@ def _order(start: Sequence[Row], name: str) -> tuple[str, ...]:
             orders.append(order)
     orders.sort(key=lambda order: _other_queries(rows, order.index("query")))
     repeated = len(rows) - len({row[0] for row in rows})
-    if orders and 2 * _other_queries(rows, orders[0].index("query")) <= repeated:
-        return orders[0]
+    for order in orders[:1]:
+        query, text = order.index("query"), order.index("text")
+        one_query = 2 * _other_queries(rows, query) <= repeated
+        if one_query and not _are_exchanged([row[query] for row in rows], [row[text] for row in rows]):
+            return order
     hint = (
         what_they_are("\t".join(columns) for _, columns in start)
         or f"a first line that names them says which is which ({_FORM})"
@@ -247,6 +250,12 @@ def _order(start: Sequence[Row], name: str) -> tuple[str, ...]:
 def _is_no_pair(query_id: str, query: str, doc_id: str, text: str) -> bool:
     """Whether a text stands where an id should, or a number for a text."""
     return is_text(query_id) or is_text(doc_id) or is_number(text)
+
+
+def _are_exchanged(queries: Sequence[str], texts: Sequence[str]) -> bool:
+    """Whether what should be passages is the queries: passages are longer, as a rule."""
+    several = sum(map(is_text, queries)), sum(map(is_text, texts))
+    return 2 * min(several) > len(queries) and sum(map(len, queries)) > 2 * sum(map(len, texts))
 
 
 def _other_queries(rows: Sequence[Sequence[str]], column: int) -> int:

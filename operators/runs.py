@@ -211,8 +211,8 @@ _FORM = Form(
     layouts=(
         _TREC,
         ("query_id", "iteration", "doc_id", "rank", "score"),
-        ("query_id", "doc_id", "rank", "score", ""),
-        ("query_id", "iteration", "doc_id", "score", ""),
+        ("query_id", "doc_id", "rank", "score", "tag"),
+        ("query_id", "iteration", "doc_id", "score", "tag"),
         ("query_id", "doc_id", "rank", "score"),
         ("query_id", "doc_id", "rank"),
         ("query_id", "doc_id", "score"),
@@ -223,6 +223,19 @@ _FORM = Form(
         "rank": frozenset({"rank", "position"}),
         "score": frozenset({"score"}),
     },
-    values={"query_id": identifier, "doc_id": identifier, "rank": whole, "score": number, "iteration": iteration},
+    values={
+        "query_id": identifier,
+        "doc_id": identifier,
+        "rank": whole,
+        "score": number,
+        "iteration": iteration,
+        "tag": identifier,
+    },
     enough=("score", "rank"),
+    mistaken=(
+        ("query_id", "", "doc_id", "score", "rank", ""),
+        ("query_id", "iteration", "doc_id", "score", "rank"),
+        ("query_id", "doc_id", "score", "rank", "tag"),
+        ("query_id", "doc_id", "score", "rank"),
+    ),
 )

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,8 @@ def test_mine_draws_from_a_run_with_ranks_alone(folder: Path) -> None:
         ("q1 d1 3\nq1 d2 2\nq1 d3 1\n", "falls from line to line"),
         ("q1 d1 -1\nq1 d2 -2\n", "the lowest is -2"),
         ("q1 Q0 d1 9 1 t\nq1 Q0 d2 8 2 t\nq1 Q0 d3 7 3 t\n", "the scores are 1, 2, 3, … and the ranks not"),
+        ("q1 Q0 d1 9 1 t\nq1 Q0 d2 8.5 2 t\nq1 Q0 d3 7 3 t\n", "line 2: .* column 4, the rank, is '8.5'"),
+        ("q1 d1 9\nq1 d2 8.5\nq1 d3 7\n", "line 2: .* column 3, the rank, is '8.5'"),
         ("q1 Q0 d1 1 .1 t\nq1 Q0 d2 2 .2 t\nq1 Q0 d3 3 .3 t\n", "the best scores have the worst ranks"),
         ("7 0 7187158 1\n7 0 22 0\n", "it looks like TREC qrels"),
         ("q1,d1,1\nq1,d2,2\n", "line 1: 'q1,d1,1'; a first line that names the columns"),
@@ -327,6 +330,37 @@ def test_triples_are_no_training_pairs(folder: Path, content: str, message: str)
     (folder / "train.tsv").write_text(content)
     with pytest.raises(InputError, match=message):
         load_training_pairs(str(folder / "train.tsv"), None)
+
+
+@pytest.mark.parametrize("form", ["{query}\t{doc}\t{text}\t{passage}", "{query}\t{text}\t{doc}\t{passage}"])
+@pytest.mark.parametrize("order", list(permutations(range(4))), ids=str)
+def test_pairs_in_any_order_are_read_right_or_refused(folder: Path, form: str, order: tuple[int, ...]) -> None:
+    """Where ids and texts have changed places alike, only the lengths of the texts tell."""
+    passages = {key: f"{text}, as long as passages are" for key, text in TEXTS.items()}
+    rows = [form.format(query=query, text=QUERIES[query], doc=doc, passage=passages[doc]) for query, doc, *_ in PLACES]
+    lines = ["\t".join(row.split("\t")[at] for at in order) for row in rows]
+    (folder / "pairs.tsv").write_text("\n".join(lines) + "\n")
+    code = execute(["prepare", f"--pairs={folder / 'pairs.tsv'}", f"--output={folder / 'out'}"])
+    found = [row for file in folder.glob("out/*.parquet") for row in pq.read_table(file).to_pylist()]
+    assert code == (ExitCode.DONE if found else ExitCode.REFUSED)
+    assert found or order != tuple(range(4))
+    assert all(row["query"] == QUERIES[row["query_id"]] for row in found)
+    assert all(one["text"] == passages[one["doc_id"]] for row in found for one in row["candidates"])
+
+
+@pytest.mark.parametrize("shape", ["three, scores", "MS MARCO", "ColBERT", "five, no Q0", "five, no tag"])
+def test_runs_in_any_order_are_read_right_or_refused(folder: Path, shape: str) -> None:
+    """Right, or with ids that are not the queries', which every job refuses."""
+    rows = [line.split() for line in RUNS[shape].splitlines()]
+    for order in permutations(range(len(rows[0]))):
+        (folder / "run").write_text("".join("\t".join(row[at] for at in order) + "\n" for row in rows))
+        try:
+            run = load_run(str(folder / "run"), Refuse(), [])
+        except InputError:
+            assert order != tuple(range(len(order)))
+            continue
+        found = {query: list(ranked.doc_ids) for query, ranked in run.items()}
+        assert found == ORDER or not found.keys() & QUERIES.keys()
 
 
 MALFORMED = "no row at all\n"

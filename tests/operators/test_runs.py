@@ -38,7 +38,7 @@ def test_a_document_named_twice_keeps_its_better_place() -> None:
 @pytest.mark.parametrize(
     "line",
     ["q Q0 d 1 0.5", "q Q0 d 1 0.5 t x", "q Q0 d one 0.5 t", "q Q0 d 1 high t", "q Q0 d 1 nan t", "q Q0 d 1 inf t",
-     "q Q0 d 1 1e39 t", "q Q0 d 99999999999999999999 1 t"],
+     "q Q0 d 1 1e39 t", "q Q0 d 99999999999999999999 1.5 t"],
 )  # fmt: skip
 def test_a_malformed_line_costs_the_line(line: str) -> None:
     log = FaultLog()

@@ -28,8 +28,8 @@ def test_all_files_of_a_folder_but_hidden_ones_packed_or_not(
     assert pairs.table["query"].to_pylist() == ["a kiln", "a furnace"]
     assert capsys.readouterr().out == f"note: {tmp_path}: not read: notes.md\n"
     assert load_training_pairs(str(tmp_path / "b.tsv.gz"), None).table.num_rows == 1
-    (tmp_path / "more.csv").write_text("query,document,label")
-    with pytest.raises(InputError, match=r"also holds more\.csv: data, it seems, that cannot be read here"):
+    (tmp_path / "more.avro").write_text("query,document,label")
+    with pytest.raises(InputError, match=r"also holds more\.avro: data, it seems, that cannot be read here"):
         load_training_pairs(str(tmp_path), None)
 
 

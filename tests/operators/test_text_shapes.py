@@ -66,6 +66,7 @@ SHAPES: dict[str, Callable[[Texts], bytes]] = {
     "a.jsonl": lambda texts: json_lines(objects(texts)),
     "a": lambda texts: json_lines(objects(texts)),
     "a.json": lambda texts: json_array(objects(texts)),
+    "lines.tsv": lambda texts: json_lines(objects(texts)),
     "array.txt": lambda texts: json_array(objects(texts)),
     "a.parquet": lambda texts: parquet(objects(texts)),
     "a.csv": lambda texts: separated(texts, ",", csv.QUOTE_MINIMAL),

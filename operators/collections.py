@@ -241,7 +241,8 @@ def _table_entries(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[
             raise Unusable(f"{len(fields)} columns, where there is no header to say which are the id and the text")
         return checked_id(fields[0]), "\t".join(fields[1:])
 
-    yield from parse_lines(chain(start, table.rows), parse, name, _FORM, faults)
+    form = _FORM if named else "TSV of id<TAB>text"
+    yield from parse_lines(chain(start, table.rows), parse, name, form, faults)
 
 
 def named_fields(header: Sequence[str], fields: Sequence[str]) -> dict[str, str]:

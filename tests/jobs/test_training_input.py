@@ -28,15 +28,15 @@ def test_all_files_of_a_folder_but_hidden_ones_packed_or_not(
     assert pairs.table["query"].to_pylist() == ["a kiln", "a furnace"]
     assert capsys.readouterr().out == f"note: {tmp_path}: not read: notes.md\n"
     assert load_training_pairs(str(tmp_path / "b.tsv.gz"), None).table.num_rows == 1
-    (tmp_path / "more.csv").write_text("query,document,label")
-    with pytest.raises(InputError, match=r"also holds more\.csv: data, it seems, that cannot be read here"):
+    (tmp_path / "more.avro").write_text("query,document,label")
+    with pytest.raises(InputError, match=r"also holds more\.avro: data, it seems, that cannot be read here"):
         load_training_pairs(str(tmp_path), None)
 
 
 def test_nothing_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no such file"):
         load_training_pairs(str(tmp_path / "absent"), None)
-    (tmp_path / "pairs.csv").write_text("query,document,label")
-    for path in (tmp_path, tmp_path / "pairs.csv"):
+    (tmp_path / "pairs.avro").write_text("query,document,label")
+    for path in (tmp_path, tmp_path / "pairs.avro"):
         with pytest.raises(InputError, match="holds no"):
             load_training_pairs(str(path), None)

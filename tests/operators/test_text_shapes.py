@@ -100,7 +100,7 @@ def test_plain_lines_are_read_back_or_refused(texts: list[tuple[str, str]]) -> N
     try:
         found = read(plain(texts), "plain.tsv")
     except InputError as refusal:
-        assert "quot" in str(refusal)
+        assert "quot" in str(refusal) or "holds a number" in str(refusal) or "holds a text" in str(refusal)
         return
     quoted = [
         tuple(field if field == own else f'"{field.replace(MARK, MARK * 2)}"' for field, own in zip(*rows, strict=True))

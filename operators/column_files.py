@@ -51,8 +51,8 @@ class Form:
 def read_columns(
     lines: Iterator[Line], name: str, form: Form, faults: FaultSink
 ) -> tuple[Layout, Iterator[tuple[int, Row]]]:
-    """Find out what the columns are, and read them: separated by tabs, or by spaces and tabs; quoted where the first
-    lines all are.
+    """Find out what the columns are, and read them: separated by tabs, or by spaces and tabs; quoted as in CSV where
+    the names are.
 
     Returns:
         What each column is, and the rows with the numbers of their lines; a malformed line goes to `faults`.
@@ -64,10 +64,10 @@ def read_columns(
     if not start:
         raise InputError(f"{name} holds no line; it should be {form.words}")
     named = _named(start[0], name, form)
+    quoted = named is not None and start[0][1].lstrip(" ").startswith('"')
     if named is not None:
         del start[0]
-    quoted = all(text.lstrip(" ").startswith('"') for _, text in start)
-    layout = named or _fitting(start, name, form, quoted)
+    layout = named or _fitting(start, name, form)
     return layout, parse_lines(chain(start, lines), _reader(layout, form, quoted), name, form.words, faults)
 
 
@@ -98,7 +98,7 @@ def _named(line: Line, name: str, form: Form) -> Layout | None:
     return layout
 
 
-def _fitting(start: Sequence[Line], name: str, form: Form, quoted: bool) -> Layout:
+def _fitting(start: Sequence[Line], name: str, form: Form) -> Layout:
     """The first layout that half of the lines have.
 
     Raises:
@@ -107,7 +107,7 @@ def _fitting(start: Sequence[Line], name: str, form: Form, quoted: bool) -> Layo
     nearest, seen = (0, False), f"line {start[0][0]}: {shown(start[0][1])}"
     taken: tuple[Layout, int] | None = None
     for layout in form.layouts + form.mistaken:
-        read, rows, faults = _reader(layout, form, quoted), list[Row](), list[tuple[bool, str]]()
+        read, rows, faults = _reader(layout, form, quoted=False), list[Row](), list[tuple[bool, str]]()
         for number, text in start:
             try:
                 rows.append(read(text))

@@ -7,11 +7,14 @@ import re
 import tarfile
 import zlib
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from operators.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 COMPRESSED = (".gz", ".bz2", ".zst", ".xz")
 """How the names of compressed files end."""
@@ -125,6 +128,38 @@ def _with_arrow(codec: str) -> Callable[[IO[bytes]], IO[bytes]]:
     return lambda stream: pa.CompressedInputStream(pa.PythonFile(_Lent(stream), "r"), codec)
 
 
+class _XzReader(io.RawIOBase):
+    """Streams of xz, one behind another; the module's own reader takes a damaged one for the end of the file."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        room, data = memoryview(buffer), b""
+        while not data:
+            packed = b""
+            if self._decoder.eof:
+                packed = self._decoder.unused_data.lstrip(b"\0") or self._stream.read(SAMPLE).lstrip(b"\0")
+                if not packed:
+                    return 0
+                self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+            elif self._decoder.needs_input:
+                packed = self._stream.read(SAMPLE)
+                if not packed:
+                    raise EOFError("the compressed file ends before its end-of-stream marker")
+            data = self._decoder.decompress(packed, len(room))
+        room[: len(data)] = data
+        return len(data)
+
+
+def _unxz(stream: IO[bytes]) -> IO[bytes]:
+    return io.BufferedReader(_XzReader(stream), SAMPLE)
+
+
 def _gunzip(stream: IO[bytes]) -> IO[bytes]:
     return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]
 
@@ -133,7 +168,7 @@ _UNPACKERS = {
     re.compile(rb"\x1f\x8b"): _gunzip,
     re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"): _with_arrow("bz2"),
     re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"): _with_arrow("zstd"),
-    re.compile(rb"\xfd7zXZ\x00"): lzma.LZMAFile,
+    re.compile(rb"\xfd7zXZ\x00"): _unxz,
 }
 
 

@@ -11,22 +11,19 @@ from operators.faults import FaultSink
 from operators.lines import Unusable, read_lines
 
 _NAMES = (".jsonl", ".json", ".ndjson")
-_BEGINNING = re.compile(rb"\s*(\{|\[\s*\{)")
+_BEGINNING = re.compile(rb'\s*(\{\s*"|\[\s*\{)')
 
 Source = str | dict[str, Any]
 """A line that should hold an object, or an object of an array."""
 
 
 def is_json(stream: IO[bytes], name: str) -> bool:
-    """Whether a text file is JSON: by its name, or by its beginning where the name does not say.
+    """Whether a text file is JSON: by its name, or by its beginning whatever the name.
 
     Raises:
         InputError: it is no text file, or damaged.
     """
-    plain = bare_name(name)
-    if plain.endswith(_NAMES):
-        return True
-    return not plain.endswith((".tsv", ".csv")) and bool(_BEGINNING.match(beginning(stream, name)))
+    return bare_name(name).endswith(_NAMES) or bool(_BEGINNING.match(beginning(stream, name)))
 
 
 def json_rows(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[tuple[int, Source]]:

@@ -90,7 +90,7 @@ class _Doubts:
     def hear(self, scores: np.ndarray, ranks: np.ndarray) -> None:
         """Take one query into account: its scores, best first, and the ranks that stand beside them."""
         self.opposite = self.opposite and bool(np.all(ranks[1:] < ranks[:-1]))
-        self.exchanged = self.exchanged and _counts(scores) and not _counts(ranks)
+        self.exchanged = self.exchanged and _count(scores) and scores.min() in (0, 1) and not _count(ranks)
         self.longest = max(self.longest, len(ranks))
 
     def check(self, name: str) -> None:
@@ -177,10 +177,10 @@ def _ordered(query_id: str, found: _Gathered, name: str, faults: FaultSink) -> t
     return ranked, ranks
 
 
-def _counts(values: np.ndarray) -> bool:
-    """Whether they are 1 to n, or 0 to n - 1, in any order."""
+def _count(values: np.ndarray) -> bool:
+    """Whether they are whole numbers one after the other, in any order."""
     found = np.sort(values)
-    return bool(found[0] in (0, 1) and np.array_equal(found, found[0] + np.arange(len(found))))
+    return bool(np.array_equal(found, found[0] + np.arange(len(found))) and found[0] == np.floor(found[0]))
 
 
 def _check_ranks(gathered: Mapping[str, _Gathered], name: str) -> None:

@@ -185,6 +185,8 @@ def _column(table: pa.Table, names: tuple[str, ...], kind: pa.DataType, file: st
         raise InputError(f"{file}: column {name} stands there twice")
     if name is None:
         raise InputError(f"{file}: no column {' or '.join(names)}; it has {table.column_names}{_way_out(table)}")
+    if kind == pa.string() and pa.types.is_floating(table.schema.field(name).type):
+        raise InputError(f"{file}: column {name} holds fractions; an id is a string or a whole number")
     try:
         return table[name].cast(kind, safe=False)
     except pa.ArrowException as error:

@@ -36,7 +36,7 @@ def test_all_files_of_a_folder_but_hidden_ones_packed_or_not(
 def test_nothing_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no such file"):
         load_training_pairs(str(tmp_path / "absent"), None)
-    (tmp_path / "pairs.arff").write_text("query,document,label")
-    for path in (tmp_path, tmp_path / "pairs.arff"):
+    (tmp_path / "pairs.avro").write_text("query,document,label")
+    for path in (tmp_path, tmp_path / "pairs.avro"):
         with pytest.raises(InputError, match="holds no"):
             load_training_pairs(str(path), None)

@@ -97,6 +97,21 @@ def test_a_byte_that_changed_is_no_other_row(compress: Callable[[bytes], bytes])
         assert found == LINES.decode().splitlines()
 
 
+@pytest.mark.parametrize("compress", COMPRESSIONS)
+def test_a_second_stream_whose_beginning_changed_is_not_passed_over(compress: Callable[[bytes], bytes]) -> None:
+    first, second = compress(LINES), compress(b"41\tmore\n")
+    for place in range(3):  # gzip's fourth holds flags, of which some change nothing
+        damaged = bytearray(second)
+        damaged[place] ^= 0x41
+        with pytest.raises(InputError, match=r"a\.tsv: cannot be read"):
+            lines_of(first + bytes(damaged))
+
+
+def test_zeros_between_streams_of_xz_and_behind_them_are_padding() -> None:
+    data = lzma.compress(LINES) + bytes(4) + lzma.compress(b"41\tmore\n") + bytes(8)
+    assert lines_of(data) == [*LINES.decode().splitlines(), "41\tmore"]
+
+
 @pytest.mark.parametrize("compress", [bytes, *COMPRESSIONS])
 @pytest.mark.parametrize(
     ("make", "message"),

@@ -53,9 +53,11 @@ def test_a_run_is_read_back_as_what_was_written_and_the_rest_is_told(
     if not expected:
         assert text == ""
         return
-    ours, contradictory = read_run(io.BytesIO(text.encode()), "run.trec", Refuse())
-    read = {(q, d, s) for q, found in ours.items() for d, s in zip(found.doc_ids, found.scores.tolist(), strict=True)}
-    assert read == expected and not contradictory
+    ours = read_run(io.BytesIO(text.encode()), "run.trec", Refuse())
+    read = {
+        (q, d, s) for q, found in ours.run.items() for d, s in zip(found.doc_ids, found.scores.tolist(), strict=True)
+    }
+    assert read == expected and not ours.contradictory
 
 
 @settings(deadline=None, max_examples=150)

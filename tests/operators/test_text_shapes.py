@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -65,6 +66,7 @@ SHAPES: dict[str, Callable[[Texts], bytes]] = {
     "a.jsonl": lambda texts: json_lines(objects(texts)),
     "a": lambda texts: json_lines(objects(texts)),
     "a.json": lambda texts: json_array(objects(texts)),
+    "lines.tsv": lambda texts: json_lines(objects(texts)),
     "array.txt": lambda texts: json_array(objects(texts)),
     "a.parquet": lambda texts: parquet(objects(texts)),
     "a.csv": lambda texts: separated(texts, ",", csv.QUOTE_MINIMAL),
@@ -75,7 +77,7 @@ SHAPES: dict[str, Callable[[Texts], bytes]] = {
 }
 ODD = st.text(st.one_of(st.sampled_from("\"'\t,{[\u00a0\u2028\x85\x0b\x0c\x00\ufeff"), st.characters(codec="utf-8")))
 IDS = ODD.filter(lambda text: text.strip() and text == text.strip(ASCII_SPACE) and not text.startswith("\ufeff"))
-COLUMN_IDS = IDS.filter(lambda text: not set(text) & set('\t\n\r"'))
+COLUMN_IDS = IDS.filter(lambda text: not set(text) & set('\t\n\r\0"'))
 LINES = st.text(
     st.one_of(st.sampled_from('"\t, \u00a0\u2028\x85\x0b\x0c'), st.characters(codec="utf-8", exclude_characters="\n\r"))
 )
@@ -95,12 +97,13 @@ def test_what_is_written_in_a_shape_is_read_back(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(COLUMN_IDS, LINES), min_size=1, max_size=5))
-def test_plain_lines_are_read_back_or_refused(texts: list[tuple[str, str]]) -> None:
+@given(st.lists(st.tuples(COLUMN_IDS, LINES), min_size=1, max_size=5), st.sampled_from([0, 6]))
+def test_plain_lines_are_read_back_or_refused(odd: list[tuple[str, str]], ordinary: int) -> None:
+    texts = odd + [("d1", "an ordinary text")] * ordinary
     try:
         found = read(plain(texts), "plain.tsv")
     except InputError as refusal:
-        assert "quot" in str(refusal)
+        assert "quot" in str(refusal) or re.search(r"column \d should be the|\d columns", str(refusal))
         return
     quoted = [
         tuple(field if field == own else f'"{field.replace(MARK, MARK * 2)}"' for field, own in zip(*rows, strict=True))

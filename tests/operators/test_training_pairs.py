@@ -41,6 +41,12 @@ def test_parquet_tsv_and_jsonl_give_the_same_pairs(tmp_path: Path, document: str
         assert rows(read(tmp_path / name).table) == ROWS
 
 
+def test_ids_that_are_fractions_are_refused(tmp_path: Path) -> None:
+    pq.write_table(columns().append_column("query_id", pa.array([1.0, 1.0, 2.0])), tmp_path / "pairs.parquet")
+    with pytest.raises(InputError, match="column query_id holds fractions; an id is a string or a whole number"):
+        read(tmp_path / "pairs.parquet")
+
+
 def test_quotes_in_tsv_are_text(tmp_path: Path) -> None:
     (tmp_path / "pairs.tsv").write_text('query\tdocument\tlabel\nthe 5" kiln\t"hot\t1\n')
     assert rows(read(tmp_path / "pairs.tsv").table) == [('the 5" kiln', '"hot', 1.0)]

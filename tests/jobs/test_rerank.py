@@ -384,7 +384,7 @@ def test_ids_that_a_trec_run_cannot_hold_are_left_out_of_it_and_told(
     told = capfd.readouterr().out
     assert f"left out: 4 x {Reason.UNFIT_ID}" in told and r"doc_id 'd\nq9 Q0 forged 1 9 t'" in told
     with run_file.open("rb") as stream:
-        found, _ = read_run(stream, "run.trec", Refuse())
+        found = read_run(stream, "run.trec", Refuse()).run
     assert {query: set(ranked.doc_ids) for query, ranked in found.items()} == {
         "q0": {"d0-0", "d0-2"},
         "q2": {"d2-0", "d2-1", "d2-2"},

@@ -10,6 +10,7 @@ from operators.faults import Fault, FaultSink, Reason
 
 _CHUNK = 1 << 20
 _HOPELESS = 10  # so many bad lines before the first good one: the file is of another format
+_MARK = b"\xef\xbb\xbf"  # of the byte order: also where files that begin with it were put together
 _LONE_RETURN = re.compile(rb"\r(?!\n).")
 
 Line = tuple[int, str]
@@ -36,25 +37,29 @@ def read_lines(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[Line
         faults: is told of a line that is not UTF-8.
 
     Raises:
-        InputError: the file is of another kind (an archive, Parquet, UTF-16, …), is damaged, or its lines end in a
-            carriage return alone.
+        InputError: the file is of another kind (an archive, Parquet, UTF-16, …), is damaged, its lines end in a
+            carriage return alone, or most of them are not UTF-8.
     """
-    number = 0
+    number = good = bad = 0
+    first = ""
     try:
         for number, raw in enumerate(_raw_lines(stream, name), start=1):
-            content = raw.removesuffix(b"\r")
-            if number == 1:
-                content = content.removeprefix(b"\xef\xbb\xbf")
+            content = raw.removesuffix(b"\r").removeprefix(_MARK)
             if not content or content.isspace():  # ASCII's white space: an id may be a no-break space
                 continue
             try:
                 text = content.decode("utf-8")
             except UnicodeDecodeError as error:
                 faults.add(Fault(name, number, Reason.NOT_UTF8, f"byte {error.start + 1} of the line"))
+                bad += 1
+                first = first or f"line {number}, byte {error.start + 1}"
                 continue
+            good += 1
             yield number, text
     except DAMAGE as error:
         raise InputError(f"{name}: cannot be read beyond line {number}: {error}") from None
+    if bad > good:
+        raise InputError(f"{name} is not UTF-8 ({first}; {bad:,} of {bad + good:,} lines are not): save it as UTF-8")
 
 
 def parse_lines(
@@ -90,13 +95,17 @@ def parse_lines(
 
 def _raw_lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
     source = unpacked(stream, name)
-    rest, chunk = b"", source.read(_CHUNK)
+    chunk = source.read(_CHUNK)
     if b"\n" not in chunk and _LONE_RETURN.search(chunk):
         raise InputError(f"{name}: its lines end in a carriage return alone; end them in a line feed")
+    begun: list[bytes] = []  # of a line that goes on in the next chunk
     while chunk:
-        pieces = (rest + chunk).split(b"\n")
-        rest = pieces.pop()
-        yield from pieces
+        *ends, rest = chunk.split(b"\n")
+        if ends:
+            yield b"".join([*begun, ends[0]])
+            yield from ends[1:]
+            begun = []
+        begun.append(rest)
         chunk = source.read(_CHUNK)
-    if rest:
+    if rest := b"".join(begun):
         yield rest

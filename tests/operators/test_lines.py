@@ -59,6 +59,19 @@ def test_a_gzip_file_cut_short_is_refused_with_its_line() -> None:
         lines_of(whole[: len(whole) // 2])
 
 
+@pytest.mark.parametrize("good", [0, 1, 4])
+def test_a_file_of_which_most_lines_are_not_utf8_is_refused_with_what_to_do(good: int) -> None:
+    data = b"plain\n" * good + "déjà vu\n".encode("latin-1") * 5
+    with pytest.raises(InputError, match=rf"is not UTF-8 \(line {good + 1}, byte 2; 5 of {good + 5} lines .*: save it"):
+        lines_of(data)
+    assert len(lines_of(data + b"plain\n" * 5)) == good + 5
+
+
+def test_files_with_byte_order_marks_put_together_have_none_in_their_lines() -> None:
+    part = b"\xef\xbb\xbfa\tb\xef\xbb\xbf\nc\n"
+    assert lines_of(part * 2) == [(1, "a\tb\ufeff"), (2, "c"), (3, "a\tb\ufeff"), (4, "c")]
+
+
 def parse_number(text: str) -> int:
     if not text.isdigit():
         raise Unusable("not a number")

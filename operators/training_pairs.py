@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from operators.cells import shown
+from operators.cells import number, shown
 from operators.collections import json_id, json_text, named_fields
 from operators.content import with_compressed
 from operators.errors import InputError
@@ -20,7 +20,7 @@ from operators.faults import FaultLog
 from operators.file_kinds import what_they_are
 from operators.json_rows import Source, is_json, json_object, json_rows
 from operators.leakage import Query, normalised
-from operators.lines import parse_lines
+from operators.lines import Unusable, parse_lines
 from operators.parquet_rows import is_parquet_file
 from operators.tables import read_table
 
@@ -221,11 +221,11 @@ def _read_text(file: str, content: IO[bytes], torn: FaultLog) -> pa.Table:
         parsed = parse_lines(json_rows(content, file, torn), _json_row, file, "JSON", torn)
     else:
         rows = read_table(content, file, torn).rows
-        number, header = next(rows, (0, list[str]()))
+        line, header = next(rows, (0, list[str]()))
         if header and not {"query", *DOCUMENT_NAMES} & {*header}:
             first = "\t".join(header)
             hint = what_they_are([first]) or "name the columns: query, document and label"
-            raise InputError(f"{file}, line {number}: {shown(first)} is no header; {hint}")
+            raise InputError(f"{file}, line {line}: {shown(first)} is no header; {hint}")
         parsed = parse_lines(rows, lambda fields: _table_row(header, fields), file, "a table with a header line", torn)
     columns: dict[str, list[Any]] = {name: [] for name in (*_TEXTS, *_NUMBERS)}
     met = dict.fromkeys(header)
@@ -256,6 +256,6 @@ def _json_row(source: Source) -> dict[str, Any]:
 
 def _number(value: Any) -> float | None:
     try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
+        return number(value, "the number") if isinstance(value, str) else float(value)
+    except (Unusable, TypeError, ValueError, OverflowError):
         return None

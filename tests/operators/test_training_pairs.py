@@ -216,3 +216,11 @@ def test_a_query_is_not_held_out_under_another_spelling() -> None:
             for side in (training, held_out)
         ]
         assert not sides[0] & sides[1]
+
+
+@pytest.mark.parametrize("label", ["1_0", "\u0663", "yes", "1e39", ""])
+def test_a_label_that_only_python_takes_for_a_number_costs_its_row(tmp_path: Path, label: str) -> None:
+    (tmp_path / "pairs.tsv").write_text(f"query\tdocument\tlabel\na\tb\t1e0\na\tc\t{label}\n")
+    found = read(tmp_path / "pairs.tsv")
+    assert rows(found.table) == [("a", "b", 1.0)]
+    assert found.left_out == {"label is no finite number": 1}

@@ -7,14 +7,14 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from operators.column_files import SAMPLE
+from operators.column_files import DOC_ID, QUERY_ID, SAMPLE
 from operators.errors import InputError
 from operators.faults import Fault, FaultSink, Reason
 from operators.file_kinds import check_texts
 from operators.json_rows import is_json, json_object, json_rows
 from operators.lines import Unusable, parse_lines
 from operators.parquet_rows import is_parquet_file, parquet_rows
-from operators.tables import Row, read_table
+from operators.tables import Row, check_headless, read_table
 
 _OWN_IDS = ("_id", "id")
 _QUERY_IDS = ("query_id", "query-id", "qid")
@@ -23,6 +23,7 @@ ID_NAMES = (*_OWN_IDS, *_QUERY_IDS, *_DOC_IDS)
 """Under which names an id stands; the first that is there counts: a passage's `pid` before its document's `docid`."""
 TEXT_NAMES = ("text", "contents", "content", "passage", "segment", "body", "query")
 _HEADER_TEXTS = frozenset((*TEXT_NAMES, "title", "url", "question", "document", "headings"))
+_COLUMN_NAMES = frozenset((*ID_NAMES, *QUERY_ID, *DOC_ID, *_HEADER_TEXTS))
 _FORM = "queries or passages, rows of an id and a text"
 _SPACE = " \t\n\r\v\f"  # ASCII's: a no-break space is part of an id
 _CHUNK = 1 << 16
@@ -86,7 +87,8 @@ def _entries(parsed: Iterable[tuple[int, tuple[str, str]]]) -> Iterator[Entry]:
 
 
 def entry_of(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Id and text of a row of named values; a `title` goes before the text with a space between, as BEIR does.
+    """Id and text of a row of named values; a `title` goes before the text with a space between, as BEIR does, but not
+    before Anserini's `contents` where they begin with it.
 
     The text is `text`, else the one of TEXT_NAMES that is there.
 
@@ -103,7 +105,13 @@ def entry_of(row: Mapping[str, Any]) -> tuple[str, str]:
         raise Unusable(f"the text may be any of {', '.join(texts)}: call it text")
     body = json_text(row, texts[0] if texts else "text")
     title = _title(row)
-    return key, f"{title} {body}".strip() if title is not None else body
+    if title is None or (texts == ["contents"] and _begins_with(body, title)):
+        return key, body
+    return key, f"{title} {body}".strip()
+
+
+def _begins_with(text: str, title: str) -> bool:
+    return text.startswith(title) and not text[len(title) : len(title) + 1].strip()
 
 
 def _title(row: Mapping[str, Any]) -> str | None:
@@ -229,6 +237,9 @@ def _table_entries(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[
             f"{name}: CSV is read under a header that names an id ({', '.join(ID_NAMES)}) and a text "
             f"({', '.join(TEXT_NAMES)}); its first row is {', '.join(first[1])[:80]!r}"
         )
+    if header is None:
+        asked = f"an id ({', '.join(ID_NAMES)}) and a text ({', '.join(TEXT_NAMES)})"
+        check_headless(first, _COLUMN_NAMES, asked, name)
     start: list[Row] = [] if header else [first, *islice(table.rows, SAMPLE)]
     check_texts(start, name)
     named = header is not None and (table.quoted or len(header) > 2 or not _is_id_and_text(header))

@@ -23,7 +23,7 @@ from operators.json_rows import Source, is_json, json_object, json_rows
 from operators.lines import Unusable, parse_lines
 from operators.parquet_rows import is_parquet_file
 from operators.selections import Selection
-from operators.tables import Row, read_table
+from operators.tables import Row, check_headless, read_table
 
 COLUMNS = ("query_id", "query", "doc_id", "text")
 READABLE = (".parquet", *with_compressed((".tsv", ".csv", ".jsonl", ".json")))
@@ -79,6 +79,8 @@ def _table_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[tu
     header = _header(first[1], name)
     if table.headed and header is None:
         raise InputError(f"{name}: CSV is read under a header that names {', '.join(COLUMNS)}[, score]")
+    if header is None:
+        check_headless(first, {*_COLUMN_NAMES, *COLUMNS}, f"{', '.join(COLUMNS)}[, score]", name)
     start: list[Row] = [] if header else [first, *islice(rows, SAMPLE)]
     order = COLUMNS if header else _order(start, name)
     yield from parse_lines(chain(start, rows), _row_parser(header, order), name, _FORM, faults)
@@ -230,6 +232,9 @@ def _order(start: Sequence[Row], name: str) -> tuple[str, ...]:
         places = [order.index(column) for column in COLUMNS]
         if 2 * sum(_is_no_pair(*(row[at] for at in places)) for row in rows) < len(rows):
             orders.append(order)
+    if len(orders) > 1 and len({_other_queries(rows, order.index("query")) for order in orders}) == 1:
+        numbers = sum(is_number(row[1]) and not is_number(row[2]) for row in rows)
+        orders = [] if 2 * numbers > len(rows) else orders  # queries of one word each, or ids: nothing tells them apart
     orders.sort(key=lambda order: _other_queries(rows, order.index("query")))
     repeated = len(rows) - len({row[0] for row in rows})
     for order in orders[:1]:

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -51,6 +51,24 @@ def read_table(stream: IO[bytes], name: str, faults: FaultSink) -> Table:
     if quoted:
         return Table(_quoted_rows(stream, name, "\t"), True)
     return Table(_plain_rows(stream, name, faults, settled=quoted is False), False)
+
+
+def check_headless(first: Row, known: Collection[str], asked: str, name: str) -> None:
+    """Refuse a first row that is a header, but not one that is understood: it would be read as data.
+
+    Args:
+        known: names of columns, in lower case; data do not begin with one.
+        asked: what a header has to name, for the message.
+
+    Raises:
+        InputError: it begins with one of the names.
+    """
+    line, fields = first
+    if fields[0].strip(' "#').lower() in known:
+        raise InputError(
+            f"{name}, line {line}: {', '.join(fields)[:80]!r} seems to name the columns; known are {asked}; name them "
+            "so, or put such a header before the line where it is data"
+        )
 
 
 def _plain_rows(stream: IO[bytes], name: str, faults: FaultSink, settled: bool) -> Iterator[Row]:

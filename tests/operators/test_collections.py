@@ -21,6 +21,14 @@ def test_a_header_line_is_no_passage() -> None:
     assert entries("pid\tpassage\n1\ta\n") == [Entry(2, "1", "a")]
 
 
+@pytest.mark.parametrize("header", ["docid\tabstract", "#id\ttext", "QID\tquery_text", "text\tnumber", '"did"\tbody'])
+def test_a_header_that_is_not_understood_is_refused_and_is_no_passage(header: str) -> None:
+    data = f"{header}\nd1\tthe red one\nd2\tthe blue one\n"
+    with pytest.raises(InputError, match=r"p\.tsv, line 1: .* seems to name the columns; known are an id"):
+        entries(data)
+    assert entries("id\ttext\n" + data)[1:] == [Entry(3, "d1", "the red one"), Entry(4, "d2", "the blue one")]
+
+
 def test_under_a_header_columns_go_by_their_names() -> None:
     assert entries("id\ttext\ttitle\n1\ta\tb\n") == [Entry(2, "1", "b a")]
     assert entries("url\tPassage\tpid\nhttp\ta\t1\n") == [Entry(2, "1", "a")]
@@ -42,6 +50,16 @@ def test_a_title_goes_before_the_text_as_beir_does() -> None:
     lines += [{"_id": "3", "title": None, "text": "b"}, {"_id": "4", "title": "A", "text": ""}]
     found = entries("\n".join(map(json.dumps, lines)), "corpus.jsonl.gz")
     assert [entry.text for entry in found] == ["A b", "b", "b", "A"]
+
+
+@pytest.mark.parametrize(
+    ("title", "contents", "text"),
+    [("Red", "Red\nis a colour", "Red\nis a colour"), ("Red", "Red", "Red"), ("Red", "Reddish", "Red Reddish"),
+     ("Red", "is a colour", "Red is a colour"), ("", "is", "is")],
+)  # fmt: skip
+def test_contents_that_begin_with_their_title_are_not_given_it_again(title: str, contents: str, text: str) -> None:
+    line = json.dumps({"id": "1", "title": title, "contents": contents})
+    assert entries(line, "p.jsonl") == [Entry(1, "1", text)]
 
 
 def test_a_file_without_a_telling_name_is_known_by_its_first_line() -> None:

@@ -69,6 +69,23 @@ def test_a_header_that_lacks_a_column_is_refused() -> None:
         from_text("query_id\tdoc_id\n1\ta\n")
 
 
+@pytest.mark.parametrize("header", ["qid\tquery\tdocument_no\tpassage", "query\ttopic_no\tdid\ttext"])
+def test_a_header_that_is_not_understood_is_refused_and_is_no_pair(header: str) -> None:
+    with pytest.raises(InputError, match=r"p\.tsv, line 1: .* seems to name the columns; known are query_id, query"):
+        from_text(f"{header}\n1\twhat is red\ta\tA one\n")
+
+
+def test_single_words_and_numbers_that_may_be_either_are_refused() -> None:
+    assert from_text("7\twater\t8\tis wet\n9\tfire\t18\tis hot\n") == {
+        "7": [("8", "is wet", None)], "9": [("18", "is hot", None)],
+    }  # fmt: skip
+    with pytest.raises(InputError, match="a first line that names them says which is which"):
+        from_text("7\t8\twater\tis wet\n9\t18\tfire\tis hot\n")
+    assert from_text("7\t8\twater\tis wet\n7\t9\twater\tis blue\n") == {
+        "7": [("8", "is wet", None), ("9", "is blue", None)]
+    }
+
+
 def test_a_query_that_is_a_columns_name_makes_no_header() -> None:
     assert from_text("1\ttopic\ta\tA\n") == {"1": [("a", "A", None)]}
 

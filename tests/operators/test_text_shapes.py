@@ -103,7 +103,7 @@ def test_plain_lines_are_read_back_or_refused(odd: list[tuple[str, str]], ordina
     try:
         found = read(plain(texts), "plain.tsv")
     except InputError as refusal:
-        assert "quot" in str(refusal) or re.search(r"column \d should be the|\d columns", str(refusal))
+        assert re.search(r"quot|column \d should be the|\d columns|line 1: .* seems to name the", str(refusal))
         return
     quoted = [
         tuple(field if field == own else f'"{field.replace(MARK, MARK * 2)}"' for field, own in zip(*rows, strict=True))

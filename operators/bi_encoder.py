@@ -120,7 +120,7 @@ class BiEncoder(Pointwise):
         if config.similarity:
             self._model.similarity_fn_name = config.similarity
         self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(device))
-        prove(config.model, files.checkpoint.kind, self.evaluate, self._budget, self.precision)
+        prove(config, files.checkpoint, self.evaluate, self._budget, self.precision)
 
     @property
     def similarity(self) -> str:

@@ -113,7 +113,7 @@ class ColBERT(Pointwise):
         set_length(config.model, files, self._model, config.max_length)
         self._override(config)
         self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(device))
-        prove(config.model, files.checkpoint.kind, self.evaluate, self._budget, self.precision)
+        prove(config, files.checkpoint, self.evaluate, self._budget, self.precision)
 
     def _override(self, config: ColBERTConfig) -> None:
         reader = self._model[0]

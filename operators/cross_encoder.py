@@ -170,7 +170,7 @@ class CrossEncoder(Pointwise):
             config.truncation,
             reader.query_prompt,
         )
-        prove(config.model, reader.checkpoint.kind, self.evaluate, budget, self.precision)
+        prove(config, reader.checkpoint, self.evaluate, budget, self.precision)
 
     def _start(self, ids: np.ndarray, segments: np.ndarray, mask: np.ndarray) -> Callable[[], np.ndarray]:
         import torch

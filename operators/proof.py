@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from operators.batches import TokenBudget
+from operators.checkpoint import Checkpoint
 from operators.device import is_device_lost, is_out_of_memory
 from operators.errors import ModelError, reason_of
+from operators.model_config import ModelConfig
 from operators.pointwise import Evaluate
 from operators.work import Work
 
@@ -28,15 +30,19 @@ _LONG = ("when does a plant rest", "let the soil dry out between two waterings a
 _AS_LONG = ("when does a plant rest", "let the soil dry out between two waterings and none it give in winter")
 
 
+_proven: dict[tuple[str, ...], bool] = {}
+"""What this process has proven, and whether it is for batches of one length."""
+
+
 def prove(
-    model: str, kind: str | None, evaluate: Evaluate, budget: TokenBudget, precision: str, texts: int = 2
+    config: ModelConfig, found: Checkpoint, evaluate: Evaluate, budget: TokenBudget, precision: str, texts: int = 2
 ) -> None:
     """Score short rows alone and beside a long one. Where that changes a score, or is known to, batches hold rows of
-    equal length from now on, and a row is scored alone and beside one as long.
+    equal length from now on, and a row is scored alone and beside one as long. A process proves a model once.
 
     Args:
-        model: what the user calls it, for messages.
-        kind: the `model_type` of its config.json.
+        config: of the scorer.
+        found: the files that it was loaded from.
         evaluate: the loaded model.
         budget: of its batches; its `equal_lengths` is set where need be.
         precision: fp32, fp16 or bf16.
@@ -46,14 +52,19 @@ def prove(
         ModelError: the model cannot score plain rows, or gives no finite number, or a score depends on the other rows
             even without padding.
     """
+    model = config.model
+    key = (found.content, precision, config.model_dump_json(exclude={"model", "revision", "batch_tokens"}))
+    if key in _proven:
+        budget.equal_lengths = _proven[key]
+        return
     short, long, as_long = _rows(_SHORT, texts), _rows([_LONG], texts), _rows([_AS_LONG], texts)
     try:
-        budget.equal_lengths = kind in PADDING_MATTERS
+        budget.equal_lengths = found.kind in PADDING_MATTERS
         if not budget.equal_lengths:
-            found = _difference(model, evaluate, short, long, precision)
-            budget.equal_lengths = found > TOLERANCE[precision]
+            apart = _difference(model, evaluate, short, long, precision)
+            budget.equal_lengths = apart > TOLERANCE[precision]
         if budget.equal_lengths:
-            found = _difference(model, evaluate, long, as_long, precision)
+            apart = _difference(model, evaluate, long, as_long, precision)
     except ModelError:
         raise
     except Exception as error:  # a model's code raises whatever the first thing raises that it did not expect
@@ -63,11 +74,12 @@ def prove(
             f"{model}: cannot score a plain pair by its config.json, tokenizer_config.json and modules: "
             f"{reason_of(error)}"
         ) from error
-    if found > TOLERANCE[precision]:
+    if apart > TOLERANCE[precision]:
         raise ModelError(
-            f"{model}: a pair scores {found:.3g} apart alone and beside another of its length (allowed are "
+            f"{model}: a pair scores {apart:.3g} apart alone and beside another of its length (allowed are "
             f"{TOLERANCE[precision]:.1g} in {precision}); its scores cannot be trusted"
         )
+    _proven[key] = budget.equal_lengths
 
 
 def _rows(pairs: Sequence[tuple[str, str]], texts: int) -> list[tuple[str, ...]]:

@@ -148,7 +148,7 @@ class Seq2Seq:
         self.evaluate = RowScoring(
             tokenizer, layout, config.resolved_max_length(), budget, self._start, config.truncation
         )
-        prove(config.model, found.kind, self.evaluate, budget, self.precision, len(config.texts))
+        prove(config, found, self.evaluate, budget, self.precision, len(config.texts))
 
     def _start(self, ids: np.ndarray, segments: np.ndarray, mask: np.ndarray) -> Callable[[], np.ndarray]:
         import torch

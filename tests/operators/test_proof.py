@@ -1,14 +1,24 @@
 """A model whose scores depend on their company is scored in batches of one length, or refused."""
 
+import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from operators.batches import TokenBudget
+from operators.checkpoint import Checkpoint
 from operators.errors import ModelError
+from operators.model_config import ModelConfig
 from operators.proof import TOLERANCE, prove
 from operators.work import Work
+
+CONFIG = ModelConfig(model="model")
+
+
+def checkpoint(kind: str, content: str | None = None) -> Checkpoint:
+    return Checkpoint(Path(), {"model_type": kind}, content or uuid.uuid4().hex)
 
 
 class Model:
@@ -32,7 +42,7 @@ class Model:
 def test_padding_that_changes_scores_means_batches_of_one_length(precision: str, texts: int) -> None:
     for away, equal in [(0.5, False), (2.0, True)]:
         budget = TokenBudget(100)
-        prove("model", "bert", Model(budget, away * TOLERANCE[precision]), budget, precision, texts)
+        prove(CONFIG, checkpoint("bert"), Model(budget, away * TOLERANCE[precision]), budget, precision, texts)
         assert budget.equal_lengths == equal
 
 
@@ -40,7 +50,7 @@ def test_padding_that_changes_scores_means_batches_of_one_length(precision: str,
 def test_company_that_changes_scores_without_padding_is_refused(away: float) -> None:
     budget = TokenBudget(100)
     with pytest.raises(ModelError, match="its scores cannot be trusted"):
-        prove("model", "bert", Model(budget, away, always=True), budget, "fp32")
+        prove(CONFIG, checkpoint("bert"), Model(budget, away, always=True), budget, "fp32")
 
 
 def test_a_model_that_raises_is_refused_with_its_reason() -> None:
@@ -48,10 +58,22 @@ def test_a_model_that_raises_is_refused_with_its_reason() -> None:
         raise IndexError("index out of range in self")
 
     with pytest.raises(ModelError, match=r"cannot score a plain pair .*: index out of range in self"):
-        prove("model", "bert", broken, TokenBudget(100), "fp32")
+        prove(CONFIG, checkpoint("bert"), broken, TokenBudget(100), "fp32")
 
 
 def test_an_architecture_known_for_it_is_not_asked() -> None:
     budget = TokenBudget(100)
-    prove("model", "mobilebert", Model(budget, 0), budget, "fp32")
+    prove(CONFIG, checkpoint("mobilebert"), Model(budget, 0), budget, "fp32")
     assert budget.equal_lengths
+
+
+def test_a_process_proves_a_model_once_and_another_anew() -> None:
+    first, again, other = TokenBudget(100), TokenBudget(100), TokenBudget(100)
+    prove(CONFIG, checkpoint("bert", "one"), Model(first, 0.5), first, "fp32")
+
+    def never(rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+        raise AssertionError
+
+    prove(CONFIG, checkpoint("bert", "one"), never, again, "fp32")
+    prove(CONFIG, checkpoint("bert", "two"), Model(other, 0), other, "fp32")
+    assert (first.equal_lengths, again.equal_lengths, other.equal_lengths) == (True, True, False)

@@ -130,6 +130,17 @@ def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cross_encoder(tmp_path_factory.mktemp("model") / "cross-encoder")
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For models so small that they are slower on many threads."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def sentence(random_: random.Random, longest: int = 40) -> str:
     """Some words, of ragged length."""
     return " ".join(random_.choices(WORDS, k=random_.randint(1, longest)))

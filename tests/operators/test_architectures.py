@@ -16,6 +16,8 @@ from operators.bi_encoder import BiEncoderConfig
 from operators.cross_encoder import CrossEncoderConfig
 from operators.errors import ModelError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PAIRS = ragged_pairs(16, seed=5)
 QUERIES, DOCUMENTS = [query for query, _ in PAIRS], [document for _, document in PAIRS]
 

@@ -17,6 +17,8 @@ from operators.checkpoint import find_checkpoint
 from operators.errors import ModelError
 from operators.scorers import scorer_config
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PAIRS = ragged_pairs(6)
 
 

@@ -23,13 +23,7 @@ PAIRS = ragged_pairs(4, seed=3)
 QUERIES, DOCUMENTS = [query for query, _ in PAIRS], [document for _, document in PAIRS]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models this small are slower on many."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def by_cross_encoder(folder: Path) -> np.ndarray:

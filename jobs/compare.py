@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from cluster.attempts import Limits
 from cluster.lease import held
 from cluster.session import session
 from cluster.storage import absolute, join, write_whole
@@ -57,6 +58,7 @@ class Config(JobConfig):
     rounds: int = Field(3, ge=1, description="times that each scorer goes over the sample, in turn with the others")
     price_per_hour: float | None = Field(None, gt=0, description="of what one actor runs on; gives the cost of pairs")
     seed: int = Field(0, ge=0, description="of the sample, the bootstrap and the randomisation test")
+    limits: Limits = Field(Limits(), description="attempts, and seconds, that each step of a unit has")
     address: str | None = Field(None, description="Ray cluster to run on; default: Ray is started on this machine")
 
     @model_validator(mode="before")
@@ -150,7 +152,7 @@ def _rank_and_time(config: Config, tried: dict[str, Tried], first: FirstStage) -
         if not pipelines:
             return ()
         print(f"\ntiming {', '.join(pipelines)}: {first.sample.num_rows} queries, {config.rounds} rounds")
-        timed, hardware = time_pipelines(pipelines, first.sample, config.rounds, cluster.get("GPU", 0))
+        timed, hardware = time_pipelines(pipelines, first.sample, config.rounds, cluster.get("GPU", 0), config.limits)
     for name, own in timed.items():
         tried[name].timed = own
     return hardware
@@ -164,6 +166,7 @@ def _rerank_config(config: Config, one: Tried) -> rerank.Config:
         cache=config.cache,
         columns=config.columns,
         address=config.address,
+        limits=config.limits,
     )
 
 

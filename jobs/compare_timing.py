@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cluster.alone import run_alone
+from cluster.attempts import Limits, alive
 from cluster.errors import ClusterError
 from operators.errors import RerankError
 from operators.hardware import this_hardware
@@ -56,7 +57,7 @@ class TimeRound:
                 LoadedStage(stage.scorer.load(threads_of(self.stages)), stage.keep, stage.fusion)
                 for stage in self.stages
             ]
-            took = time_stages(loaded, self.sample)
+            took = time_stages(loaded, self.sample, alive)
         except RerankError as error:
             return str(error)
         except Exception as error:  # any fault of a model: it is the scorer's own
@@ -70,7 +71,7 @@ def threads_of(stages: tuple[Stage, ...]) -> int:
 
 
 def time_pipelines(
-    pipelines: Mapping[str, tuple[Stage, ...]], sample: pa.Table, rounds: int, gpus_here: float
+    pipelines: Mapping[str, tuple[Stage, ...]], sample: pa.Table, rounds: int, gpus_here: float, limits: Limits
 ) -> tuple[dict[str, Timed], tuple[str, ...]]:
     """Time pipelines by name; one that fails is left out of the rounds after.
 
@@ -93,7 +94,7 @@ def time_pipelines(
             cpus = max(stage.cpus for stage in stages)
             gpus = max(min(1.0, gpus_here) if stage.gpus is None else stage.gpus for stage in stages)
             try:
-                said, node = run_alone(TimeRound(stages, sample), cpus, gpus, node)
+                said, node = run_alone(TimeRound(stages, sample), cpus, gpus, limits.load + limits.batch, node)
             except ClusterError as error:
                 said = str(error)
             if isinstance(said, str):

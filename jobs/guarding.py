@@ -4,6 +4,7 @@ import io
 
 import pyarrow.parquet as pq
 
+from cluster.attempts import Limits
 from cluster.output import Output, read_parts
 from cluster.storage import filesystem, join, write_whole
 from jobs import rerank
@@ -12,7 +13,7 @@ from operators.shards import shard_name
 
 
 def teacher_scores(
-    folder: str, shards: list[bytes], scorer: ScorerConfig, cache: str | None, address: str | None
+    folder: str, shards: list[bytes], scorer: ScorerConfig, cache: str | None, address: str | None, limits: Limits
 ) -> dict[tuple[str, str], float]:
     """Raw logits by (query_id, doc_id) of all pairs in the shards; one that the teacher fails on is not there.
 
@@ -29,7 +30,7 @@ def teacher_scores(
         if not system.exists(filesystem(shard)[1]):  # written anew it would be another input to rerank
             write_whole(shard, data)
     stage = rerank.Stage(scorer=scorer)
-    rerank.run(rerank.Config(input=pool, output=scored, stages=(stage,), cache=cache, address=address))
+    rerank.run(rerank.Config(input=pool, output=scored, stages=(stage,), cache=cache, address=address, limits=limits))
     scores = {}
     for _, part in read_parts(Output(scored)):
         for row in pq.read_table(io.BytesIO(part)).to_pylist():

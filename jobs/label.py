@@ -163,7 +163,7 @@ def _score(
     read = ReadUnit(config.columns, (), given.columns, given.repeated, carry=True)
     commit = LabelUnit(output, config.shares(), config.combine == "standardised", config.include_text, cache)
     with progress(len(units) + done, done, sum(unit.items for unit in units), "labelling") as show:
-        for said in stream(units, read, pools, commit, unit_bytes):
+        for said in stream(units, read, pools, commit, unit_bytes, config.limits):
             show(said)
 
 
@@ -190,5 +190,5 @@ def _standardise(config: Config, output: Output, units: list[Unit], unit_bytes: 
         print(f"teacher {number}: mean {scale.mean:.4f}, standard deviation {scale.deviation:.4f}{flat}")
     commit = StandardiseUnit(output, config.shares(), tuple(scales))
     with progress(len(stale), 0, sum(unit.items for unit in stale), "standardising") as show:
-        for said in stream(stale, ReadPart(output), [], commit, unit_bytes):
+        for said in stream(stale, ReadPart(output), [], commit, unit_bytes, config.limits):
             show(said)

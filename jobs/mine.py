@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, model_validator
 
+from cluster.attempts import Limits
 from cluster.lease import held
 from cluster.storage import StoredFile, absolute, join
 from jobs import prepared_folder
@@ -28,7 +29,9 @@ from operators.negative_sources import BiEncoderSource, RunSource, Source
 from operators.negatives import NO_LIST, Negative, draw_negatives
 from operators.self_pairs import DropSelf, chosen, told
 
-_NOT_DECIDING: Any = dict.fromkeys(("output", "overwrite", "vectors", "cache", "address", "encoder"), True) | {
+_NOT_DECIDING: Any = dict.fromkeys(
+    ("output", "overwrite", "vectors", "cache", "address", "limits", "encoder"), True
+) | {
     "sources": {"__all__": {"encoder"}},
     "guard": {"scorer"},
 }
@@ -65,6 +68,7 @@ class Config(JobConfig):
         "id for ArguAna, Quora and CQADupStack, else off",
     )
     shard_queries: int = Field(1000, ge=1, description="queries a shard")
+    limits: Limits = Field(Limits(), description="attempts, and seconds, that each step of a unit has")
     address: str | None = Field(None, description="Ray cluster for encoder and teacher; default: this machine")
     output: Location = Field(description="folder of the shards")
     overwrite: bool = Field(False, description="replace the shards of another mine")
@@ -212,7 +216,7 @@ def _drawn(
     """Each query's negatives, more than are wanted where a guard chooses among them."""
     texts = {one.query_id: one.query for one in asked}
     lists = [
-        ranked_lists(source, texts, corpus, queries_path, vectors, config.address, faults, notes)
+        ranked_lists(source, texts, corpus, queries_path, vectors, config.address, config.limits, faults, notes)
         for source in config.sources
     ]
     factor = config.guard.pool if config.guard else 1
@@ -244,7 +248,9 @@ def _guarded(
     """Of what was drawn, the first of each source that the guard allows; a pair that has no score is a fault."""
     pool = [_mined(config, one, negatives, label) for one, negatives in zip(asked, drawn, strict=True)]
     folder = join(absolute(claim.work), claim.identity[:16])
-    scores = teacher_scores(folder, _shards(config, pool, corpus), guard.scorer, config.cache, config.address)
+    scores = teacher_scores(
+        folder, _shards(config, pool, corpus), guard.scorer, config.cache, config.address, config.limits
+    )
     kept, refused = [], 0
     for one, negatives in zip(asked, drawn, strict=True):
         found = np.array([scores.get((one.query_id, corpus.doc_ids[n.row]), np.nan) for n in negatives])

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
+from cluster.attempts import Limits
 from jobs.collection_files import load_run
 from jobs.mine_collection import Corpus
 from jobs.vectors import embed
@@ -22,6 +23,7 @@ def ranked_lists(
     queries_path: str,
     vectors: str,
     address: str | None,
+    limits: Limits,
     faults: FaultLog,
     notes: list[str],
 ) -> dict[str, RankedRows]:
@@ -29,7 +31,7 @@ def ranked_lists(
 
     Args:
         vectors: folder or URI where a bi-encoder's vectors are kept.
-        address: the Ray cluster to embed on.
+        address, limits: the Ray cluster to embed on, and how long its steps may take.
 
     Raises:
         RerankError, ClusterError: the run, the encoder or the storage cannot be used.
@@ -53,8 +55,10 @@ def ranked_lists(
         return _rows_of(known, corpus, source.path, faults, source.ranks[0])
     if isinstance(source, BiEncoderSource):
         check_similarity(source.encoder.similarity)
-        documents = embed(corpus.passages.texts, "document", source.encoder, vectors, address)
-        asked = embed(pa.array(list(queries.values()), pa.large_string()), "query", source.encoder, vectors, address)
+        documents = embed(corpus.passages.texts, "document", source.encoder, vectors, address, limits)
+        asked = embed(
+            pa.array(list(queries.values()), pa.large_string()), "query", source.encoder, vectors, address, limits
+        )
         wanted = np.concatenate(list(asked.blocks()))
         rows, scores = nearest(wanted, documents.blocks(), source.ranks[1], documents.similarity)
         return {one: RankedRows(*pair) for one, *pair in zip(queries, rows, scores, strict=True)}

@@ -162,7 +162,7 @@ def _run_units(
     read = ReadUnit(config.columns, config.pass_through, given.columns, given.repeated)
     commit = CommitUnit(output, config.include_text, config.pass_through, cache)
     with progress(len(units) + done, done, sum(unit.items for unit in units)) as show:
-        for said in stream(units, read, pools, commit, unit_bytes):
+        for said in stream(units, read, pools, commit, unit_bytes, config.limits):
             show(said)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from cluster.attempts import alive
 from cluster.errors import StorageError
 from cluster.output import Output, commit, commit_failure
 from cluster.pipeline import Step
@@ -69,7 +70,7 @@ class LoadStage:
 
         def score(unit: Unit, payload: bytes) -> bytes:
             parcel = Parcel.unpack(payload)
-            work = Work()
+            work = Work(alive=alive)
             try:
                 candidates, faults = rerank(
                     parcel.candidates, scorer, self.number, depth, Origin(unit.file, unit.start), work, stage.fusion

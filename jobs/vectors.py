@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from cluster.attempts import Limits, alive
 from cluster.errors import ClusterError
 from cluster.output import Output, claim, commit, commit_failure, done_markers, read_manifest, read_part
 from cluster.parquet_bytes import parquet_bytes
@@ -25,6 +26,7 @@ from jobs.rerank_plan import Resources, pool_sizes
 from operators.bi_encoder import BiEncoderConfig
 from operators.parcel import table_bytes
 from operators.sentence_modules import Side
+from operators.work import Work
 
 _MOST, _LEAST = 8192, 256  # texts a unit
 _NO_FAULTS = pa.schema([("reason", pa.string())]).empty_table()
@@ -64,6 +66,7 @@ def embed(
     encoder: BiEncoderConfig,
     folder: str,
     address: str | None = None,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
     actors: int | None = None,
     cpus: float = 1,
     gpus: float | None = None,
@@ -94,7 +97,7 @@ def embed(
         ):
             (size,) = pool_sizes((stage,), Resources.of(cluster), len(left))
             pool = Pool(_Load(encoder, encoder.identity(), side, size.cpus), size.actors, size.cpus, size.gpus)
-            failed = [said for said in _shown(left, pool, output, show) if "reason" in said]
+            failed = [said for said in _shown(left, pool, output, show, limits) if "reason" in said]
         if failed:
             raise ClusterError(
                 f"{output.uri}: {len(failed)} of {len(units)} units of texts failed: {failed[0]['reason']}"
@@ -112,8 +115,8 @@ def _finished(output: Output, done: Mapping[str, Any]) -> list[Unit] | None:
     return units if all(unit.name in done for unit in units) else None
 
 
-def _shown(units: list[Unit], pool: Pool, output: Output, show: Any) -> Iterator[dict[str, Any]]:
-    for said in stream(units, _read, [pool], _Commit(output)):
+def _shown(units: list[Unit], pool: Pool, output: Output, show: Any, limits: Limits) -> Iterator[dict[str, Any]]:
+    for said in stream(units, _read, [pool], _Commit(output), limits=limits):
         show(said)
         yield said
 
@@ -159,7 +162,7 @@ class _Load:
             texts = pa.ipc.open_stream(payload).read_all()["text"].to_pylist()
             distinct = list(dict.fromkeys(texts))
             place = {text: row for row, text in enumerate(distinct)}
-            vectors = loaded.embed(distinct, self.side)[[place[text] for text in texts]]
+            vectors = loaded.embed(distinct, self.side, Work(alive=alive))[[place[text] for text in texts]]
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
             told = {"similarity": loaded.similarity}
             return table_bytes(pa.table({"vector": column}).replace_schema_metadata(told))

@@ -54,6 +54,7 @@ def run_in_batches(
                 work.batches += 1
                 work.tokens += int(lengths[batch].sum())
                 work.padded_tokens += len(batch) * int(lengths[batch[0]])
+                work.alive()
         except Exception as error:
             if not is_out_of_memory(error) or len(batch) == 1:
                 raise
@@ -61,4 +62,6 @@ def run_in_batches(
             work.halvings += 1
         left = left[done:]
     for batch, fetch in started:
-        yield batch, fetch()
+        results = fetch()
+        work.alive()
+        yield batch, results

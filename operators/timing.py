@@ -1,7 +1,7 @@
 """How long re-ranking takes: every query's candidates alone, then all of them at once, on a warm model."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,28 +39,31 @@ class Took:
     together: float
 
 
-def time_stages(stages: Sequence[LoadedStage], candidates: pa.Table) -> Took:
+def time_stages(stages: Sequence[LoadedStage], candidates: pa.Table, alive: Callable[[], None] = lambda: None) -> Took:
     """Re-rank candidates query by query, then together. The first query is run before, and not counted.
 
     Args:
         stages: first to last; no cache stands before their scorers.
         candidates: of one query or more, as `read_candidates` gives them.
+        alive: called after each batch.
 
     Raises:
         ModelError: a scorer fails on a query: what it took would mean nothing.
     """
     for _ in range(_WARM_UPS):
-        _seconds(stages, candidates.slice(0, 1))
-    alone = [_seconds(stages, candidates.slice(row, 1)) for row in range(candidates.num_rows)]
-    return Took(np.array(alone), _seconds(stages, candidates))
+        _seconds(stages, candidates.slice(0, 1), alive)
+    alone = [_seconds(stages, candidates.slice(row, 1), alive) for row in range(candidates.num_rows)]
+    return Took(np.array(alone), _seconds(stages, candidates, alive))
 
 
-def _seconds(stages: Sequence[LoadedStage], table: pa.Table) -> float:
+def _seconds(stages: Sequence[LoadedStage], table: pa.Table, alive: Callable[[], None]) -> float:
     table = table.combine_chunks()
     started = time.perf_counter()
     depth = None
     for number, stage in enumerate(stages, start=1):
-        table, faults = rerank(table, stage.scorer, number, depth, Origin("the sample"), Work(), stage.fusion)
+        table, faults = rerank(
+            table, stage.scorer, number, depth, Origin("the sample"), Work(alive=alive), stage.fusion
+        )
         if faults.num_rows:
             fault = faults.slice(0, 1).to_pylist()[0]
             raise ModelError(f"query {fault['query_id']!r}: {fault['reason']}")

@@ -1,6 +1,7 @@
 """What scoring cost: the counts that a report adds up over units."""
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
@@ -18,6 +19,7 @@ class Work:
         batches: forward passes.
         halvings: times that a batch was cut for want of memory.
         seconds: wall-clock time of scoring, tokenising included.
+        alive: not a count: called after each batch, for whoever waits.
     """
 
     pairs: int = 0
@@ -30,15 +32,16 @@ class Work:
     batches: int = 0
     halvings: int = 0
     seconds: float = 0.0
+    alive: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
 
     def add(self, other: "Work") -> None:
         """Add another total to this one."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        for name, count in other.as_dict().items():
+            setattr(self, name, getattr(self, name) + count)
 
     def as_dict(self) -> dict[str, float]:
         """Plain numbers for JSON."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__ if name != "alive"}
 
     @property
     def padding_share(self) -> float:

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 from books import Books, Rows
 from conftest import rows, write_candidates
 from failing_scorers import CHECKSUM, POISON, FailingConfig
+from failing_steps import SAID, STEPS, VARIABLE, fault
 
 from jobs.command import ExitCode
 
@@ -59,10 +61,10 @@ class Bench:
         job = ["rerank", "--input", str(self.folder / "in"), "--output", str(output), "--stages", stages]
         return [sys.executable, str(HERE / "job.py"), *job, "--unit-pairs", "10", *more]
 
-    def start(self, arguments: list[str]) -> "subprocess.Popen[str]":
+    def start(self, arguments: list[str], fault: str | None = None) -> "subprocess.Popen[str]":
         """A driver in a process group of its own, so that its Ray can die with it as on a lost machine."""
         path = os.pathsep.join([str(HERE), str(ROOT)])
-        environment = os.environ | {"PYTHONPATH": path}
+        environment = os.environ | {"PYTHONPATH": path} | ({VARIABLE: fault} if fault else {})
         return subprocess.Popen(
             arguments, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
         )
@@ -270,3 +272,66 @@ def test_a_node_removed_and_another_added(bench: Bench, books: Books, tmp_path: 
         books.enter("a node removed, another added", bench.expected, output)
     finally:
         cluster.shutdown()
+
+
+WAYS = {"dies": "2 workers died", "stands still": "2 workers did not go on for 5 s", "raises": SAID}
+QUICK = json.dumps({"attempts": 2, "read": 5, "load": 30, "batch": 5, "commit": 5})
+IN_THE_SHORT_FORM = {("marker", "dies"), ("forward", "stands still")}
+
+
+def each_step_each_way() -> list[Any]:
+    """All but what no worker does: the report is written by the driver, whom nobody waits for."""
+    return [
+        pytest.param(step, how, marks=[] if (step, how) in IN_THE_SHORT_FORM else long_form)
+        for step in STEPS
+        for how in WAYS
+        if (step, how) != ("report", "stands still")
+    ]
+
+
+@pytest.mark.parametrize(("step", "how"), each_step_each_way())
+def test_a_step_that_always_fails_costs_its_unit_and_the_same_command_does_it_once_it_is_mended(
+    bench: Bench, books: Books, cross_encoder: Path, tmp_path: Path, step: str, how: str
+) -> None:
+    real = Bench(tmp_path, str(cross_encoder)) if step in {"tokenise", "forward"} else bench
+    output = tmp_path / "out"
+    command = real.command(output, "--limits", QUICK, actors=1)
+    process = real.start(command, fault(step, how, unit=3))
+    _, told = process.communicate(timeout=600)
+    reasons = told + "".join(path.read_text() for path in (output / "_run" / "failed").glob("*.json"))
+    reasons += "".join(str(row["reason"]) for row in errors(output))
+    lost = sum(row["candidates"] for row in errors(output))
+    if step == "report":
+        assert process.returncode == 1, told
+    elif step == "start":
+        assert process.returncode == ExitCode.REFUSED, told
+        assert WAYS[how].replace("5 s", "30 s") in told and "stage 1 cannot be started" in told
+    else:
+        assert process.returncode == ExitCode.DONE_WITH_ERRORS, told
+        assert WAYS[how] in reasons
+        assert markers(output) == UNITS - (0 if lost else 1)
+    real.finish(command, code=ExitCode.DONE_WITH_ERRORS if lost else ExitCode.DONE)
+    books.enter(f"{step} {how}", real.expected, output, left_out=lost)
+
+
+@pytest.mark.parametrize(
+    ("step", "how"), [pytest.param(*p.values, marks=long_form) for p in each_step_each_way() if p.values[0] != "report"]
+)
+def test_a_step_that_fails_once_loses_nothing_but_what_raised(
+    bench: Bench, books: Books, cross_encoder: Path, tmp_path: Path, step: str, how: str
+) -> None:
+    real = Bench(tmp_path, str(cross_encoder)) if step in {"tokenise", "forward"} else bench
+    output = tmp_path / "out"
+    command = real.command(output, "--limits", QUICK)
+    process = real.start(command, fault(step, how, unit=3, once=tmp_path / "failed"))
+    _, told = process.communicate(timeout=600)
+    assert (tmp_path / "failed").exists() and "Traceback" not in told
+    costs = how == "raises" and step in {"read", "commit", "marker"}
+    assert process.returncode == (ExitCode.DONE_WITH_ERRORS if costs else ExitCode.DONE), told
+    real.finish(command)
+    books.enter(f"{step} {how} once", real.expected, output)
+
+
+def errors(output: Path) -> list[dict[str, Any]]:
+    """What the error tables say."""
+    return [row for path in (output / "_errors").glob("*.parquet") for row in pq.read_table(path).to_pylist()]

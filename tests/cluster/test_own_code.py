@@ -94,7 +94,7 @@ from jobs.command import execute
 from operators.cpus import usable_cpus
 with session(cpus=1):
     code = execute({job!r})
-    run_alone(usable_cpus, 1, 0)
+    run_alone(usable_cpus, 1, 0, 60)
 sys.exit(code)
 """
 

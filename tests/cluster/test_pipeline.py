@@ -1,5 +1,6 @@
 """Each unit goes through every stage once, with its own payload, however Ray cuts and bundles blocks."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cluster.attempts import Limits
 from cluster.errors import ClusterError
 from cluster.pipeline import Pool, stream
 from cluster.units import Unit
@@ -115,6 +117,150 @@ def test_a_unit_that_kills_every_worker_is_left_out_and_the_others_are_done() ->
     assert sorted(said) == [unit.name for unit in units(12)]
     for unit in units(12):
         if unit.start == 3:
-            assert said[unit.name]["failure"] == "left out: 3 workers died while they scored it in stage 1"
+            assert said[unit.name]["failure"] == "left out: 3 workers died while scoring it in stage 1"
         elif unit.start not in {7}:
             assert said[unit.name]["failure"] is None and said[unit.name]["stages"] == 1
+
+
+def ending(how: str, once: Path | None = None) -> Callable[[], None]:
+    """What ends a worker, or keeps it for ever, or raises; with a file to leave, only the first time."""
+
+    def end() -> None:
+        import os
+        import time
+
+        if once is not None:
+            if once.exists():
+                return
+            once.touch()
+        if how == "dies":
+            os._exit(7)
+        if how == "stands still":
+            time.sleep(3600)
+        raise ValueError("it said no")
+
+    return end
+
+
+QUICK = Limits(attempts=2, read=4, load=60, batch=4, commit=4)
+WAYS = {
+    "dies": "2 workers died",
+    "stands still": "2 workers did not go on for 4 s",
+    "raises": "ValueError: it said no (",
+}
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("step", ["reading", "scoring", "committing"])
+def test_a_step_that_fails_is_tried_a_few_times_and_costs_its_unit(step: str, how: str) -> None:
+    end = ending(how)
+
+    def read_it(unit: Unit) -> bytes:
+        if step == "reading" and unit.start == 1:
+            end()
+        return b"payload"
+
+    def load_it() -> Callable[[Unit, bytes], bytes]:
+        def score(unit: Unit, payload: bytes) -> bytes:
+            if step == "scoring" and unit.start == 1:
+                end()
+            return payload + b"|stage"
+
+        return score
+
+    def commit_it(unit: Unit, payload: bytes | None, failure: str | None) -> dict[str, Any]:
+        if step == "committing" and unit.start == 1 and failure is None:
+            end()
+        return commit(unit, payload, failure)
+
+    said = {told["unit"]: told for told in stream(units(4), read_it, [Pool(load_it, 1)], commit_it, limits=QUICK)}
+    assert sorted(said) == [unit.name for unit in units(4)]
+    for unit in units(4):
+        if unit.start == 1:
+            assert WAYS[how] in said[unit.name]["failure"]
+            assert how == "raises" or step in said[unit.name]["failure"]
+        else:
+            assert said[unit.name]["failure"] is None and said[unit.name]["stages"] == 1
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_unit_that_cannot_even_be_said_to_have_failed_ends_the_job(how: str) -> None:
+    end = ending(how)
+
+    def commit_it(unit: Unit, payload: bytes | None, failure: str | None) -> dict[str, Any]:
+        if unit.start == 1:
+            end()
+        return commit(unit, payload, failure)
+
+    message = WAYS[how].replace("2 workers", "4 workers")
+    with pytest.raises(ClusterError, match=f"a unit could not be committed: .*{re.escape(message)}"):
+        list(stream(units(3), read, [], commit_it, limits=QUICK))
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_stage_of_which_no_actor_can_be_started_ends_the_job(how: str) -> None:
+    end = ending(how)
+
+    def load_it() -> Callable[[Unit, bytes], bytes]:
+        end()
+        return lambda unit, payload: payload
+
+    limits = QUICK.model_copy(update={"load": 4})
+    with pytest.raises(ClusterError, match=f"stage 1 cannot be started: {re.escape(WAYS[how])}"):
+        list(stream(units(3), read, [Pool(load_it, 2)], commit, limits=limits))
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_an_actor_that_cannot_be_started_once_is_started_again(how: str, tmp_path: Path) -> None:
+    end = ending(how, once=tmp_path / "ended")
+
+    def load_it() -> Callable[[Unit, bytes], bytes]:
+        end()
+        return load()
+
+    limits = QUICK.model_copy(update={"load": 4})
+    said = list(stream(units(5), read, [Pool(load_it, 2)], commit, limits=limits))
+    assert (tmp_path / "ended").exists()
+    assert sorted(told["unit"] for told in said) == [unit.name for unit in units(5)]
+    assert not any(told["failure"] for told in said)
+
+
+def test_a_long_unit_that_shows_signs_of_life_is_waited_for() -> None:
+    def load_it() -> Callable[[Unit, bytes], bytes]:
+        def score(unit: Unit, payload: bytes) -> bytes:
+            import time
+
+            from cluster.attempts import alive
+
+            for _ in range(5):
+                time.sleep(1)
+                alive()
+            return payload + b"|stage"
+
+        return score
+
+    limits = QUICK.model_copy(update={"batch": 2})
+    (said,) = stream(units(1), read, [Pool(load_it, 1)], commit, limits=limits)
+    assert said["failure"] is None and said["stages"] == 1
+
+
+def test_a_step_that_keeps_python_from_going_on_ends_too() -> None:
+    """As native code does that waits with the interpreter's lock held."""
+
+    def load_it() -> Callable[[Unit, bytes], bytes]:
+        import cluster.attempts
+
+        cluster.attempts._GRACE_S = 1.0
+
+        def score(unit: Unit, payload: bytes) -> bytes:
+            if unit.start == 1:
+                import ctypes
+
+                ctypes.PyDLL(None).sleep(3600)
+            return payload + b"|stage"
+
+        return score
+
+    limits = QUICK.model_copy(update={"batch": 2})
+    said = {told["unit"]: told for told in stream(units(3), read, [Pool(load_it, 1)], commit, limits=limits)}
+    assert "2 workers died while scoring it in stage 1" in said[units(3)[1].name]["failure"]

@@ -5,10 +5,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from cluster.attempts import alive, time_limit
 from cluster.errors import ClusterError
 from cluster.own_code import carried
 
@@ -16,7 +17,7 @@ _WAIT_S = 6 * 3600.0  # for the first process alone, while the others stand at a
 
 
 def run_data_parallel(
-    function: Callable[[Any], None],
+    function: Callable[[Any, Callable[[], None]], None],
     argument: Any,
     *,
     workers: int,
@@ -25,17 +26,20 @@ def run_data_parallel(
     folder: Path,
     progress: Path,
     max_failures: int,
+    seconds: float,
 ) -> None:
-    """Call `function(argument)` in so many Ray Train workers, joined in one torch process group.
+    """Call `function(argument, alive)` in so many Ray Train workers, joined in one torch process group.
 
     Each has a GPU where the cluster has any (NCCL), else CPUs alone (gloo). When a worker is lost all are
-    started again, up to `max_failures` times; the function has to find its own newest checkpoint.
+    started again, up to `max_failures` times; the function has to find its own newest checkpoint. A worker that stands
+    still keeps the first one waiting, which then ends itself, and so is lost.
 
     Args:
         function: importable in the workers; what it leaves it writes to paths that all of them and this process see.
         cpus: of each worker.
         resources: the cluster's, as `session` yields them.
         folder: where Ray Train keeps its own notes; all nodes see it.
+        seconds: that the first worker may take between two calls of `alive`.
         progress: a file whose new lines are shown on stderr meanwhile.
 
     Raises:
@@ -53,7 +57,7 @@ def run_data_parallel(
                 f"{workers} workers of {each} {name} are asked for, and the cluster has {resources.get(name, 0):g}; "
                 "take fewer workers or threads"
             )
-    run = carried(functools.partial(function, argument))
+    run = carried(functools.partial(_in_time, function, argument, seconds))
 
     def loop() -> None:  # Ray Train counts parameters
         run()
@@ -80,6 +84,14 @@ def run_data_parallel(
             f"the workers failed {max_failures + 1} times, the last time with: {_reason(error)}; once that is mended "
             "the same command goes on from the newest checkpoint"
         ) from None
+
+
+def _in_time(function: Callable[[Any, Callable[[], None]], None], argument: Any, seconds: float) -> None:
+    import ray.train
+
+    first = ray.train.get_context().get_world_rank() == 0
+    with time_limit(seconds) if first else nullcontext():
+        function(argument, alive)
 
 
 def _reason(error: Exception) -> str:

@@ -79,6 +79,9 @@ class Config(JobConfig):
     )
     num_workers: int = Field(1, ge=1, description="processes to train in, by Ray Train; a step reads that many batches")
     address: str | None = Field(None, description="a running Ray cluster: auto, HOST:PORT; default: this machine")
+    step_seconds: float = Field(
+        3600, gt=0, description="seconds of a step or an evaluation, by Ray Train, after which a worker counts as lost"
+    )
     max_failures: int = Field(3, ge=0, description="lost workers to put up with, by Ray Train")
     overwrite: bool = Field(False, description="replace a model trained with other settings")
 
@@ -285,6 +288,7 @@ def _train(config: Config, training: "Training") -> None:
             folder=training.checkpoints / "ray",
             progress=training.checkpoints / PROGRESS,
             max_failures=config.max_failures,
+            seconds=config.step_seconds,
         )
 
 

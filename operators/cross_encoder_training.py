@@ -5,7 +5,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -162,11 +162,14 @@ def load_trainee(model: str, max_length: int) -> "CrossEncoder":
     return trainee
 
 
-def fit(training: Training) -> None:
+def fit(training: Training, alive: Callable[[], None] = lambda: None) -> None:
     """Train from the newest whole checkpoint, or from the start; each process of a training calls it alike.
 
     The first process leaves in `checkpoints`: the last weights, the best on the held-out (best_weights), the
     held-out figures and the losses by step (`curve`).
+
+    Args:
+        alive: called after each step and each evaluation, for whoever waits.
     """
     import torch
     from datasets import Dataset
@@ -228,6 +231,7 @@ def fit(training: Training) -> None:
     )
     for chatter in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(chatter)
+    trainer.add_callback(_signs_of_life(alive))
     if _is_first():
         trainer.add_callback(_progress(len(groups.rows) / len(groups) * plan.groups_a_step * plan.workers, checkpoints))
     trainer.train(resume_from_checkpoint=resumed)
@@ -400,6 +404,19 @@ def _agreed(checkpoint: str | None) -> str | None:
     told = [checkpoint]
     torch.distributed.broadcast_object_list(told, src=0)
     return told[0]
+
+
+def _signs_of_life(alive: Callable[[], None]) -> Any:
+    from transformers import TrainerCallback
+
+    class SignsOfLife(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            alive()
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            alive()
+
+    return SignsOfLife()
 
 
 def _progress(pairs_a_step: float, checkpoints: Path) -> Any:

@@ -142,6 +142,7 @@ def ending(how: str, once: Path | None = None) -> Callable[[], None]:
     return end
 
 
+slow = pytest.mark.slow
 QUICK = Limits(attempts=2, read=4, load=60, batch=4, commit=4)
 WAYS = {
     "dies": "2 workers died",
@@ -150,8 +151,20 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("how", WAYS)
-@pytest.mark.parametrize("step", ["reading", "scoring", "committing"])
+@pytest.mark.parametrize(
+    ("step", "how"),
+    [
+        ("reading", "dies"),
+        ("committing", "raises"),
+        pytest.param("reading", "stands still", marks=slow),
+        pytest.param("reading", "raises", marks=slow),
+        pytest.param("scoring", "dies", marks=slow),
+        ("scoring", "stands still"),
+        pytest.param("scoring", "raises", marks=slow),
+        pytest.param("committing", "dies", marks=slow),
+        pytest.param("committing", "stands still", marks=slow),
+    ],
+)
 def test_a_step_that_fails_is_tried_a_few_times_and_costs_its_unit(step: str, how: str) -> None:
     end = ending(how)
 
@@ -183,7 +196,7 @@ def test_a_step_that_fails_is_tried_a_few_times_and_costs_its_unit(step: str, ho
             assert said[unit.name]["failure"] is None and said[unit.name]["stages"] == 1
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", ["dies", pytest.param("stands still", marks=slow), pytest.param("raises", marks=slow)])
 def test_a_unit_that_cannot_even_be_said_to_have_failed_ends_the_job(how: str) -> None:
     end = ending(how)
 
@@ -197,7 +210,7 @@ def test_a_unit_that_cannot_even_be_said_to_have_failed_ends_the_job(how: str) -
         list(stream(units(3), read, [], commit_it, limits=QUICK))
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", ["dies", pytest.param("stands still", marks=slow), pytest.param("raises", marks=slow)])
 def test_a_stage_of_which_no_actor_can_be_started_ends_the_job(how: str) -> None:
     end = ending(how)
 
@@ -210,7 +223,7 @@ def test_a_stage_of_which_no_actor_can_be_started_ends_the_job(how: str) -> None
         list(stream(units(3), read, [Pool(load_it, 2)], commit, limits=limits))
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", ["dies", pytest.param("stands still", marks=slow), pytest.param("raises", marks=slow)])
 def test_an_actor_that_cannot_be_started_once_is_started_again(how: str, tmp_path: Path) -> None:
     end = ending(how, once=tmp_path / "ended")
 
@@ -244,6 +257,7 @@ def test_a_long_unit_that_shows_signs_of_life_is_waited_for() -> None:
     assert said["failure"] is None and said["stages"] == 1
 
 
+@slow
 def test_a_step_that_keeps_python_from_going_on_ends_too() -> None:
     """As native code does that waits with the interpreter's lock held."""
 

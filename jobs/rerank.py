@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from cluster.lease import held
 from cluster.output import Output, claim, done_markers
 from cluster.pipeline import Pool, stream
+from cluster.secrets import shown
 from cluster.session import session
 from cluster.storage import absolute, write_whole
 from cluster.units import Unit
@@ -172,7 +173,7 @@ def report(config: JobConfig, output: Output, bad_files: tuple[str, ...], skippe
     facts = {
         "seconds": round(time.time() - started, 3),
         "units_done_before": skipped,
-        "bad_files": list(bad_files),
+        "bad_files": list(map(shown, bad_files)),
         "config": json.loads(config.model_dump_json()),
     }
     write_whole(output.run("report.json"), json.dumps(state.as_dict() | facts, indent=2).encode())

@@ -42,8 +42,8 @@ _NAMED = _pattern(
 """`password=...` and its like outside URIs."""
 _RELATIVE = _pattern(r"(\burl: /[^\s?;#]*[?;#])(\S+)")  # as urllib3 tells of them
 _BEARER = re.compile(r"\b(Bearer|Authorization\W{1,4}Basic) [\w.~+/=-]{8,}")
-_TOKEN = re.compile(r"(?<![A-Za-z0-9])(hf|api_org)_[A-Za-z0-9]{24,}")  # Hugging Face's
-_CLOSING = ")]}>'\"`,.:;"  # of the sentence around
+_TOKEN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=%[A-Fa-f0-9]{2}))(hf|api_org)_[A-Za-z0-9]{24,}")  # Hugging Face's
+_CLOSING = ")]}>'\"`,.:"  # of the sentence around
 
 
 def shown(text: str) -> str:
@@ -57,7 +57,7 @@ def has_secret(text: str) -> bool:
     """Whether a path, URI or name that a user gives may hold one; a local path may hold any characters."""
     if _TOKEN.search(text):
         return True
-    if _URI.search(text):
+    if "://" in text:
         return _without(text) != text
     first = next(iter(text.split()), "")
     user = _USER.match(first)
@@ -70,23 +70,26 @@ def _without(text: str) -> str:
     if scheme is None:
         return _outside_uris(text)
     before, rest = text[: scheme.start()], text[scheme.end() :]
+    tail = _TAIL.search(rest)
     signs = list(_AT.finditer(rest))
     if signs and not (len(signs) == 1 and before.endswith(_AZURE) and _CONTAINER.match(rest)):
-        path = _PATH.search(rest)
-        # A slash or question mark may be part of a password.
-        if signs[0].start() < (path.start() if path else len(rest)) or _COLON.search(rest, 0, signs[-1].start()):
-            rest = f"{HIDDEN}@{rest[signs[-1].end() :]}"
-    tail = _TAIL.search(rest)
+        path, last = _PATH.search(rest), signs[-1]
+        # A slash or a question mark may be part of a password, and an @ of a query.
+        if signs[0].start() < (path.start() if path else len(rest)) or _COLON.search(rest, 0, last.start()):
+            if tail and tail.start() < last.start():
+                return _outside_uris(before) + scheme[0] + _hidden(rest)
+            rest = f"{HIDDEN}@{rest[last.end() :]}"
+            tail = _TAIL.search(rest)
     if tail and not _HARMLESS.fullmatch(rest, tail.start()):
         rest = rest[: tail.end()] + _hidden(rest[tail.end() :])
     return _outside_uris(before) + scheme[0] + rest
 
 
 def _outside_uris(text: str) -> str:
-    text = _NAMED.sub(lambda found: f"{found[1]}={_hidden(found[2])}", text)
     signs = list(_AT.finditer(text)) if not text.lstrip("'\"`([{<").startswith(("/", ".", "~")) else []
     user = _USER.search(text, 0, signs[-1].start()) if signs else None
-    return f"{text[: user.start()]}{HIDDEN}@{text[signs[-1].end() :]}" if user else text
+    text = f"{text[: user.start()]}{HIDDEN}@{text[signs[-1].end() :]}" if user else text
+    return _NAMED.sub(lambda found: f"{found[1]}={_hidden(found[2])}", text)
 
 
 def _hidden(text: str) -> str:

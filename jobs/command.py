@@ -110,7 +110,7 @@ def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rer
         faults = [_told(fault["loc"], fault["msg"]) for fault in error.errors()]
         raise InputError("the config is refused:\n  " + "\n  ".join(faults)) from None
     except SettingsError as error:
-        raise InputError(f"{_without_values(str(error))} (`{program} --help` lists the flags)") from None
+        raise InputError(f"{_without_values(str(error))}; `--help` lists the flags") from None
 
 
 def _without_values(told: str) -> str:

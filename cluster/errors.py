@@ -1,8 +1,16 @@
 """The errors of the cluster side: each message says what is wrong, where, and what to do."""
 
+from cluster.secrets import shown
+
 
 class ClusterError(Exception):
-    """A fault that the user can mend; the command line shows its message without a traceback."""
+    """A fault that the user can mend; the command line shows its message without a traceback.
+
+    What storage and libraries say may repeat a URI with its secrets: these are hidden in every message.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message))
 
 
 class StorageError(ClusterError):

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from cluster.errors import OutputMismatchError, StorageError
 from cluster.parquet_bytes import parquet_bytes
+from cluster.secrets import shown
 from cluster.storage import (
     UnavailableError,
     fingerprint,
@@ -133,6 +134,7 @@ def commit(output: Output, unit: Unit, results: pa.Table, faults: pa.Table, fact
         The marker's content.
     """
     part = parquet_bytes(results)
+    faults = _without_secrets(faults)
     write_whole(output.part(unit), part)
     errors = parquet_bytes(faults) if faults.num_rows else None
     if errors is not None:
@@ -150,9 +152,19 @@ def commit(output: Output, unit: Unit, results: pa.Table, faults: pa.Table, fact
     return marker
 
 
+def _without_secrets(faults: pa.Table) -> pa.Table:
+    """A reason may repeat what a library said."""
+    if "reason" not in faults.column_names:
+        return faults
+    at = faults.schema.get_field_index("reason")
+    told = [reason and shown(reason) for reason in faults["reason"].to_pylist()]
+    return faults.set_column(at, faults.schema.field(at), [pa.array(told, faults.schema.field(at).type)])
+
+
 def commit_failure(output: Output, unit: Unit, reason: str) -> dict[str, Any]:
     """Write down why a unit could not be done."""
-    failure = {"unit": unit.name, "file": unit.file, "start": unit.start, "stop": unit.stop, "reason": reason}
+    failure = {"unit": unit.name, "file": unit.file, "start": unit.start, "stop": unit.stop}
+    failure |= {"reason": shown(reason)}
     write_whole(output.run("failed", f"{unit.name}.json"), json.dumps(failure).encode())
     return failure
 

@@ -12,7 +12,6 @@ import io
 import json
 import os
 import posixpath
-import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_afte
 
 from cluster.disk import NO_FILE, fault_at, files_below, files_matching, is_hidden
 from cluster.errors import StorageError
+from cluster.secrets import shown as _shown
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -500,11 +500,6 @@ def _http_status(error: BaseException | None) -> int | None:
 
 def _reason(error: BaseException) -> str:
     return _shown(" ".join(str(error).split())) or type(error).__name__
-
-
-def _shown(text: str) -> str:
-    """Without the user and password that a URI may carry."""
-    return re.sub(r"://[^/@\s]+@", "://", text)
 
 
 def _options(uri: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
 from cluster.errors import ClusterError
+from cluster.secrets import hiding_secrets
 from jobs.config import JobConfig
 from jobs.output_files import printing_beside
 from operators.errors import InputError, RerankError
@@ -48,6 +50,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+@hiding_secrets()
 def execute(argv: Sequence[str]) -> int:
     """Run one job from its command line; returns the exit code, never raises for a user's fault."""
     name = argv[0] if argv else ""
@@ -107,7 +110,17 @@ def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rer
         faults = [_told(fault["loc"], fault["msg"]) for fault in error.errors()]
         raise InputError("the config is refused:\n  " + "\n  ".join(faults)) from None
     except SettingsError as error:
-        raise InputError(f"{error} (`{program} --help` lists the flags)") from None
+        raise InputError(f"{_without_values(str(error))}; `--help` lists the flags") from None
+
+
+def _without_values(told: str) -> str:
+    """What is wrong with the flags. A value may be a secret that was meant for another flag, or tool."""
+    told = told.removeprefix("error parsing CLI: ")
+    _, unknown, words = told.partition("unrecognized arguments: ")
+    if unknown:
+        flags = re.findall(r"(?<!\S)--[A-Za-z][\w.-]*", words)
+        return f"there is no flag {', '.join(flags)}" if flags else "an argument that belongs to no flag"
+    return re.sub(r"ignored explicit argument .*", "takes no value", told, flags=re.DOTALL)
 
 
 def _json_flags(arguments: list[str]) -> dict[str, Any]:
@@ -128,6 +141,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a job file with the safe loader."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:  # its own text repeats the line
+        at = error.problem_mark or error.context_mark
+        place = f", line {at.line + 1}, column {at.column + 1}" if at else ""
+        raise InputError(f"{path}{place}: cannot be read as YAML: {error.problem or error.context}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read as YAML: {error}") from None
     if content is None:

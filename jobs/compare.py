@@ -22,6 +22,7 @@ from jobs.folders import check_apart, check_output
 from jobs.ranked_files import counted_queries
 from jobs.rerank_plan import Asked, Input, default_unit_pairs, plan_units, read_input
 from operators.candidates import Columns
+from operators.device import Precision
 from operators.errors import InputError, RerankError
 from operators.judgements import Qrels
 from operators.location import Location
@@ -43,6 +44,8 @@ class Config(JobConfig):
     models: tuple[Location, ...] = Field(
         (), description="short for cross-encoders: a,b,c; named by the ends of their paths"
     )
+    precision: Precision | None = Field(None, description="with `models`: fp32, bf16, fp16 or auto")
+    max_length: int | None = Field(None, description="with `models`: tokens that each reads at a time")
     baseline: str | None = Field(
         None, description=f"whom to compare with, or `{FIRST_STAGE}`; default: the first scorer"
     )
@@ -64,13 +67,18 @@ class Config(JobConfig):
     @model_validator(mode="before")
     @classmethod
     def _models_are_scorers(cls, values: Any) -> Any:
-        models = values.get("models") if isinstance(values, dict) else None
+        if not isinstance(values, dict):
+            return values
+        models = values.get("models")
+        given = {name: values[name] for name in ("precision", "max_length") if values.get(name) is not None}
         if not models:
+            if given:
+                raise ValueError(f"`{next(iter(given))}` goes with `models`; each of `scorers` says its own")
             return values
         if values.get("scorers"):
             raise ValueError("give `models` or `scorers`, not both")
         split = models.split(",") if isinstance(models, str) else list(models)
-        return values | {"scorers": entries_of_models([name for model in split if (name := str(model).strip())])}
+        return values | {"scorers": entries_of_models([name for model in split if (name := str(model).strip())], given)}
 
     @model_validator(mode="after")
     def _names_tell_apart(self) -> "Config":

@@ -44,14 +44,18 @@ class Entry(Section):
         )
 
 
-def entries_of_models(models: list[str]) -> list[dict[str, Any]]:
-    """Entries of cross-encoders, each named by as much of the end of its path as tells it from the others."""
+def entries_of_models(models: list[str], given: dict[str, Any]) -> list[dict[str, Any]]:
+    """Entries of cross-encoders, each named by as much of the end of its path as tells it from the others.
+
+    Args:
+        given: what else is said of each scorer.
+    """
     parts = [[part for part in PurePosixPath(model).parts if part not in {"/", "~", ".", ".."}] for model in models]
     depth = 1
     while len({tuple(own[-depth:]) for own in parts}) < len(parts) and depth < max(map(len, parts)):
         depth += 1
     names = ["-".join(own[-depth:]) for own in parts]
     return [
-        {"name": name, "scorer": {"kind": "cross-encoder", "model": model}}
+        {"name": name, "scorer": {"kind": "cross-encoder", "model": model, **given}}
         for name, model in zip(names, models, strict=True)
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.compute as pc
 
+from cluster.secrets import shown
 from cluster.storage import absolute, join
 from jobs.compare_entries import FIRST_STAGE, Entry
 from jobs.compare_quality import FirstStage, Ranked
@@ -80,8 +81,8 @@ def comparison(
                 kind=one.entry.kind,
                 stages=tuple(stage.model_dump(mode="json", include=_DECIDING) for stage in one.stages),
                 ranking=ranking_of(config, one.entry) if one.run is not None else None,
-                error=one.ranked.error if one.ranked else None,
-                notes=(one.ranked.notes if one.ranked else ()) + failed,
+                error=shown(one.ranked.error) if one.ranked and one.ranked.error else None,
+                notes=tuple(map(shown, (*(one.ranked.notes if one.ranked else ()), *failed))),
                 quality=quality.get(name, {}),
                 size=_size(one.stages) if one.run is not None else None,
                 cost=_cost(config, one, base, int(sizes.sum())),

@@ -1,32 +1,35 @@
 """What every job's config shares: frozen, strict, and filled from YAML, flags or Python alone."""
 
-import re
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-_SECRET = re.compile(
-    r"://[^/@\s]*:[^/@\s]+@|https?://[^/@\s]+@|://\S*[?&](X-Amz-Signature|X-Goog-Signature|Signature|sig|\w*token)=",
-    re.IGNORECASE,
-)
-"""Of a URI: user and password, a token before the host, or a signed query."""
+from cluster.secrets import has_secret, shown
 
 
 def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from (text for own in value.values() for text in _texts(own))
-    elif isinstance(value, list | tuple):
-        yield from (text for own in value for text in _texts(own))
+    """All texts in a value, keys too, whatever refers to itself or stands in it often."""
+    left, seen = [value], set()
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield one
+        elif id(one) not in seen:
+            seen.add(id(one))
+            if isinstance(one, dict):
+                left += [*one, *one.values()]
+            elif isinstance(one, list | tuple):
+                left += one
+            elif isinstance(one, BaseModel):
+                left += vars(one).values()
 
 
 class Section(BaseModel):
     """A nested part of a job's config."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
 
 
 class JobConfig(BaseSettings):
@@ -38,23 +41,25 @@ class JobConfig(BaseSettings):
 
     positional: ClassVar[tuple[str, ...]] = ("yaml",)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _without_secrets(cls, values: Any) -> Any:
-        """A config is written down with its output, and its paths stand in messages."""
-        if isinstance(values, dict):
-            for name, value in values.items():
-                if any(_SECRET.search(text) for text in _texts(value)):
-                    raise ValueError(
-                        f"`{name}` carries a password, token or signature; put it where the storage's own tools look "
-                        "for it (environment, profile, fsspec's config)"
-                    )
-        return values
+    def _without_secrets(cls, values: Any, validated: ModelWrapValidatorHandler[Self]) -> Self:
+        """Before all else: a config is written down with its output, and its paths stand in messages."""
+        for name, value in values.items() if isinstance(values, dict) else ():
+            texts = _texts([name, value])
+            if any(map(has_secret, (f"ray://{text}" if name == "address" else text for text in texts))):
+                raise ValueError(
+                    f"`{shown(str(name))}` carries a password, token or signature, or what may be one: in a URI, user "
+                    "info (`user@`), `;`, `#` and what follows a `?` are not taken, since paths are written down. Put "
+                    "keys where the storage's own tools look for them (environment, profile, fsspec's config)"
+                )
+        return validated(values)
 
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
         protected_namespaces=(),
+        hide_input_in_errors=True,
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_hide_none_type=True,

@@ -21,7 +21,7 @@ from jobs.rerank import Config as RerankConfig
 from jobs.rerank import Stage, local_cpus, print_plan, report
 from jobs.rerank_plan import Input, PoolSize, Resources, default_unit_pairs, plan_units, pool_sizes, read_input
 from jobs.rerank_steps import ReadUnit
-from jobs.scoring_config import ActorPool, ScoringConfig
+from jobs.scoring_config import OF_SCORER, ActorPool, ScoringConfig, from_model
 from jobs.verification import damaged_units
 from operators.candidates import Columns, check_carried
 from operators.labels import Moments, pooled
@@ -57,12 +57,7 @@ class Config(ScoringConfig):
     @model_validator(mode="before")
     @classmethod
     def _one_teacher_from_model(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("model"):
-            if values.get("teachers"):
-                raise ValueError("give `model` or `teachers`, not both")
-            kind = values.get("kind", "cross-encoder")
-            values = values | {"teachers": [{"scorer": {"kind": kind, "model": values["model"]}}]}
-        return values
+        return from_model(values, "teachers")
 
     @model_validator(mode="after")
     def _is_whole(self) -> "Config":
@@ -91,7 +86,7 @@ class Config(ScoringConfig):
     def scoring(self) -> RerankConfig:
         """The re-ranking that scores all candidates with every teacher, none dropped."""
         stages = tuple(Stage(**{name: getattr(t, name) for name in ("scorer", *_POOL)}) for t in self.teachers)
-        same = {*ScoringConfig.model_fields} - {"model", "kind"}
+        same = {*ScoringConfig.model_fields} - {"model", *OF_SCORER}
         return RerankConfig(stages=stages, **{name: getattr(self, name) for name in same})
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from cluster.lease import held
 from cluster.output import Output, claim, done_markers
 from cluster.pipeline import Pool, stream
+from cluster.secrets import shown
 from cluster.session import session
 from cluster.storage import absolute, write_whole
 from cluster.units import Unit
@@ -32,7 +33,7 @@ from jobs.rerank_plan import (
 from jobs.rerank_steps import CommitUnit, LoadStage, ReadUnit
 from jobs.run_file import write_run_file
 from jobs.run_state import print_state, run_state
-from jobs.scoring_config import ActorPool, ScoringConfig
+from jobs.scoring_config import ActorPool, ScoringConfig, from_model
 from jobs.verification import damaged_units
 from operators.cpus import usable_cpus
 from operators.errors import InputError
@@ -63,6 +64,7 @@ class Config(ScoringConfig):
     """Re-rank candidate shards with one scorer or a cascade of them."""
 
     stages: tuple[Stage, ...] = Field((), description="scorers, first to last; or give --model")
+    keep: int | None = Field(None, description="with `model`: `keep` of its stage")
     pass_through: tuple[str, ...] = Field((), description="input columns to copy into the ranking")
     include_text: bool = Field(False, description="write query and passage text into the ranking")
     trec_run: OutputFile | None = Field(None, description="also write the ranking to this TREC run file")
@@ -70,12 +72,7 @@ class Config(ScoringConfig):
     @model_validator(mode="before")
     @classmethod
     def _one_stage_from_model(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("model"):
-            if values.get("stages"):
-                raise ValueError("give `model` or `stages`, not both")
-            kind = values.get("kind", "cross-encoder")
-            values = values | {"stages": [{"scorer": {"kind": kind, "model": values["model"]}}]}
-        return values
+        return from_model(values, "stages", "keep")
 
     @model_validator(mode="after")
     def _has_stages(self) -> "Config":
@@ -172,7 +169,7 @@ def report(config: JobConfig, output: Output, bad_files: tuple[str, ...], skippe
     facts = {
         "seconds": round(time.time() - started, 3),
         "units_done_before": skipped,
-        "bad_files": list(bad_files),
+        "bad_files": list(map(shown, bad_files)),
         "config": json.loads(config.model_dump_json()),
     }
     write_whole(output.run("report.json"), json.dumps(state.as_dict() | facts, indent=2).encode())

@@ -1,11 +1,17 @@
 """What every job that scores candidates on Ray is told, whatever it makes of the scores."""
 
+from typing import Any
+
 from pydantic import Field
 
 from cluster.attempts import Limits
 from jobs.config import JobConfig, Section
 from operators.candidates import Columns
+from operators.device import Precision
 from operators.location import Location
+
+OF_SCORER = ("kind", "precision", "max_length")
+"""What may be said beside `model`, as of its scorer."""
 
 
 class ActorPool(Section):
@@ -23,6 +29,8 @@ class ScoringConfig(JobConfig):
     output: Location = Field(description="folder or URI of what is written; a run that was stopped goes on here")
     model: Location | None = Field(None, description="short for one scorer with this model")
     kind: str = Field("cross-encoder", description="with `model`: the family of its scorer")
+    precision: Precision | None = Field(None, description="with `model`: fp32, bf16, fp16 or auto")
+    max_length: int | None = Field(None, description="with `model`: tokens that it reads at a time")
     cache: Location | None = Field(
         None, description="folder or URI of scores that were computed before, by any job; new ones are added"
     )
@@ -35,3 +43,23 @@ class ScoringConfig(JobConfig):
     limits: Limits = Field(Limits(), description="attempts, and seconds, that each step of a unit has")
     address: str | None = Field(None, description="Ray cluster to run on; default: Ray is started on this machine")
     dry_run: bool = Field(False, description="print the plan and stop")
+
+
+def from_model(values: Any, field: str, *of_stage: str) -> Any:
+    """A config's values, with the one scorer that `model` is short for in its field.
+
+    Args:
+        field: holds the scorers.
+        of_stage: what else may be said beside `model`, as of the field's item.
+    """
+    if not isinstance(values, dict):
+        return values
+    given = {name: values[name] for name in (*OF_SCORER, *of_stage) if values.get(name) is not None}
+    if not values.get("model"):
+        if given:
+            raise ValueError(f"`{next(iter(given))}` goes with `model`; each of `{field}` says its own")
+        return values
+    if values.get(field):
+        raise ValueError(f"give `model` or `{field}`, not both")
+    item = {name: given.pop(name) for name in of_stage if name in given}
+    return values | {field: [item | {"scorer": {"model": values["model"], **given}}]}

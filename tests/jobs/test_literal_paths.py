@@ -1,4 +1,4 @@
-"""In a folder whose name looks like a glob every job does what it does elsewhere, and meets nothing beside it."""
+"""In a folder whose name looks like a glob, or a URI, every job does what it does elsewhere, and meets no other."""
 
 import json
 import os
@@ -15,9 +15,10 @@ from small_models import write_bi_encoder
 
 from jobs.command import ExitCode, execute
 
-ODD = "a[1]*?"
-DECOY = "a1xx"
-"""What `a[1]*?` matches."""
+URI_SIGNS = "@b#c=d;e&f"
+ODD = f"a[1]*?{URI_SIGNS}"
+DECOY = f"a1xx{URI_SIGNS}"
+"""What the odd one matches."""
 
 PAIRS = 6 * 4
 Do = Callable[..., str]
@@ -160,13 +161,13 @@ def test_an_output_and_a_cache_that_are_not_there_yet_are_made_as_they_are_calle
     with without_ray():
         score(do, f"{top}/{DECOY}")
         flags = ("--input", f"{top}/plain/in", "--model", f"{top}/plain/model", "--cache", f"{top}/a[1]xx/cache")
-        do("rerank", *flags, "--output", f"{top}/a1*/ranked")
-    assert sorted(os.listdir(top)) == sorted([ODD, DECOY, "plain", "a1*", "a[1]xx"])  # noqa: PTH208
+        do("rerank", *flags, "--output", f"{top}/a1*{URI_SIGNS}/ranked")
+    assert sorted(os.listdir(top)) == sorted([ODD, DECOY, "plain", f"a1*{URI_SIGNS}", "a[1]xx"])  # noqa: PTH208
     (stats,) = json.loads(do("cache", "stats", f"{top}/a[1]xx/cache", "--json"))
     assert stats["entries"] == PAIRS
-    assert len(table(top / "a1*" / "ranked")) == 6
-    assert "no run has begun" in _refused(capsys, "inspect", f"{top}/a?xx/ranked")
-    assert "there is no such file or folder" in _refused(capsys, "cache", "stats", f"{top}/a1x?/cache")
+    assert len(table(top / f"a1*{URI_SIGNS}" / "ranked")) == 6
+    assert "no run has begun" in _refused(capsys, "inspect", f"{top}/a?xx{URI_SIGNS}/ranked")
+    assert "there is no such file or folder" in _refused(capsys, "cache", "stats", f"{top}/a1x?{URI_SIGNS}/cache")
 
 
 def _refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

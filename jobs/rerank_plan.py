@@ -12,7 +12,15 @@ import pyarrow as pa
 from cluster.errors import ClusterError, StorageError
 from cluster.repeats import Values
 from cluster.storage import UnavailableError
-from cluster.units import ParquetShard, Unit, plan_by_group, plan_by_rows, read_footers, whole_column
+from cluster.units import (
+    ParquetShard,
+    Unit,
+    has_every_value,
+    plan_by_group,
+    plan_by_rows,
+    read_footers,
+    whole_column,
+)
 from jobs.finished_input import check_prepared
 from jobs.input_files import PARQUET, input_files
 from operators.candidates import Columns, Shape, needed_columns, query_starts, shape_of
@@ -57,8 +65,13 @@ class Input:
 
     @property
     def pairs(self) -> int:
-        """Candidates of all shards, as the footers say."""
+        """Candidates of all shards, as the footers say: a null or an empty list of them counts as one."""
         return sum(unit.items for unit in plan_by_rows(list(self.shards), self.items, 1 << 62))
+
+    @property
+    def counted(self) -> bool:
+        """Whether `pairs` is certain, and no list may be null or empty."""
+        return self.shape == "flat" or all(has_every_value(shard.metadata, self.items) for shard in self.shards)
 
     @property
     def bytes(self) -> int:

@@ -87,6 +87,17 @@ def held(folder: str, job: str) -> Iterator[None]:
                 remove(lease)
 
 
+def check_free(folder: str) -> None:
+    """See that nobody is at work on a folder; nothing is written.
+
+    Raises:
+        OutputBusyError: somebody is.
+    """
+    lease = join(absolute(folder), LEASE)
+    if (there := _holder(lease)) and _lives(lease, there, folder):
+        raise _busy(folder, there)
+
+
 class _Beating(threading.Thread):
     """Shows that this process lives, as long as the lease is its own; else interrupts it."""
 

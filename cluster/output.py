@@ -64,6 +64,19 @@ def claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> None:
         OutputMismatchError: it belongs to a run with another identity or input, or holds other files.
         StorageError: it cannot be read or written.
     """
+    if check_claim(output, identity, units):
+        return
+    save_plan(output.run("plan.parquet"), units)
+    manifest = {"format": FORMAT, "identity": identity, "created": time.time()}
+    write_whole(output.run("manifest.json"), json.dumps(manifest, indent=2).encode())
+
+
+def check_claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> bool:
+    """Whether a folder is the output of this run already; else it can become that.
+
+    Raises:
+        OutputMismatchError, StorageError: as `claim` does.
+    """
     identity = json.loads(json.dumps(identity))
     manifest = read_manifest(output)
     if manifest is not None:
@@ -76,16 +89,14 @@ def claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> None:
                 + "\n  ".join(differences[:10])
                 + "\nUse another output, or remove this one."
             )
-        return
+        return True
     strangers = foreign_files(output)
     if strangers:
         raise OutputMismatchError(
             f"{output.uri}: holds Parquet files that are not of a run ({strangers[0]}, {len(strangers)} in all); "
             "use an empty output"
         )
-    save_plan(output.run("plan.parquet"), units)
-    manifest = {"format": FORMAT, "identity": identity, "created": time.time()}
-    write_whole(output.run("manifest.json"), json.dumps(manifest, indent=2).encode())
+    return False
 
 
 def read_manifest(output: Output) -> dict[str, Any] | None:

@@ -41,7 +41,8 @@ class Unit:
         name: its place in the plan and its id; the names of all its files begin so.
         file: URI of the Parquet file.
         start, stop: rows of the file, from 0.
-        items: how many items (leaf values) these rows hold, as the footer says.
+        items: how many items (leaf values) these rows hold, as the footer says; of a row group that is cut, each
+            unit has its share by rows.
         size, version: of the file, as it was planned; nothing where an older plan does not say. They are in the name.
     """
 
@@ -49,7 +50,7 @@ class Unit:
     file: str
     start: int
     stop: int
-    items: int
+    items: int = field(compare=False)
     size: int = field(default=0, compare=False)
     version: str = field(default="", compare=False)
 
@@ -114,7 +115,11 @@ def plan_by_rows(shards: list[ParquetShard], item_column: str, target: int) -> l
             if items > target and rows > 1:
                 pieces = min(-(-items // target), rows)
                 cuts = [row + rows * piece // pieces for piece in range(pieces + 1)]
-                ranges += [(shard, a, b, items * (b - a) // rows) for a, b in itertools.pairwise(cuts)]
+                shares = [items * (cut - row) // rows for cut in cuts]
+                ranges += [
+                    (shard, *ends, after - before)
+                    for ends, (before, after) in zip(itertools.pairwise(cuts), itertools.pairwise(shares), strict=True)
+                ]
                 start = row + rows
             else:
                 held += items
@@ -122,6 +127,14 @@ def plan_by_rows(shards: list[ParquetShard], item_column: str, target: int) -> l
         if row > start:
             ranges.append((shard, start, row, held))
     return _named(ranges)
+
+
+def has_every_value(metadata: pq.FileMetaData, item_column: str) -> bool:
+    """Whether the footer tells that no list of this column is null or empty, and no item null."""
+    leaf = _leaf_of(metadata.schema, item_column)
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    found = (None if leaf is None else group.column(leaf).statistics for group in groups)
+    return all(known is not None and known.has_null_count and not known.null_count for known in found)
 
 
 def plan_by_group(shards: list[ParquetShard], column: str, starts: GroupStarts, target: int) -> list[Unit]:

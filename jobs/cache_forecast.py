@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cluster.errors import StorageError
 from cluster.score_cache import ScoreCache
-from cluster.storage import absolute
+from cluster.storage import UnavailableError, absolute
 from cluster.units import Unit
 from jobs.rerank_plan import Input
 from jobs.unit_pairs import text_pairs, unit_pairs
@@ -41,7 +42,7 @@ def forecast(config: Config, given: Input, units: list[Unit]) -> Forecast:
     Precision `auto` is settled by the workers' hardware, so all are looked at.
 
     Raises:
-        StorageError: the input cannot be read.
+        UnavailableError: the storage does not answer.
     """
     scorer = config.stages[0].scorer
     precisions = ("fp32", "bf16", "fp16") if scorer.precision == "auto" else (scorer.precision,)
@@ -50,7 +51,12 @@ def forecast(config: Config, given: Input, units: list[Unit]) -> Forecast:
     chosen = sorted({len(units) * part // _UNITS for part in range(_UNITS)} if units else ())
     pairs, found = 0, dict.fromkeys(precisions, 0)
     for number in chosen:
-        keys = row_keys(text_pairs(unit_pairs(units[number], given, config.columns)))
+        try:
+            keys = row_keys(text_pairs(unit_pairs(units[number], given, config.columns)))
+        except UnavailableError:
+            raise
+        except StorageError:  # its pages are damaged: the run fails this unit alone
+            continue
         pairs += len(keys[0])
         for name, cache in caches.items():
             found[name] += int((~np.isnan(cache.lookup(*keys)[0])).sum())

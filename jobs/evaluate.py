@@ -9,6 +9,7 @@ from pydantic import Field
 from jobs.collection_files import load_qrels
 from jobs.command import ExitCode
 from jobs.config import JobConfig
+from jobs.finished_input import check_begun, why_missing
 from jobs.left_out import print_left_out
 from jobs.output_files import OutputFile, check_output_files, write_file
 from jobs.ranked_files import counted_queries, rankings_at
@@ -53,6 +54,7 @@ def run(config: Config) -> int:
     asked = None if config.measures is None else parse_measures(config.measures)
     qrels = load_qrels(config.qrels)
     measures = asked or parse_measures(default_measures(qrels))
+    missing = [note for uri in (config.ranking, config.first_stage) if uri for note in check_begun(uri)]
     rankings = rankings_at(config.ranking)
     before_it = None if config.first_stage is None else rankings_at(config.first_stage)
     first_stage = rankings.first_stage if before_it is None else before_it.run
@@ -68,12 +70,12 @@ def run(config: Config) -> int:
     if config.per_query is not None:
         table = per_query_table(measures, before, after, config.per_query, faults)
         write_file(config.per_query, table.encode())
-    notes = [*rankings.notes, *(before_it.notes if before_it else ())]
+    notes = [*missing, *rankings.notes, *(before_it.notes if before_it else ())]
     notes += _notes(config, qrels, rankings, first_stage)
     notes += [] if rule == "off" else [told(dropped, rule, config.drop_self)]
     _print(config, measures, metrics, before, after, notes)
     print_left_out(faults)
-    return ExitCode.DONE_WITH_ERRORS if faults.counts else ExitCode.DONE
+    return ExitCode.DONE_WITH_ERRORS if faults.counts or missing else ExitCode.DONE
 
 
 def summarise(
@@ -121,14 +123,11 @@ def per_query_table(
 
 def _notes(config: Config, qrels: Qrels, rankings: Rankings, first_stage: Run) -> list[str]:
     notes = []
-    missing = sum(query_id not in rankings.run for query_id in qrels)
-    if missing and config.only_ranked:
-        notes.append(f"{missing} of {len(qrels)} judged queries are not in the ranking and are left out")
-    elif missing:
-        notes.append(
-            f"{missing} of {len(qrels)} judged queries are not in the ranking and count as 0; "
-            "--only-ranked leaves them out"
-        )
+    if missing := {query_id for query_id in qrels if query_id not in rankings.run}:
+        why = why_missing(config.ranking, missing)
+        told = f" ({'; '.join(f'{count}: {reason}' for reason, count in why.most_common())})" if why else ""
+        counted = "are left out" if config.only_ranked else "count as 0; --only-ranked leaves them out"
+        notes.append(f"{len(missing)} of {len(qrels)} judged queries are not in the ranking{told} and {counted}")
     if unjudged := sum(query_id not in qrels for query_id in rankings.run):
         notes.append(f"{unjudged} of {len(rankings.run)} queries of the ranking have no judgements")
     if not first_stage:

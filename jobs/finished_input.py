@@ -1,10 +1,23 @@
-"""Whether what another job writes is whole: half of a training set would be taken for all of it without a word."""
+"""Whether what another job writes is whole: half of it would be taken for all of it without a word."""
 
-from cluster.output import Output, read_manifest
+import io
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cluster.errors import StorageError
+from cluster.output import Output, done_markers, failures, read_manifest
+from cluster.storage import UnavailableError, read_bytes, read_json
+from cluster.units import Unit, load_plan, read_rows
 from jobs.input_files import input_folders
 from jobs.prepared_folder import unfinished
-from jobs.run_state import run_state
+from jobs.run_state import RunState, run_state
 from operators.errors import InputError
+
+_NOT_DONE = "their units are not done"
 
 
 def check_prepared(uri: str) -> None:
@@ -19,20 +32,89 @@ def check_prepared(uri: str) -> None:
 
 
 def check_finished(uri: str) -> list[str]:
-    """What to tell of units that failed; nothing where the files are of no job.
+    """What to tell of units that failed and of rows that were left out; nothing where the files are of no job.
 
     Raises:
         InputError: a job that writes there has not come to its end.
     """
     check_prepared(uri)
     notes = []
+    for output, state in _runs(uri):
+        if left := state.left - len(state.failed):
+            raise InputError(f"{output.uri}: the job has not finished here ({left} units are left); run it again first")
+        notes += _what_is_missing(output, state)
+    return notes
+
+
+def check_begun(uri: str) -> list[str]:
+    """What to tell of a ranking that is not whole, so far as it goes; nothing where the files are of no job.
+
+    Raises:
+        InputError: nothing of it is there yet, or a `prepare` has not come to its end.
+    """
+    check_prepared(uri)
+    notes = []
+    for output, state in _runs(uri):
+        if not state.done and state.units:
+            why = f": {state.failed[0]['reason']}" if state.failed else "; run it again first"
+            raise InputError(f"{output.uri}: none of the {state.units} units of this run is done{why}")
+        if left := state.left - len(state.failed):
+            notes.append(f"{output.uri}: the job has not finished: {left} of {state.units} units are left")
+        notes += _what_is_missing(output, state)
+    return notes
+
+
+def why_missing(uri: str, query_ids: Collection[str]) -> Counter[str]:
+    """Why these queries are not in a ranking, as far as its books and the run's input tell."""
+    reasons: dict[str, str] = {}
+    for output, _ in _runs(uri):
+        manifest, markers, failed = read_manifest(output), done_markers(output), failures(output)
+        column = ((manifest or {}).get("identity", {}).get("columns") or {}).get("query_id", "query_id")
+        for unit in load_plan(output.run("plan.parquet")):
+            if unit.name in markers:
+                found = _left_out(output, unit) if markers[unit.name].get("faults") else {}
+            else:
+                why = failed.get(unit.name, {}).get("reason")
+                found = dict.fromkeys(_queries(unit, column), f"their units failed: {why}" if why else _NOT_DONE)
+            reasons |= {query_id: reason for query_id, reason in found.items() if query_id in query_ids}
+    return Counter(reasons.values())
+
+
+def _runs(uri: str) -> Iterator[tuple[Output, RunState]]:
     for folder in input_folders(uri):
         output = Output(folder)
-        if read_manifest(output) is None:
-            continue
-        state = run_state(output)
-        if left := state.left - len(state.failed):
-            raise InputError(f"{folder}: the job has not finished here ({left} units are left); run it again first")
-        if state.failed:
-            notes.append(f"not in {folder}: {len(state.failed)} units that failed")
+        if read_manifest(output) is not None:
+            yield output, run_state(output)
+
+
+def _what_is_missing(output: Output, state: RunState) -> list[str]:
+    notes = []
+    if bad := (read_json(output.run("report.json")) or {}).get("bad_files"):
+        notes.append(f"not in {output.uri}: {len(bad)} of its input's files: {bad[0]}")
+    if state.failed:
+        notes.append(f"not in {output.uri}: {len(state.failed)} units that failed: {state.failed[0]['reason']}")
+    if state.faults:
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in Counter(state.reasons).most_common(3))
+        notes.append(f"not in {output.uri}: {state.faults} lines of its error tables: {reasons}")
     return notes
+
+
+def _left_out(output: Output, unit: Unit) -> dict[str, str]:
+    """The queries of a done unit's error table that were left out whole, with the reason."""
+    data = read_bytes(output.errors(unit))
+    try:
+        table = pq.read_table(io.BytesIO(data or b""), columns=["query_id", "doc_id", "reason"])
+    except (pa.ArrowException, OSError):  # `run_state` tells of damage
+        return {}
+    whole = table.filter(pc.is_null(table["doc_id"]))
+    return dict(zip(whole["query_id"].to_pylist(), whole["reason"].to_pylist(), strict=True))
+
+
+def _queries(unit: Unit, column: str) -> list[str]:
+    """The ids of a unit's queries; none where its input is no longer what it was."""
+    try:
+        return [str(value) for value in read_rows(unit, [column])[column].to_pylist()]
+    except UnavailableError:
+        raise
+    except StorageError:
+        return []

@@ -1,6 +1,8 @@
 """Whether the folders that a job is given can be used together: seen before any work starts."""
 
 import itertools
+import tempfile
+from pathlib import Path
 
 from cluster.errors import StorageError
 from cluster.storage import absolute, check_writable, fault_of, filesystem, place
@@ -52,8 +54,11 @@ def check_empty(folder: str) -> None:
         raise InputError(f"{folder}: holds files already ({found[0]}); use an empty folder")
 
 
-def check_output(output: str, cache: str | None = None) -> None:
+def check_output(output: str, cache: str | None = None, *, leave_no_trace: bool = False) -> None:
     """See that workers can write the output, and read the cache; print a note where they cannot write it.
+
+    Args:
+        leave_no_trace: make no folder and no file; whether a store can be written is then not known.
 
     Raises:
         InputError: one cannot be a folder that other processes read.
@@ -61,14 +66,27 @@ def check_output(output: str, cache: str | None = None) -> None:
     """
     for uri in filter(None, (output, cache)):
         check_folder(uri)
-    check_writable(absolute(output))
+    check = _check_traceless if leave_no_trace else check_writable
+    check(absolute(output), "output")
     if cache is None:
         return
     try:
-        check_writable(absolute(cache), "cache")
+        check(absolute(cache), "cache")
     except StorageError as error:
         system, path = filesystem(absolute(cache))
         if not system.isdir(path):
             raise
         system.ls(path, detail=False)
         print(f"note: {error}; scores are taken from it and none are added")
+
+
+def _check_traceless(path: str, called: str) -> None:
+    """As `check_writable`, by a file without a name in the folder, or in the one that it would be made in."""
+    if "://" in path:
+        return
+    there = next(folder for folder in (Path(path), *Path(path).parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise StorageError(f"{path}: the {called} cannot be written: {there}: {error.strerror}") from None

@@ -30,7 +30,8 @@ def teacher_scores(
         if not system.exists(filesystem(shard)[1]):  # written anew it would be another input to rerank
             write_whole(shard, data)
     stage = rerank.Stage(scorer=scorer)
-    rerank.run(rerank.Config(input=pool, output=scored, stages=(stage,), cache=cache, address=address, limits=limits))
+    config = rerank.Config(input=pool, output=scored, stages=(stage,), cache=cache, address=address, limits=limits)
+    rerank.run(config, doing="scoring for the guard")
     scores = {}
     for _, part in read_parts(Output(scored)):
         for row in pq.read_table(io.BytesIO(part)).to_pylist():

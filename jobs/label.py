@@ -7,20 +7,20 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from cluster.lease import held
-from cluster.output import Output, claim, done_markers
+from cluster.output import Output, done_markers
 from cluster.pipeline import Pool, stream
 from cluster.session import session
 from cluster.storage import absolute
 from cluster.units import Unit
 from jobs.command import ExitCode
-from jobs.folders import check_apart, check_output
+from jobs.folders import check_apart
 from jobs.label_steps import PROVISIONAL, LabelUnit, LoadTeacher, ReadPart, StandardiseUnit
 from jobs.progress import progress
 from jobs.rerank import Config as RerankConfig
 from jobs.rerank import Stage, local_cpus, print_plan, report
 from jobs.rerank_plan import Input, PoolSize, Resources, default_unit_pairs, plan_units, pool_sizes, read_input
 from jobs.rerank_steps import ReadUnit
+from jobs.run_claim import claimed
 from jobs.scoring_config import OF_SCORER, ActorPool, ScoringConfig, from_model
 from jobs.verification import damaged_units
 from operators.candidates import Columns, check_carried
@@ -103,11 +103,7 @@ def run(config: Config) -> int:
     unit_pairs = config.unit_pairs or default_unit_pairs(given.pairs)
     identity = config.identity() | {"unit_pairs": unit_pairs}
     units = plan_units(given, config.columns, unit_pairs)
-    if config.dry_run:
-        return _do(config, given, output, units, unit_pairs, started)
-    check_output(config.output, config.cache)
-    with held(output.uri, "label"):
-        claim(output, identity, units)
+    with claimed(config, output, identity, units, "label"):
         return _do(config, given, output, units, unit_pairs, started)
 
 
@@ -115,13 +111,13 @@ def _do(config: Config, given: Input, output: Output, units: list[Unit], unit_pa
     """All that is left, or in a dry run what that is."""
     scoring = config.scoring()
     damaged = damaged_units(output, units, mend=not config.dry_run) if config.verify else set()
-    done = done_markers(output).keys() - damaged
+    done = {name: marker for name, marker in done_markers(output).items() if name not in damaged}
     left = [unit for unit in units if unit.name not in done]
     if config.dry_run or left or _unscaled(config, output, units)[0]:
         with session(config.address, cpus=local_cpus(scoring.stages)) as cluster:
             sizes = pool_sizes(scoring.stages, Resources.of(cluster), len(left), "teachers")
             if config.dry_run:
-                print_plan(scoring, given, units, left, sizes)
+                print_plan(scoring, given, units, done, sizes)
                 return ExitCode.DONE
             unit_bytes = given.bytes * unit_pairs // max(given.pairs, 1)
             _score(config, given, output, left, len(done), sizes, unit_bytes)

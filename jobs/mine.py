@@ -21,12 +21,13 @@ from jobs.guarding import teacher_scores
 from jobs.mine_collection import Asked, Corpus, judged, load_corpus, own_rows
 from jobs.mine_lists import ranked_lists
 from operators.errors import InputError
-from operators.false_negatives import Guard, first_allowed
+from operators.false_negatives import Guard, guarded
 from operators.faults import Fault, FaultLog, Reason
 from operators.location import Location
 from operators.mined_shards import POSITIVE, MinedQuery, mined_shard
+from operators.mining_notes import guard_notes, shortage_notes
 from operators.negative_sources import BiEncoderSource, RunSource, Source
-from operators.negatives import NO_LIST, Negative, draw_negatives
+from operators.negatives import NO_LIST, NearDuplicates, Negative, draw_negatives
 from operators.self_pairs import DropSelf, chosen, told
 
 _NOT_DECIDING: Any = dict.fromkeys(
@@ -58,9 +59,18 @@ class Config(JobConfig):
     ranks: str = Field("1-100", description="with `source`: the ranks to draw from")
     encoder: Location | None = Field(None, description="with `source bi-encoder`: its model")
     run: Location | None = Field(None, description="with `source run`: the TREC run")
-    guard: Guard | None = Field(None, description="{scorer: {…}, absolute_margin, relative_margin, at_most, max_score}")
+    guard: Guard | None = Field(
+        None, description="{scorer: {…}, at_most, fallback, …}: leaves out what a teacher scores high"
+    )
     cache: Location | None = Field(None, description="score cache of the guard's teacher")
     vectors: Location | None = Field(None, description="folder or URI of kept vectors; default: inside the output")
+    near_duplicates: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="passages with at least this share of their words in common (Jaccard) count as one text: 0.9; left "
+        "open: only those that differ in case, white space and outer punctuation at most",
+    )
     seed: int = Field(0, ge=0, description="of every draw")
     drop_self: DropSelf | None = Field(
         None,
@@ -150,22 +160,17 @@ def _mine(
     if rule != "off":
         notes.append(told(sum(len(own.get(one.query_id, ())) for one in asked), rule, config.drop_self))
     label = None if qrels is None else 0.0
-    drawn = _drawn(config, asked, corpus, paths[0], config.vectors or join(claim.work, "vectors"), faults, notes)
+    kept = drawn = _drawn(config, asked, corpus, paths[0], config.vectors or join(claim.work, "vectors"), faults, notes)
     if config.guard:
-        drawn = _guarded(config, config.guard, asked, drawn, corpus, label, claim, faults, notes)
-    mined = [_mined(config, one, negatives, label) for one, negatives in zip(asked, drawn, strict=True)]
+        kept = _guarded(config, config.guard, asked, drawn, corpus, label, claim, faults, notes)
+    mined = [_mined(config, one, negatives, label) for one, negatives in zip(asked, kept, strict=True)]
     mined = [query for query in mined if len(query.rows)]
     parts = _shards(config, mined, corpus)
     prepared_folder.begin(claim)
     shards = [prepared_folder.write_shard(claim, number, len(parts), part) for number, part in enumerate(parts)]
     by_source = Counter(source for query in mined for source in query.sources)
     positives = by_source.pop(POSITIVE, 0)
-    wanted = sum(source.count for source in config.sources)
-    if short := sum(len(negatives) < wanted for negatives in drawn):
-        pool = f"the guard allowed no more of {config.guard.pool} times as many (`pool`)" if config.guard else ""
-        notes.append(
-            f"{short} of {len(asked)} queries have fewer than {wanted} negatives: {pool or 'their ranks hold no more'}"
-        )
+    notes += shortage_notes(config.sources, drawn, kept, config.guard)
     notes += [f"negatives by source: {', '.join(f'{count:,} {kind}' for kind, count in by_source.items()) or 'none'}"]
     summary = {
         "shards": shards,
@@ -220,6 +225,7 @@ def _drawn(
         for source in config.sources
     ]
     factor = config.guard.pool if config.guard else 1
+    near = NearDuplicates(corpus.passages.texts, config.near_duplicates) if config.near_duplicates else None
     return [
         draw_negatives(
             one.query_id,
@@ -229,6 +235,7 @@ def _drawn(
             corpus.keys,
             config.seed,
             factor,
+            near,
         )
         for one in asked
     ]
@@ -251,19 +258,19 @@ def _guarded(
     scores = teacher_scores(
         folder, _shards(config, pool, corpus), guard.scorer, config.cache, config.address, config.limits
     )
-    kept, refused = [], 0
+    found, of_positives, outcomes = [], [], []
     for one, negatives in zip(asked, drawn, strict=True):
-        found = np.array([scores.get((one.query_id, corpus.doc_ids[n.row]), np.nan) for n in negatives])
+        own = np.array([scores.get((one.query_id, corpus.doc_ids[n.row]), np.nan) for n in negatives])
         positives = np.array([scores.get((one.query_id, corpus.doc_ids[row]), np.nan) for row in one.positives])
-        for row, score in zip([*(n.row for n in negatives), *one.positives], [*found, *positives], strict=True):
+        for row, score in zip([*(n.row for n in negatives), *one.positives], [*own, *positives], strict=True):
             if np.isnan(score):
                 said = f"query_id {one.query_id!r}, doc_id {corpus.doc_ids[row]!r}"
                 faults.add(Fault(folder, 0, Reason.UNSCORED, said, one.query_id, corpus.doc_ids[row]))
-        own, passed_over = first_allowed(guard, config.sources, negatives, found, positives)
-        kept.append(own)
-        refused += passed_over
-    notes.append(f"{refused:,} drawn passages were refused by the guard")
-    return kept
+        found.append(own)
+        of_positives.append(positives)
+        outcomes.append(guarded(guard, config.sources, negatives, own, positives))
+    notes += guard_notes(guard, config.sources, drawn, found, of_positives, outcomes)
+    return [outcome.kept for outcome in outcomes]
 
 
 def _mined(config: Config, one: Asked, negatives: list[Negative], label: float | None) -> MinedQuery:

@@ -11,7 +11,7 @@ from operators.collections import Passages
 from operators.errors import InputError
 from operators.faults import Fault, FaultLog, Reason
 from operators.judgements import Qrels
-from operators.negatives import text_keys
+from operators.same_text import text_keys
 from operators.self_pairs import DropSelf, named_texts, own_documents
 
 

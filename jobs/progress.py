@@ -14,8 +14,8 @@ _LOG_EVERY_S = 15.0
 class _Count:
     """What has come back so far. The rate counts from the first unit on: actors take a while to load."""
 
-    def __init__(self, units: int, pairs_left: int) -> None:
-        self.units = units
+    def __init__(self, units: int, pairs_left: int, of: str) -> None:
+        self.units, self._of = units, of
         self._pairs_left = pairs_left
         self._faults = self._failed = self._pairs = 0
         self._since: float | None = None
@@ -33,14 +33,14 @@ class _Count:
             self._pairs += said.get("pairs", 0)
             rate = self._pairs / max(time.perf_counter() - self._since, 1e-9)
             left = max(self._pairs_left, 0) / rate if rate else 0
-            text = f", {rate:.0f} pairs/s, {left:.0f} s left"
+            text = f", {rate:.0f} {self._of}/s, {left:.0f} s left"
         text += f", {self._faults} error rows" if self._faults else ""
         return text + (f", {self._failed} units failed" if self._failed else "")
 
 
 @contextmanager
 def progress(
-    total: int, done: int, pairs: int, doing: str = "re-ranking"
+    total: int, done: int, pairs: int, doing: str, of: str = "pairs"
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Show how a run goes on.
 
@@ -48,16 +48,17 @@ def progress(
         total: units of the plan.
         done: units that were done before.
         pairs: pairs that are left.
-        doing: what the bar says.
+        doing: the job's own verb: what the bar says.
+        of: what is counted, where it is no pairs.
 
     Yields:
         What to call with each commit's marker, or with the description of a failed unit.
     """
     console = Console(stderr=True, highlight=False)
-    count = _Count(done, pairs)
+    count = _Count(done, pairs, of)
     if not console.is_terminal:
         logged = 0.0
-        console.print(f"{doing}: {total - done} units, {pairs} pairs; the actors are loading")
+        console.print(f"{doing}: {total - done} units, {pairs} {of}; the actors are loading")
 
         def log(said: dict[str, Any]) -> None:
             nonlocal logged

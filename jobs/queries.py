@@ -12,10 +12,10 @@ from jobs.left_out import print_left_out
 from jobs.output_files import OutputFile, check_output_files, is_stream, write_file
 from operators.collections import Passages
 from operators.faults import Fault, FaultLog, Reason
-from operators.leakage import normalised
 from operators.line_ids import fits_columns, fits_tabs
 from operators.location import Location
 from operators.run_export import qrels_lines
+from operators.same_text import normalised
 
 
 class Config(JobConfig):

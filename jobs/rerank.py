@@ -3,12 +3,12 @@
 import json
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, model_validator
 
-from cluster.lease import held
-from cluster.output import Output, claim, done_markers
+from cluster.output import Output, done_markers
 from cluster.pipeline import Pool, stream
 from cluster.secrets import shown
 from cluster.session import session
@@ -17,7 +17,7 @@ from cluster.units import Unit
 from jobs.cache_forecast import forecast
 from jobs.command import ExitCode
 from jobs.config import JobConfig
-from jobs.folders import check_apart, check_output
+from jobs.folders import check_apart
 from jobs.left_out import print_left_out
 from jobs.output_files import OutputFile, check_output_files
 from jobs.progress import progress
@@ -31,6 +31,7 @@ from jobs.rerank_plan import (
     read_input,
 )
 from jobs.rerank_steps import CommitUnit, LoadStage, ReadUnit
+from jobs.run_claim import claimed
 from jobs.run_file import write_run_file
 from jobs.run_state import print_state, run_state
 from jobs.scoring_config import ActorPool, ScoringConfig, from_model
@@ -90,8 +91,11 @@ class Config(ScoringConfig):
         }
 
 
-def run(config: Config) -> int:
+def run(config: Config, doing: str = "re-ranking") -> int:
     """Re-rank, or go on with a re-ranking that was stopped.
+
+    Args:
+        doing: what the progress says where the ranking is part of another job.
 
     Raises:
         RerankError, ClusterError: something is wrong that can be known before the work starts.
@@ -109,26 +113,25 @@ def run(config: Config) -> int:
     unit_pairs = config.unit_pairs or default_unit_pairs(given.pairs)
     identity = config.identity() | {"unit_pairs": unit_pairs}
     units = plan_units(given, config.columns, unit_pairs)
-    if config.dry_run:
-        return _do(config, given, output, units, unit_pairs, started)
-    check_output(config.output, config.cache)
-    with held(output.uri, "rerank"):
-        claim(output, identity, units)
-        return _do(config, given, output, units, unit_pairs, started)
+    with claimed(config, output, identity, units, "rerank"):
+        return _do(config, given, output, units, unit_pairs, started, doing)
 
 
-def _do(config: Config, given: Input, output: Output, units: list[Unit], unit_pairs: int, started: float) -> int:
+def _do(
+    config: Config, given: Input, output: Output, units: list[Unit], unit_pairs: int, started: float, doing: str
+) -> int:
     """All that is left, or in a dry run what that is."""
     damaged = damaged_units(output, units, mend=not config.dry_run) if config.verify else set()
-    done = done_markers(output).keys() - damaged
+    done = {name: marker for name, marker in done_markers(output).items() if name not in damaged}
     left = [unit for unit in units if unit.name not in done]
     if config.dry_run or left:
         with session(config.address, cpus=local_cpus(config.stages)) as cluster:
             sizes = pool_sizes(config.stages, Resources.of(cluster), len(left))
             if config.dry_run:
-                print_plan(config, given, units, left, sizes)
+                print_plan(config, given, units, done, sizes)
                 return ExitCode.DONE
-            _run_units(config, given, output, left, len(done), sizes, given.bytes * unit_pairs // max(given.pairs, 1))
+            unit_bytes = given.bytes * unit_pairs // max(given.pairs, 1)
+            _run_units(config, given, output, left, len(done), sizes, unit_bytes, doing)
     code = report(config, output, given.bad_files, len(done), started)
     if config.trec_run:
         unfit = write_run_file(output, config.trec_run)
@@ -145,6 +148,7 @@ def _run_units(
     done: int,
     sizes: list[PoolSize],
     unit_bytes: int,
+    doing: str,
 ) -> None:
     cache = absolute(config.cache) if config.cache else None
     pools = [
@@ -158,7 +162,7 @@ def _run_units(
     ]
     read = ReadUnit(config.columns, config.pass_through, given.columns, given.repeated)
     commit = CommitUnit(output, config.include_text, config.pass_through, cache)
-    with progress(len(units) + done, done, sum(unit.items for unit in units)) as show:
+    with progress(len(units) + done, done, sum(unit.items for unit in units), doing) as show:
         for said in stream(units, read, pools, commit, unit_bytes, config.limits):
             show(said)
 
@@ -186,15 +190,20 @@ def local_cpus(stages: tuple[Stage, ...]) -> int:
     return max(usable_cpus(), math.ceil(asked))
 
 
-def print_plan(config: Config, given: Input, units: list[Unit], left: list[Unit], sizes: list[PoolSize]) -> None:
-    """Say what a run would do."""
+def print_plan(
+    config: Config, given: Input, units: list[Unit], done: Mapping[str, Mapping[str, Any]], sizes: list[PoolSize]
+) -> None:
+    """Say what a run would do; `done` are the markers of what is done."""
+    left = [unit for unit in units if unit.name not in done]
+    about = "" if given.counted else "about "
+    pairs = given.pairs - sum(done[unit.name].get("pairs", unit.items) for unit in units if unit.name in done)
     print(
-        f"input      {config.input}: {len(given.shards)} shards, {given.queries} {given.row_name}, {given.pairs} pairs"
+        f"input      {config.input}: {len(given.shards)} shards, {given.queries} {given.row_name}, "
+        f"{about}{given.pairs} pairs"
     )
     for reason in given.bad_files:
         print(f"left out   {reason}")
-    pairs = sum(unit.items for unit in left)
-    print(f"units      {len(units)}, of which {len(units) - len(left)} are done; {pairs} pairs are left")
+    print(f"units      {len(units)}, of which {len(units) - len(left)} are done; {about}{max(pairs, 0)} pairs are left")
     for number, (stage, size) in enumerate(zip(config.stages, sizes, strict=True), start=1):
         keep = f", keeps {stage.keep}" if stage.keep else ""
         print(

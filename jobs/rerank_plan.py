@@ -12,8 +12,16 @@ import pyarrow as pa
 from cluster.errors import ClusterError, StorageError
 from cluster.repeats import Values
 from cluster.storage import UnavailableError
-from cluster.units import ParquetShard, Unit, plan_by_group, plan_by_rows, read_footers, whole_column
-from jobs.finished_input import check_prepared
+from cluster.units import (
+    ParquetShard,
+    Unit,
+    has_every_value,
+    plan_by_group,
+    plan_by_rows,
+    read_footers,
+    whole_column,
+)
+from jobs.finished_input import check_finished
 from jobs.input_files import PARQUET, input_files
 from operators.candidates import Columns, Shape, needed_columns, query_starts, shape_of
 from operators.errors import InputError
@@ -32,7 +40,7 @@ class Input:
         shape: one row a query, or one a pair.
         columns: the top-level columns to read, by file: files may differ in what else they hold.
         items: the column whose values are the candidates; where no file has it, the rows are.
-        bad_files: what is wrong with files that are left out.
+        bad_files: what is wrong with files that are left out, and what the job that wrote them left out.
         scored: whether all files have a column of first-stage scores.
         repeated: rows by file whose query_id stood in a row before, where a row is a query.
     """
@@ -57,8 +65,13 @@ class Input:
 
     @property
     def pairs(self) -> int:
-        """Candidates of all shards, as the footers say."""
+        """Candidates of all shards, as the footers say: a null or an empty list of them counts as one."""
         return sum(unit.items for unit in plan_by_rows(list(self.shards), self.items, 1 << 62))
+
+    @property
+    def counted(self) -> bool:
+        """Whether `pairs` is certain, and no list may be null or empty."""
+        return self.shape == "flat" or all(has_every_value(shard.metadata, self.items) for shard in self.shards)
 
     @property
     def bytes(self) -> int:
@@ -106,7 +119,7 @@ def read_input(config: Asked | Config) -> Input:
         StorageError: nothing is there.
         InputError: no file, a damaged file (unless they are to be skipped), a missing column or a wrong type.
     """
-    check_prepared(config.input)
+    missing = check_finished(config.input)
     files = input_files(config.input, PARQUET, "`ray-rerank prepare` makes candidate shards")
     shards, bad = read_footers(files, config.columns.candidates)
     shapes: dict[str, Shape] = {}
@@ -136,7 +149,7 @@ def read_input(config: Asked | Config) -> Input:
     scored = all(_has_scores(shard.schema, config.columns, shapes[shard.stored.path]) for shard in good)
     shape = next(iter(shapes.values()))
     repeated = _repeated(good, config.columns.query_id) if shape == "nested" else {}
-    return Input(tuple(good), shape, columns, config.columns.candidates, tuple(bad), scored, repeated)
+    return Input(tuple(good), shape, columns, config.columns.candidates, (*bad, *missing), scored, repeated)
 
 
 def _repeated(shards: list[ParquetShard], column: str) -> dict[str, np.ndarray]:

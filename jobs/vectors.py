@@ -93,7 +93,7 @@ def embed(
         stage = Stage(scorer=encoder, actors=actors, cpus=cpus, gpus=gpus)
         with (
             session(address, cpus=local_cpus((stage,))) as cluster,
-            progress(len(units), len(done), sum(u.items for u in left)) as show,
+            progress(len(units), len(done), sum(u.items for u in left), "embedding", "texts") as show,
         ):
             (size,) = pool_sizes((stage,), Resources.of(cluster), len(left))
             pool = Pool(_Load(encoder, encoder.identity(), side, size.cpus), size.actors, size.cpus, size.gpus)

@@ -1,11 +1,10 @@
 """No leakage: queries that are trained on are not those that are measured on, by id or by text."""
 
-import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from operators.errors import InputError
+from operators.same_text import normalised
 
 SHOWN = 3
 
@@ -16,17 +15,6 @@ class Query:
 
     query_id: str | None
     text: str
-
-
-def normalised(text: str) -> str:
-    """The text without case, runs of white space and the punctuation at its ends; Unicode is composed (NFKC)."""
-    words = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).casefold()
-    start, end = 0, len(words)
-    while start < end and _at_the_end(words[start]):
-        start += 1
-    while end > start and _at_the_end(words[end - 1]):
-        end -= 1
-    return words[start:end] or words.strip()
 
 
 def refuse_overlap(
@@ -56,7 +44,3 @@ def refuse_overlap(
             f"{len(found)} queries of {evaluation_name} are trained on in {training_name}: {first}{more}; leave them "
             "out of the training input (if only the ids are alike, rename one side's)"
         )
-
-
-def _at_the_end(character: str) -> bool:
-    return character.isspace() or unicodedata.category(character)[0] == "P"

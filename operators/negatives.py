@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import xxhash
 
 from operators.negative_sources import RandomSource, Source
+from operators.same_text import overlap, words_of
 
 _AT_ONCE = 64  # random passages drawn at a time
 
@@ -36,14 +38,21 @@ class Negative:
     source: int
 
 
-def text_keys(texts: Sequence[str]) -> np.ndarray:
-    """uint64 of n: the same for texts that differ in white space alone."""
-    return np.fromiter(map(text_key, texts), np.uint64, len(texts))
+@dataclass(frozen=True, slots=True)
+class NearDuplicates:
+    """Which passages of a corpus count as the same text though they are not.
 
+    Attributes:
+        texts: the corpus, row by row.
+        share: of the words of two passages, which they have in common at least.
+    """
 
-def text_key(text: str) -> int:
-    """One of `text_keys`."""
-    return xxhash.xxh3_64_intdigest(" ".join(text.split()).encode())
+    texts: pa.Array
+    share: float
+
+    def words(self, row: int) -> frozenset[str]:
+        """Of one passage."""
+        return words_of(self.texts[row].as_py())
 
 
 def draw_negatives(
@@ -54,6 +63,7 @@ def draw_negatives(
     keys: np.ndarray,
     seed: int,
     factor: int = 1,
+    near: NearDuplicates | None = None,
 ) -> list[Negative]:
     """Draw each source's negatives, in the order of the sources; a passage that two have belongs to the first.
 
@@ -63,13 +73,15 @@ def draw_negatives(
     Args:
         lists: one a source; not looked at for random ones.
         forbidden: rows of the corpus that are no negatives; passages with their texts are none either.
-        keys: `text_keys` of the corpus.
+        keys: `same_text.text_keys` of the corpus.
         factor: draw so many times each count, for a guard to choose from.
+        near: leave out what is nearly the text of a forbidden passage or of one drawn before, too.
 
     Returns:
         Fewer than asked for where the ranks hold no more.
     """
     taken = {int(keys[row]) for row in forbidden}
+    known = [near.words(row) for row in forbidden] if near else []
     chosen: list[Negative] = []
     for number, (source, ranked) in enumerate(zip(sources, lists, strict=True)):
         told = xxhash.xxh3_64_intdigest(source.model_dump_json(exclude={"encoder", "path"}).encode())
@@ -80,6 +92,11 @@ def draw_negatives(
                 break
             if int(keys[row]) in taken:
                 continue
+            if near:
+                words = near.words(row)
+                if any(overlap(words, other) >= near.share for other in known):
+                    continue
+                known.append(words)
             taken.add(int(keys[row]))
             chosen.append(Negative(row, score, number))
             wanted -= 1

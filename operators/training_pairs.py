@@ -19,9 +19,10 @@ from operators.errors import InputError
 from operators.faults import FaultLog
 from operators.file_kinds import what_they_are
 from operators.json_rows import Source, is_json, json_object, json_rows
-from operators.leakage import Query, normalised
+from operators.leakage import Query
 from operators.lines import Unusable, parse_lines
 from operators.parquet_rows import is_parquet_file
+from operators.same_text import normalised
 from operators.tables import read_table
 
 DOCUMENT_NAMES = ("document", "text", "passage")
@@ -98,7 +99,7 @@ def usable_pairs(table: pa.Table, source: str) -> TrainingPairs:
 def split_by_query(table: pa.Table, fraction: float, seed: int) -> tuple[pa.Table, pa.Table]:
     """Split pairs into (training, held out) so that no query is on both sides, not even spelled a little otherwise.
 
-    Rows with the same id or the same text (as `leakage.normalised` has it) are of one query, also where only other
+    Rows with the same id or the same text (as `same_text.normalised` has it) are of one query, also where only other
     rows link them. `fraction` of the queries, drawn from `seed`, are held out: at least one where the fraction is
     above zero, never all of them.
 

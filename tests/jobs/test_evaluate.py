@@ -1,13 +1,17 @@
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import here, rows, write_candidates
+from hypothesis import strategies as st
 
 from jobs.command import ExitCode, execute
+from tests.fuzz.trial import fuzz, try_command
 
 DL20 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "dl20"
 
@@ -190,3 +194,61 @@ def test_documents_with_the_querys_id_are_left_out_as_beir_does(
     assert found["reranked"] == pytest.approx(1 if left_out else 3 / 4)
     assert found["first_stage"] == pytest.approx(1)
     assert ("2 pairs of a query and itself (by id) are dropped" in capsys.readouterr().out) == left_out
+
+
+@here
+def test_what_a_run_that_is_not_whole_lacks_is_told_with_its_reasons(tmp_path: Path, cross_encoder: Path) -> None:
+    content = rows(6, 3)
+    content[0]["query"] = " "
+    content[1]["candidates"][0]["text"] = ""
+    write_candidates(tmp_path / "in" / "a.parquet", content, row_group_size=1)
+    (tmp_path / "qrels.txt").write_text("".join(f"q{n} 0 d{n}-1 1\n" for n in range(7)))
+    given = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "whole"), "--model", str(cross_encoder)]
+    assert execute(["rerank", *given, "--unit-pairs", "3"]) == ExitCode.DONE_WITH_ERRORS
+    names = sorted(path.stem for path in (tmp_path / "whole" / "_run" / "done").iterdir())
+    assert len(names) == 6
+
+    def check(states: tuple[str, ...]) -> None:
+        folder = tmp_path / "".join(states)
+        shutil.copytree(tmp_path / "whole", folder, dirs_exist_ok=True)
+        for name, state in zip(names, states, strict=True):
+            if state != "d":
+                (folder / "_run" / "done" / f"{name}.json").unlink()
+                (folder / f"part-{name}.parquet").unlink()
+            if state == "f":
+                (folder / "_run" / "failed").mkdir(exist_ok=True)
+                (folder / "_run" / "failed" / f"{name}.json").write_text('{"reason": "out of luck"}')
+        tried = try_command(["evaluate", "--ranking", str(folder), "--qrels", str(tmp_path / "qrels.txt")])
+        tried.check()
+        left, failed = states.count("l"), states.count("f")
+        if "d" not in states:
+            assert tried.code == ExitCode.REFUSED and "none of the 6 units of this run is done" in tried.err
+            return
+        if "d" not in states[1:]:
+            assert tried.code == ExitCode.REFUSED
+            return
+        lacking = {number for number, state in enumerate(states) if state != "d"} | {0, 6}
+        assert f"{len(lacking)} of 7 judged queries are not in the ranking" in tried.out
+        assert (f"; {left}: their units are not done" in tried.out.replace(" (", "; ")) == (left > 0)
+        assert (f"{failed}: their units failed: out of luck" in tried.out) == (failed > 0)
+        assert (f"{left} of 6 units are left" in tried.out) == (left > 0)
+        assert ("1: the query is empty" in tried.out) == (states[0] == "d")
+        faulty = left or failed or "d" in states[:2]
+        assert tried.code == (ExitCode.DONE_WITH_ERRORS if faulty else ExitCode.DONE)
+
+    fuzz(st.tuples(*[st.sampled_from("dlf")] * 6), check, 25)
+
+
+@here
+def test_files_that_a_run_left_out_and_an_unfinished_first_stage_are_told(tmp_path: Path, cross_encoder: Path) -> None:
+    write_candidates(tmp_path / "in" / "a.parquet", rows(3, 2))
+    (tmp_path / "in" / "b.parquet").write_bytes(b"PAR1")
+    (tmp_path / "qrels.txt").write_text("q0 0 d0-1 1\n")
+    given = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--model", str(cross_encoder)]
+    execute(["rerank", *given, "--skip-bad-files"])
+    asked = ["evaluate", "--ranking", str(tmp_path / "out"), "--qrels", str(tmp_path / "qrels.txt")]
+    told = try_command(asked)
+    assert told.code == ExitCode.DONE_WITH_ERRORS and "1 of its input's files" in told.out and "b.parquet" in told.out
+    (tmp_path / "in" / "_prepare.json").write_text('{"complete": false}')
+    told = try_command([*asked, "--first-stage", str(tmp_path / "in")])
+    assert told.code == ExitCode.REFUSED and "`ray-rerank prepare` has not finished here" in told.err

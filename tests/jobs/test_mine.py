@@ -73,6 +73,21 @@ def test_positives_come_first_and_no_negative_is_one_of_them_or_their_text(
     assert all(row["score"] is not None for row in q1 if row["source"] == "bm25")
 
 
+def test_a_passage_that_differs_from_a_positive_in_dress_alone_is_no_negative(collection: Path) -> None:
+    passages = "d0\tParis, the capital\nd1\tparis, the capital\nd2\t PARIS,  the\u00a0Capital. \nd3\tParis, a capital\n"
+    (collection / "passages.tsv").write_text(passages + "d4\tRome\nd5\t\u201crome\u201d\n")
+    (collection / "qrels.txt").write_text("q1 0 d0 1\n")
+
+    def negatives(*more: str, output: str) -> set[str]:
+        mine(collection, "--source", "random", "--count", "9", *more, output=output)
+        return {row["doc_id"] for row in mined(collection / output) if not row["label"]}
+
+    strict = negatives(output="strict")
+    assert "d3" in strict and len(strict & {"d4", "d5"}) == 1 and len(strict) == 2
+    assert negatives("--near-duplicates", "0.5", output="loose") == strict - {"d3"}
+    assert mine(collection, "--source", "random", "--count", "9", output="loose") == ExitCode.REFUSED
+
+
 def test_without_judgements_there_are_candidates_and_no_labels(collection: Path) -> None:
     assert mine(collection, "--source", "bm25", "--count", "2", qrels=False) == ExitCode.DONE
     assert {row["label"] for row in mined(collection / "mined")} == {None}
@@ -191,6 +206,8 @@ def test_a_bi_encoder_gives_the_nearest_and_keeps_the_vectors(
         [{"kind": "bi-encoder", "model": str(model), "precision": "fp32", "count": 4, "ranks": [1, 4], "draw": "top"}]
     )
     mine(collection, "--sources", source, "--vectors", str(collection / "vectors"), qrels=False)
+    told = capsys.readouterr().err
+    assert "embedding: 1 units, 60 texts" in told and "re-ranking" not in told
     texts = dict(line.split("\t") for line in (collection / "passages.tsv").read_text().splitlines())
     encoder = BiEncoderConfig(model=str(model), precision="fp32").load()
     documents = encoder.embed(list(texts.values()), "document")
@@ -229,6 +246,29 @@ def test_the_guard_leaves_out_what_the_teacher_finds_relevant(
         every = teacher.score([(rows[0]["query"], text) for text in _texts(collection)])
         refused += int((every > lowest).sum())
     assert refused > 0, "the guard had nothing to refuse"
+
+
+@pytest.mark.parametrize("fallback", ["keep-lowest", "skip"])
+def test_queries_of_which_the_guard_refuses_all_are_told_with_what_helps(
+    collection: Path, cross_encoder: Path, in_process: None, capsys: pytest.CaptureFixture[str], fallback: str
+) -> None:
+    scorer = {"kind": "cross-encoder", "model": str(cross_encoder), "precision": "fp32"}
+    guard = json.dumps({"scorer": scorer, "at_most": 0.0, "fallback": fallback})
+    sources = json.dumps([{"kind": "random", "count": 2}, {"kind": "bm25", "count": 1}])
+    mine(collection, "--sources", sources, "--guard", guard)
+    told = capsys.readouterr()
+    assert "refused (" in told.out and "random: " in told.out and "bm25: " in told.out
+    assert "all that was drawn for 2 of 2 queries" in told.out and "a larger pool would not help" in told.out
+    assert "`guard.at_most: " in told.out
+    teacher = CrossEncoderConfig(model=str(cross_encoder), precision="fp32").load()
+    for rows in by_query(mined(collection / "mined")).values():
+        negatives = [row for row in rows if not row["label"]]
+        assert len(negatives) == (fallback == "keep-lowest")
+        if negatives:
+            (lowest,) = teacher.score([(rows[0]["query"], negatives[0]["text"])])
+            every = teacher.score([(rows[0]["query"], text) for text in _texts(collection)])
+            assert (every < lowest).mean() < 0.5, "one of the lowest of a dozen"
+    assert "scoring for the guard: " in told.err and "re-ranking" not in told.err
 
 
 def _texts(folder: Path) -> list[str]:

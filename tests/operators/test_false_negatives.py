@@ -4,14 +4,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from operators.false_negatives import Guard, allowed, first_allowed
+from operators.false_negatives import NO_POSITIVE, NO_SCORE, Guard, guarded, refusals, wanted_bound
 from operators.negative_sources import BM25Source, RandomSource
 from operators.negatives import Negative
 
 SCORER = {"kind": "cross-encoder", "model": "m"}
 NEGATIVES = np.array([-3.0, 0.0, 1.0, 2.9, np.nan])  # sigmoids .047 .5 .731 .948
+
+
+def allowed(guard: Guard, negatives: np.ndarray, positives: np.ndarray) -> np.ndarray:
+    return np.array([reason is None for reason in refusals(guard, negatives, positives)])
 
 
 @pytest.mark.parametrize(
@@ -48,14 +54,46 @@ def test_a_bound_is_on_what_the_teachers_score_means(
     assert allowed(guard, np.asarray(kept), np.array([positive])).tolist() == [True, True, False]
 
 
-def test_a_share_of_what_is_not_above_zero_allows_nothing() -> None:
-    guard = Guard.model_validate({"scorer": {"kind": "bi-encoder", "model": "m"}, "at_most": 0.5})
-    assert not allowed(guard, np.array([-0.9, -0.1]), np.array([-0.2])).any()
+BI_ENCODER = {"kind": "bi-encoder", "model": "m"}
+shares, similarities = st.floats(0, 1), st.floats(-1, 1)
+
+
+@given(similarities, st.lists(similarities, min_size=1), shares)
+def test_a_margin_lies_below_the_positive_whatever_its_sign(positive: float, scores: list[float], share: float) -> None:
+    found = np.array(scores)
+    margin = Guard.model_validate({"scorer": BI_ENCODER, "relative_margin": share})
+    kept = allowed(margin, found, np.array([positive]))
+    assert kept.tolist() == [score <= positive - abs(positive) * share for score in scores]
+    same = Guard.model_validate({"scorer": BI_ENCODER, "at_most": 1 - share})
+    near = np.abs(found - (positive - abs(positive) * share)) < 1e-9
+    assert (allowed(same, found, np.array([positive])) == kept)[~near].all()
+
+
+BOUNDS = st.sampled_from(["max_score", "absolute_margin", "relative_margin", "at_most"])
+
+
+@given(BOUNDS, st.lists(similarities, min_size=1), st.lists(similarities, min_size=1))
+def test_the_wanted_bound_is_the_strictest_that_allows_a_negative(
+    name: Any, negatives: list[float], positives: list[float]
+) -> None:
+    guard = Guard.model_validate({"scorer": BI_ENCODER, name: 0.5})
+    scores, own = np.array(negatives), np.array(positives)
+    value = wanted_bound(guard, name, scores, own)
+    if value is None:
+        assert not allowed(guard.model_copy(update={name: 1.0 if name == "at_most" else 0.0}), scores, own).any() or (
+            min(positives) == 0
+        )
+        return
+    looser = 1e-6 if name in {"max_score", "at_most"} else -1e-6
+    assert allowed(guard.model_copy(update={name: value + looser}), scores - 1e-9, own).any()
+    if value not in (0.0, 1.0):
+        assert not allowed(guard.model_copy(update={name: value - looser}), scores + 1e-9, own).any()
 
 
 def test_without_a_scored_positive_a_margin_allows_nothing() -> None:
     guard = Guard.model_validate({"scorer": SCORER, "at_most": 0.95})
-    assert not allowed(guard, NEGATIVES, np.array([np.nan])).any()
+    assert refusals(guard, NEGATIVES, np.array([np.nan])) == [NO_POSITIVE] * 5
+    assert refusals(guard, NEGATIVES, np.array([8.0]))[-1] == NO_SCORE
 
 
 def test_a_guard_without_a_bound_and_a_share_of_a_logit_are_refused() -> None:
@@ -70,6 +108,23 @@ def test_the_next_draw_of_the_same_source_takes_the_place_of_a_refused_one() -> 
     sources = [BM25Source(kind="bm25", count=2), RandomSource(kind="random", count=1)]
     drawn = [Negative(row, 0.0, source) for row, source in enumerate([0, 0, 0, 0, 1, 1])]
     scores = np.array([-1.0, 2.0, -2.0, -3.0, np.nan, 5.0])
-    kept, refused = first_allowed(guard, sources, drawn, scores, np.zeros(0))
-    assert [negative.row for negative in kept] == [0, 2]
-    assert refused == 3
+    chosen = guarded(guard, sources, drawn, scores, np.zeros(0))
+    assert [negative.row for negative in chosen.kept] == [0, 2]
+    assert chosen.refused == {(0, "max_score"): 1, (1, "max_score"): 1, (1, NO_SCORE): 1}
+
+
+@pytest.mark.parametrize("fallback", ["keep-lowest", "skip"])
+@pytest.mark.parametrize(
+    ("scores", "lowest"), [([3.0, 1.0, 2.0], 1), ([np.nan, 2.0, 2.0], 1), ([np.nan] * 3, None), ([], None)]
+)
+def test_the_fallback_decides_on_a_query_of_which_all_is_refused(
+    fallback: str, scores: list[float], lowest: int | None
+) -> None:
+    guard = Guard.model_validate({"scorer": SCORER, "max_score": 0.0, "view": "score", "fallback": fallback})
+    sources = [BM25Source(kind="bm25", count=2)]
+    drawn = [Negative(row, 0.0, 0) for row in range(len(scores))]
+    chosen = guarded(guard, sources, drawn, np.array(scores), np.zeros(0))
+    expected = [lowest] if fallback == "keep-lowest" and lowest is not None else []
+    assert [negative.row for negative in chosen.kept] == expected and chosen.fell_back == bool(expected)
+    some = guarded(guard, sources, [*drawn, Negative(9, 0.0, 0)], np.array([*scores, -1.0]), np.zeros(0))
+    assert [negative.row for negative in some.kept] == [9] and not some.fell_back

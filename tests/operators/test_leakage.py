@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.errors import InputError
-from operators.leakage import Query, normalised, refuse_overlap
+from operators.leakage import Query, refuse_overlap
+from operators.same_text import normalised
 
 TRAINING = [Query("a", "How do plants drink?"), Query(None, "what is a kiln")]
 

@@ -3,13 +3,15 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from operators.negative_sources import Source
-from operators.negatives import NO_LIST, RankedRows, draw_negatives, text_keys
+from operators.negatives import NO_LIST, NearDuplicates, RankedRows, draw_negatives
+from operators.same_text import overlap, text_keys, words_of
 
 SOURCES: TypeAdapter[Any] = TypeAdapter(tuple[Source, ...])
 
@@ -49,6 +51,18 @@ def test_no_judged_positive_and_no_document_or_text_twice(case: dict[str, Any], 
     assert len(set(rows)) == len(rows)
     assert len(set(texts)) == len(texts)
     assert not {case["texts"][row] for row in case["forbidden"]} & set(texts)
+
+
+@given(st.lists(st.sets(st.sampled_from("abcdef"), min_size=1), min_size=1, max_size=20), st.floats(0.1, 1))
+def test_near_duplicates_of_a_positive_or_of_each_other_are_no_negatives(parts: list[set[str]], share: float) -> None:
+    texts = [" ".join(sorted(own)) for own in parts]
+    sources = SOURCES.validate_python([{"kind": "random", "count": len(texts)}])
+    near = NearDuplicates(pa.array(texts, pa.large_string()), share)
+    rows = [n.row for n in draw_negatives("q", sources, [NO_LIST], [0], text_keys(texts), 0, near=near)]
+    known = [words_of(texts[row]) for row in (0, *rows)]
+    assert all(overlap(one, other) < share for at, one in enumerate(known) for other in known[:at])
+    for row in {*range(1, len(texts))} - {*rows}:  # and nothing else is left out
+        assert max(overlap(words_of(texts[row]), own) for own in known) >= share
 
 
 @given(minings(), st.integers(0, 3))

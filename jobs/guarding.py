@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 from cluster.output import Output, read_parts
 from cluster.storage import filesystem, join, write_whole
 from jobs import rerank
+from jobs.markers import Scored
 from operators.scorers import ScorerConfig
 from operators.shards import shard_name
 
@@ -31,7 +32,7 @@ def teacher_scores(
     stage = rerank.Stage(scorer=scorer)
     rerank.run(rerank.Config(input=pool, output=scored, stages=(stage,), cache=cache, address=address))
     scores = {}
-    for _, part in read_parts(Output(scored)):
+    for _, part in read_parts(Output(scored), Scored):
         for row in pq.read_table(io.BytesIO(part)).to_pylist():
             scores.update({(row["query_id"], one["doc_id"]): one["score"] for one in row["ranking"]})
     return scores

@@ -18,6 +18,7 @@ from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.folders import check_apart, check_output
 from jobs.left_out import print_left_out
+from jobs.markers import Scored
 from jobs.output_files import OutputFile, check_output_files
 from jobs.progress import progress
 from jobs.rerank_plan import (
@@ -123,7 +124,7 @@ def run(config: Config) -> int:
 def _do(config: Config, given: Input, output: Output, units: list[Unit], unit_pairs: int, started: float) -> int:
     """All that is left, or in a dry run what that is."""
     damaged = damaged_units(output, units, mend=not config.dry_run) if config.verify else set()
-    done = done_markers(output).keys() - damaged
+    done = done_markers(output, Scored).keys() - damaged
     left = [unit for unit in units if unit.name not in done]
     if config.dry_run or left:
         with session(config.address, cpus=local_cpus(config.stages)) as cluster:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from cluster.errors import StorageError
 from cluster.storage import fault_of, read_bytes
 
-_LONGEST = 200  # characters of a value in a message
+_LONGEST = 300  # characters of a value in a message
 
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 Checksum = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
@@ -65,5 +65,5 @@ def _reason(fault: Any) -> str:
 
 
 def brief(text: str) -> str:
-    """The beginning of what may be long."""
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    """What may be long, without its middle."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"

@@ -19,7 +19,7 @@ class Guard(BaseModel):
     The positive's score is that of the query's lowest positive.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     scorer: ScorerConfig
     view: Literal["sigmoid", "probability", "score"] | None = Field(

@@ -9,7 +9,7 @@ from operators.location import Location
 
 
 class _Source(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     count: int = Field(ge=1, description="negatives a query")
 

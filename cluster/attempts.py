@@ -17,7 +17,7 @@ _GRACE_S = 15.0  # for a process to say that it is late before it is ended witho
 class Limits(BaseModel):
     """How often a step is tried, and how long it may take. A worker that died or stood still is one attempt."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     attempts: int = Field(3, ge=1, description="workers that may die or stand still over one unit, or in one start")
     read: float | None = Field(

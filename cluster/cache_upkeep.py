@@ -1,7 +1,6 @@
 """A score cache as a whole: what it holds, whether it is sound, and its runs merged into few."""
 
 import itertools
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.errors import StorageError
+from cluster.records import DamagedRecordError, parsed
 from cluster.score_cache import BadRunError, Run, columns, entries, open_run, prefixes, read_groups, write_run
 from cluster.storage import StoredFile, filesystem, fingerprint, join, list_files, read_bytes
 
@@ -26,7 +26,7 @@ class Namespace:
 
     Attributes:
         name: the fingerprint of `scorer`.
-        scorer: all that decides its scores; empty where the description is missing.
+        scorer: all that decides its scores; empty where the description is missing or damaged.
         runs: those that can be read, by name.
         bad: other files, with the reason.
     """
@@ -95,6 +95,13 @@ def check(namespace: Namespace) -> list[tuple[str, str]]:
     return faults
 
 
+def sound(namespace: Namespace) -> Namespace:
+    """The same without the runs that are damaged: they are among `bad`."""
+    bad = tuple(check(namespace))
+    damaged = {path for path, _ in bad}
+    return replace(namespace, runs=tuple(run for run in namespace.runs if run.file.path not in damaged), bad=bad)
+
+
 def merged(namespace: Namespace) -> Iterator[tuple[pa.Table, float]]:
     """All entries in ranges of their query hash, ascending, each about FILE_ROWS; and the seconds they took.
 
@@ -120,17 +127,14 @@ def merged(namespace: Namespace) -> Iterator[tuple[pa.Table, float]]:
 
 
 def compact(namespace: Namespace) -> Merged:
-    """Merge a scorer's sound runs into few that do not overlap; readers and writers may go on meanwhile.
+    """Merge the runs of a `sound` namespace into few that do not overlap; readers and writers may go on meanwhile.
 
-    The old runs are removed only when all their entries stand in new ones. Files that are no run, or are damaged, are
-    left alone.
+    The old runs are removed only when all their entries stand in new ones. Other files are left alone.
 
     Raises:
         BadRunError: a run went away while it was read: another compaction is at work; nothing is removed.
         StorageError: a run cannot be written; nothing is removed.
     """
-    damaged = {path for path, _ in check(namespace)}
-    namespace = replace(namespace, runs=tuple(run for run in namespace.runs if run.file.path not in damaged))
     before = sum(run.rows for run in namespace.runs)
     if _is_compact(namespace):
         return Merged(len(namespace.runs), len(namespace.runs), before, before)
@@ -157,9 +161,10 @@ def _is_compact(namespace: Namespace) -> bool:
 def _namespace(uri: str, name: str, files: list[StoredFile]) -> Namespace:
     runs, bad = [], []
     described = _described(join(uri, name, "scorer.json"))
+    is_own = fingerprint(described) == name  # then it is what a job wrote
     for file in files:
         if file.path.endswith("/scorer.json"):
-            if fingerprint(described) != name:
+            if not is_own:
                 bad.append((file.path, "is not what this scorer is; the next job with it writes it again"))
             continue
         try:
@@ -168,7 +173,7 @@ def _namespace(uri: str, name: str, files: list[StoredFile]) -> Namespace:
             runs.append(open_run(file, name))
         except BadRunError as error:
             bad.append((file.path, str(error)))
-    return Namespace(uri, name, _scorer(described), tuple(runs), tuple(bad))
+    return Namespace(uri, name, _scorer(described) if is_own else {}, tuple(runs), tuple(bad))
 
 
 def _described(place: str) -> bytes:
@@ -180,10 +185,9 @@ def _described(place: str) -> bytes:
 
 def _scorer(described: bytes) -> dict[str, Any]:
     try:
-        scorer = json.loads(described)
-    except ValueError:
+        return parsed("", described, dict[str, Any])
+    except DamagedRecordError:
         return {}
-    return scorer if isinstance(scorer, dict) else {}
 
 
 def _path(uri: str) -> str:

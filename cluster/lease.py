@@ -1,8 +1,6 @@
 """Who is at work on an output: one process at a time, which says so in a file there and shows that it lives."""
 
-import dataclasses
 import fcntl
-import json
 import os
 import platform
 import signal
@@ -12,14 +10,16 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import psutil
+from pydantic import Field
 
 from cluster.errors import OutputBusyError, StorageError
-from cluster.storage import absolute, join, read_json, remove, write_whole
+from cluster.records import DamagedRecordError, Record, read_record
+from cluster.storage import absolute, join, remove, write_whole
 
 LEASE = ".lease"  # no ending: tools read every .json of a folder
 
@@ -29,8 +29,10 @@ _PATIENCE_S = 45.0  # without a sign of life, after which a holder elsewhere cou
 _LONG_AGO_S = 3600.0  # clocks of two machines do not differ by so much
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+_Time = Annotated[float, Field(ge=0, lt=1e11)]  # seconds since 1970, in years that have four digits
+
+
+class Holder(Record):
     """The process that works on an output.
 
     Attributes:
@@ -45,10 +47,10 @@ class Holder:
     user: str
     host: str
     place: str
-    pid: int
-    born: float
-    since: float
-    beat: float
+    pid: int = Field(gt=0, lt=1 << 31)
+    born: _Time
+    since: _Time
+    beat: _Time
 
     def __str__(self) -> str:
         since = datetime.fromtimestamp(self.since).astimezone().isoformat(" ", "seconds")
@@ -118,7 +120,7 @@ class _Beating(threading.Thread):
                     self._give_up(there)
                     return
                 if there and not self._ended.is_set():  # else the folder went, as a training's checkpoints do
-                    _write(self._lease, dataclasses.replace(self._mine, beat=time.time()))
+                    _write(self._lease, self._mine.model_copy(update={"beat": time.time()}))
 
     def stop(self) -> None:
         """No more signs of life."""
@@ -189,16 +191,15 @@ def _busy(folder: str, there: Holder) -> OutputBusyError:
 
 
 def _holder(lease: str) -> Holder | None:
-    """Who holds the lease; None where it is free, or is no lease of this version."""
-    content = read_json(lease)
+    """Who holds the lease; None where it is free, or damaged."""
     try:
-        return Holder(**content) if content else None
-    except TypeError:
+        return read_record(lease, Holder)
+    except DamagedRecordError:
         return None
 
 
 def _write(lease: str, holder: Holder) -> None:
-    write_whole(lease, json.dumps(dataclasses.asdict(holder), indent=2).encode())
+    write_whole(lease, holder.model_dump_json(indent=2).encode())
 
 
 @contextmanager

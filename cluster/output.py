@@ -2,14 +2,15 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
 from cluster.errors import OutputMismatchError, StorageError
 from cluster.parquet_bytes import parquet_bytes
+from cluster.records import Checksum, Count, DamagedRecordError, Record, brief, parsed, read_record
 from cluster.secrets import shown
 from cluster.storage import (
     UnavailableError,
@@ -23,6 +24,47 @@ from cluster.storage import (
 from cluster.units import Unit, load_plan, save_plan
 
 FORMAT = 1
+
+
+class Manifest(Record):
+    """What a run was made with."""
+
+    format: Literal[1]
+    identity: dict[str, Any]
+
+
+class Written(Record):
+    """A file as it was written."""
+
+    bytes: Count
+    checksum: Checksum
+
+
+class Marker(Written):
+    """That a unit is done, and what its part was; jobs add their own facts.
+
+    Attributes:
+        errors: the error table; older versions did not write down what it was.
+    """
+
+    unit: str
+    rows: Count
+    faults: Count
+    errors: Written | None = None
+
+
+class Failure(Record):
+    """Why a unit could not be done."""
+
+    unit: str
+    file: str
+    start: Count
+    stop: Count
+    reason: str
+
+
+R = TypeVar("R", bound=Record)
+M = TypeVar("M", bound=Marker)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +120,11 @@ def check_claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> 
         OutputMismatchError, StorageError: as `claim` does.
     """
     identity = json.loads(json.dumps(identity))
-    manifest = read_manifest(output)
-    if manifest is not None:
-        differences = _differences(manifest["identity"], identity)
-        if not differences and load_plan(output.run("plan.parquet")) != units:
-            differences = _plan_differences(load_plan(output.run("plan.parquet")), units)
+    before = read_manifest(output)
+    if before is not None:
+        differences = _differences(before.identity, identity)
+        if not differences and (planned := load_plan(output.run("plan.parquet"))) != units:
+            differences = _plan_differences(planned, units)
         if differences:
             raise OutputMismatchError(
                 f"{output.uri}: was made by another run; what differs:\n  "
@@ -99,22 +141,18 @@ def check_claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> 
     return False
 
 
-def read_manifest(output: Output) -> dict[str, Any] | None:
+def read_manifest(output: Output) -> Manifest | None:
     """What the run was made with, or None where no run has begun.
 
     Raises:
         OutputMismatchError: it is not a manifest that this version reads.
     """
-    data = read_bytes(output.run("manifest.json"))
-    if data is None:
-        return None
     try:
-        manifest = json.loads(data)
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise OutputMismatchError(f"{output.run('manifest.json')}: not a manifest of format {FORMAT}")
-    return manifest
+        return read_record(output.run("manifest.json"), Manifest)
+    except DamagedRecordError as error:
+        raise OutputMismatchError(
+            f"{error} (no manifest of format {FORMAT}); remove {output.uri}, or use another output"
+        ) from None
 
 
 def foreign_files(output: Output) -> list[str]:
@@ -180,60 +218,92 @@ def commit_failure(output: Output, unit: Unit, reason: str) -> dict[str, Any]:
     return failure
 
 
-def all_markers(output: Output) -> dict[str, dict[str, Any]]:
-    """The markers by unit name, whatever became of the parts; empty where one cannot be read."""
-    return {name: _content(data) for name, data in read_folder(output.run("done"), ".json").items()}
+def all_markers(output: Output, kind: type[M]) -> dict[str, M | None]:
+    """The markers by unit name, whatever became of the parts; None where one is damaged, or another unit's."""
+    return {name: m if m and m.unit == name else None for name, m in _records(output.run("done"), kind).items()}
 
 
-def done_markers(output: Output) -> dict[str, dict[str, Any]]:
-    """The markers by unit name, save where the part is missing or of another size: that unit is not done."""
-    markers = all_markers(output)
+def done_markers(output: Output, kind: type[M]) -> dict[str, M]:
+    """The markers by unit name, save where the part or the error table is missing or of another size: that unit is not
+    done."""
+    markers = {name: marker for name, marker in all_markers(output, kind).items() if marker}
     if not markers:
         return {}
-    sizes = {file.path.rpartition("/")[2]: file.size for file in list_files(output.uri, (".parquet",))}
-    return {name: m for name, m in markers.items() if sizes.get(f"part-{name}.parquet", -1) == m.get("bytes")}
+    parts = _sizes(output.uri)
+    errors = _sizes(join(output.uri, "_errors")) if any(marker.errors for marker in markers.values()) else {}
+    return {
+        name: marker
+        for name, marker in markers.items()
+        if parts.get(f"part-{name}.parquet") == marker.bytes
+        and (marker.errors is None or errors.get(f"{name}.parquet") == marker.errors.bytes)
+    }
 
 
-def read_parts(output: Output) -> Iterator[tuple[Unit, bytes]]:
+def read_parts(output: Output, kind: type[M]) -> Iterator[tuple[Unit, bytes]]:
     """The results of the units that are done, in the plan's order, held against what was written.
 
     Raises:
         StorageError: one cannot be read, or is not what was written.
     """
-    done = done_markers(output)
+    done = done_markers(output, kind)
     for unit in load_plan(output.run("plan.parquet")):
         if unit.name in done:
             yield unit, read_part(output, unit, done[unit.name])
 
 
-def read_part(output: Output, unit: Unit, marker: Mapping[str, Any]) -> bytes:
+def read_part(output: Output, unit: Unit, marker: Marker) -> bytes:
     """A done unit's results.
 
     Raises:
         StorageError: they cannot be read, or are not what was written.
     """
-    part = output.part(unit)
-    data = read_bytes(part)
-    if data is None or fingerprint(data) != marker["checksum"]:
+    return _as_written(output.part(unit), marker)
+
+
+def read_errors(output: Output, unit: Unit, marker: Marker) -> bytes | None:
+    """A done unit's error table; None where nothing was left out.
+
+    Raises:
+        StorageError: it cannot be read, or is not what was written.
+    """
+    if marker.errors is None:
+        return read_bytes(output.errors(unit)) if marker.faults else None
+    return _as_written(output.errors(unit), marker.errors)
+
+
+def failures(output: Output) -> dict[str, Failure]:
+    """The units that failed in some run, by name; a damaged record is none: its unit is not done, and is done again."""
+    found = _records(output.run("failed"), Failure)
+    return {name: failure for name, failure in found.items() if failure and failure.unit == name}
+
+
+def _records(folder: str, kind: type[R]) -> dict[str, R | None]:
+    def one(name: str, data: bytes) -> R | None:
+        try:
+            return parsed(name, data, kind)
+        except DamagedRecordError:
+            return None
+
+    return {name: one(name, data) for name, data in read_folder(folder, ".json").items()}
+
+
+def _sizes(folder: str) -> dict[str, int]:
+    try:
+        return {file.path.rpartition("/")[2]: file.size for file in list_files(folder, (".parquet",))}
+    except UnavailableError:
+        raise
+    except StorageError:
+        return {}  # there is no such folder
+
+
+def _as_written(file: str, was: Written) -> bytes:
+    data = read_bytes(file)
+    if data is None or fingerprint(data) != was.checksum:
         raise StorageError(
-            f"{part}: its bytes are not those that were written (the checksum differs); remove it, and the same "
+            f"{file}: its bytes are not those that were written (the checksum differs); remove it, and the same "
             "command does its unit again"
         )
     return data
-
-
-def failures(output: Output) -> dict[str, dict[str, Any]]:
-    """The units that failed in some run and are not done since, by name."""
-    books = {name: _content(data) for name, data in read_folder(output.run("failed"), ".json").items()}
-    return {name: content for name, content in books.items() if content}
-
-
-def _content(data: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(data)
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _differences(before: Any, now: Any, at: str = "") -> list[str]:
@@ -246,7 +316,7 @@ def _differences(before: Any, now: Any, at: str = "") -> list[str]:
         return [
             line for i, pair in enumerate(zip(before, now, strict=True)) for line in _differences(*pair, f"{at}[{i}]")
         ]
-    return [] if before == now else [f"{at}: was {json.dumps(before)}, is now {json.dumps(now)}"]
+    return [] if before == now else [f"{at}: was {brief(json.dumps(before))}, is now {brief(json.dumps(now))}"]
 
 
 def _plan_differences(before: list[Unit], now: list[Unit]) -> list[str]:

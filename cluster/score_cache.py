@@ -11,6 +11,7 @@ against their checksums, so that a damaged byte costs the file, never a wrong sc
 
 import io
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -142,13 +143,22 @@ def open_run(file: StoredFile, namespace: str, keep_footer: bool = False) -> Run
     told = metadata.metadata or {}
     version = told.get(b"ray-rerank-cache", b"").decode(errors="replace")
     if version != FORMAT:
-        raise BadRunError(f"format {version}, this version reads {FORMAT}" if version else "not a cache file")
-    if told[b"namespace"].decode(errors="replace") != namespace:
+        raise BadRunError(f"format {version[:20]}, this version reads {FORMAT}" if version else "not a cache file")
+    if told.get(b"namespace", b"").decode(errors="replace") != namespace:
         raise BadRunError("made for another scorer")
+    try:
+        return _run(file, metadata, float(told.get(b"seconds", b"nan")), keep_footer)
+    except (ValueError, AttributeError, TypeError, IndexError, pa.ArrowException) as error:
+        raise BadRunError(f"not a cache file of format {FORMAT}: {error}") from None
+
+
+def _run(file: StoredFile, metadata: pq.FileMetaData, seconds: float, keep_footer: bool) -> Run:
+    """Raises what a footer of another form leads to."""
+    if not metadata.schema.to_arrow_schema().equals(SCHEMA) or not 0 <= seconds < math.inf:
+        raise ValueError("its columns or its figures are others")
     groups = [metadata.row_group(number).column(0).statistics for number in range(metadata.num_row_groups)]
-    firsts = prefixes(np.frombuffer(b"".join(group.min for group in groups), dtype=np.uint8).reshape(-1, 16))
+    firsts = prefixes(np.frombuffer(b"".join(group.min for group in groups), dtype=np.uint8).reshape(len(groups), 16))
     last = int.from_bytes(groups[-1].max[:8], "big")
-    seconds = float(told[b"seconds"])
     return Run(file, firsts, last, metadata.num_rows, seconds, metadata if keep_footer else None)
 
 

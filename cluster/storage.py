@@ -9,7 +9,6 @@ import errno
 import functools
 import glob
 import io
-import json
 import os
 import posixpath
 import tempfile
@@ -244,16 +243,6 @@ def read_bytes(uri: str) -> bytes | None:
         return system.cat_file(path)  # type: ignore[no-any-return]
     except FileNotFoundError:
         return None
-
-
-def read_json(uri: str) -> dict[str, Any] | None:
-    """The JSON object in a small file, or None where there is no file or something else is in it."""
-    data = read_bytes(uri)
-    try:
-        content = json.loads(data) if data else None
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def read_folder(uri: str, suffix: str) -> dict[str, bytes]:
@@ -499,6 +488,8 @@ def _http_status(error: BaseException | None) -> int | None:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, IsADirectoryError):
+        return f"a folder is where a file belongs ({error.filename2 or error.filename}); move it away"
     return _shown(" ".join(str(error).split())) or type(error).__name__
 
 

@@ -201,18 +201,7 @@ def _read_rows(unit: Unit, columns: list[str]) -> pa.Table:
 def save_plan(uri: str, units: list[Unit]) -> None:
     """Keep a plan as Parquet, one row a unit, so that it can be looked at without its input."""
     rows = [asdict(unit) for unit in units]
-    schema = pa.schema(
-        [
-            ("name", pa.string()),
-            ("file", pa.string()),
-            ("start", pa.int64()),
-            ("stop", pa.int64()),
-            ("items", pa.int64()),
-            ("size", pa.int64()),
-            ("version", pa.string()),
-        ]
-    )
-    write_whole(uri, parquet_bytes(pa.Table.from_pylist(rows, schema=schema)))
+    write_whole(uri, parquet_bytes(pa.Table.from_pylist(rows, schema=_PLAN_SCHEMA)))
 
 
 def load_plan(uri: str) -> list[Unit]:
@@ -223,11 +212,40 @@ def load_plan(uri: str) -> list[Unit]:
     """
     data = read_bytes(uri)
     if data is None:
-        raise StorageError(f"{uri}: there is no such plan")
+        raise StorageError(f"{uri}: there is no such plan; use another output, or remove this one")
     try:
-        return [Unit(**row) for row in pq.read_table(io.BytesIO(data)).to_pylist()]
-    except (*_DAMAGE, TypeError) as error:
+        units = _planned(data)
+    except (*_DAMAGE, TypeError, ValueError) as error:
         raise StorageError(f"{uri}: is damaged: {_first_line(error)}; use another output, or remove this one") from None
+    return list(units.values())
+
+
+def _planned(data: bytes) -> dict[str, Unit]:
+    """Units by name; a file that claims many rows is given up at the first that is there twice."""
+    parquet = pq.ParquetFile(io.BytesIO(data))
+    units: dict[str, Unit] = {}
+    for batch in parquet.iter_batches(_BATCH):
+        for row in batch.to_pylist():
+            unit = Unit(**row)
+            whole = all(isinstance(value, _PLAN_TYPES[name]) for name, value in row.items())
+            if not whole or unit.name in units or not 0 <= unit.start < unit.stop:
+                raise ValueError(f"row {len(units)} is no unit")
+            units[unit.name] = unit
+    return units
+
+
+_PLAN_SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("file", pa.string()),
+        ("start", pa.int64()),
+        ("stop", pa.int64()),
+        ("items", pa.int64()),
+        ("size", pa.int64()),
+        ("version", pa.string()),
+    ]
+)
+_PLAN_TYPES = {field.name: str if pa.types.is_string(field.type) else int for field in _PLAN_SCHEMA}
 
 
 class _ReachedDataError(Exception):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from cluster.cache_upkeep import Namespace, check, compact, hashes, merged, namespaces
+from cluster.cache_upkeep import Namespace, check, compact, hashes, merged, namespaces, sound
 from cluster.lease import held
 from cluster.parquet_bytes import parquet_bytes
 from cluster.score_cache import ScoreCache
@@ -70,7 +70,7 @@ def run(config: Config) -> int:
     if config.action == "verify":
         return _verify(config, chosen, strangers)
     if config.action == "compact":
-        for namespace in chosen:
+        for namespace in map(sound, chosen):
             done = compact(namespace)
             print(
                 f"{namespace.name}: {done.runs_before} runs of {done.entries_before} entries are now "
@@ -138,14 +138,20 @@ def _export(config: Config, chosen: list[Namespace]) -> int:
 
 def _write_tables(config: Config, namespace: Namespace, folder: str) -> int:
     rows, asked = 0, 0
-    tables = _joined(config, namespace) if config.candidates else _hashed(namespace)
+    reader = ScoreCache(namespace.uri, namespace.name)
+    if not config.candidates:
+        namespace = sound(namespace)
+        _print_bad(namespace)
+    tables = _joined(config, namespace, reader) if config.candidates else _hashed(namespace)
     for number, (table, of) in enumerate(tables):
         write_whole(join(folder, f"part-{number:05d}.parquet"), parquet_bytes(table))
         rows, asked = rows + table.num_rows, asked + of
     print(f"{rows:,} scores of {namespace.name} written to {config.output}")
     if rows < asked:
         print(f"{asked - rows:,} of {asked:,} candidates are not in the cache")
-    return ExitCode.DONE
+    for note in reader.notes:
+        print(f"  {note}")
+    return ExitCode.DONE_WITH_ERRORS if reader.notes or namespace.bad else ExitCode.DONE
 
 
 def _hashed(namespace: Namespace) -> Iterator[tuple[pa.Table, int]]:
@@ -154,11 +160,10 @@ def _hashed(namespace: Namespace) -> Iterator[tuple[pa.Table, int]]:
         yield table, table.num_rows
 
 
-def _joined(config: Config, namespace: Namespace) -> Iterator[tuple[pa.Table, int]]:
+def _joined(config: Config, namespace: Namespace, reader: ScoreCache) -> Iterator[tuple[pa.Table, int]]:
     """query_id, doc_id and score of the candidates whose pair was scored, and how many were asked for; by unit."""
     if namespace.scorer.get("kind") == "duot5":
         raise InputError("a pairwise scorer's entries are comparisons of two documents; export them without candidates")
-    reader = ScoreCache(namespace.uri, namespace.name)
     given = read_input(config.asked())
     for unit in plan_units(given, config.columns, default_unit_pairs(given.pairs)):
         pairs = unit_pairs(unit, given, config.columns)

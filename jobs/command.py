@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from enum import IntEnum
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-import yaml
 from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
 from cluster.errors import ClusterError
+from cluster.records import brief
 from cluster.secrets import hiding_secrets
-from jobs.config import JobConfig
+from jobs.config import JobConfig, fault_of_value
+from jobs.job_file import JobFile, read_job_file
 from jobs.output_files import printing_beside
 from operators.errors import InputError, RerankError
 
@@ -38,6 +40,8 @@ JOBS = {
     "loop": "mine, label, train, distil and compare on one collection",
     "demo": "re-rank the starter collection with the model that ships inside",
 }
+
+_FAULTS = 10  # of a config that are told
 
 
 class ExitCode(IntEnum):
@@ -98,17 +102,25 @@ def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rer
         InputError: the file is not YAML, or a field is unknown, missing or of the wrong type.
     """
     values: dict[str, Any] = {}
+    file: JobFile | None = None
     for name in config.positional:
         if arguments and not arguments[0].startswith("-"):
             given = arguments.pop(0)
-            values |= read_yaml(Path(given)) if name == "yaml" else {name: given}
-    values |= _json_flags(arguments)
+            if name == "yaml":
+                file = read_job_file(Path(given))
+                values |= file.values
+            else:
+                values[name] = given
+    flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    values |= _json_flags(config, arguments)
     try:
         source: CliSettingsSource[Any] = CliSettingsSource(config, cli_prog_name=program, cli_exit_on_error=False)
         return CliApp.run(config, cli_args=arguments, cli_settings_source=source, **values)
     except ValidationError as error:
-        faults = [_told(fault["loc"], fault["msg"]) for fault in error.errors()]
-        raise InputError("the config is refused:\n  " + "\n  ".join(faults)) from None
+        faults = error.errors(include_url=False)
+        told = [_told(fault["loc"], fault["msg"], fault["input"], file, flags) for fault in faults[:_FAULTS]]
+        told += [f"and {len(faults) - _FAULTS} more"] if len(faults) > _FAULTS else []
+        raise InputError("the config is refused:\n  " + "\n  ".join(told)) from None
     except SettingsError as error:
         raise InputError(f"{_without_values(str(error))}; `--help` lists the flags") from None
 
@@ -123,38 +135,60 @@ def _without_values(told: str) -> str:
     return re.sub(r"ignored explicit argument .*", "takes no value", told, flags=re.DOTALL)
 
 
-def _json_flags(arguments: list[str]) -> dict[str, Any]:
-    """Take `--stages JSON` and its like out of the arguments: pydantic-settings would not undo JSON's escapes."""
+def _json_flags(config: type[JobConfig], arguments: list[str]) -> dict[str, Any]:
+    """Take `--stages JSON` and its like out of the arguments: pydantic-settings would not undo JSON's escapes.
+
+    Raises:
+        InputError: what should be JSON is none, or names a field twice.
+    """
     found: dict[str, Any] = {}
+    fields = {(field.alias or name).replace("_", "-"): name for name, field in config.model_fields.items()}
     for flag, value in list(pairwise(arguments)):
-        if flag.startswith("--") and "=" not in flag and "." not in flag and value.startswith(("[", "{")):
-            try:
-                found[flag[2:].replace("-", "_")] = json.loads(value)
-            except ValueError:
+        name = fields.get(flag[2:]) if flag.startswith("--") else None
+        if name is None or not value.startswith(("[", "{")) or _is_text(config.model_fields[name].annotation):
+            continue
+        try:
+            given = json.loads(value, object_pairs_hook=_once)
+        except RecursionError:
+            raise InputError(f"{flag}: holds values in one another, too deep") from None
+        except ValueError as error:
+            if _is_texts(config.model_fields[name].annotation):  # `--models [a,b]`
                 continue
-            at = arguments.index(flag)
-            del arguments[at : at + 2]
+            raise InputError(f"{flag}: cannot be read as JSON: {brief(str(error))}") from None
+        if fault := fault_of_value(given):
+            raise InputError(f"{flag}: {fault}")
+        found[flag[2:].replace("-", "_")] = given
+        at = arguments.index(flag)
+        del arguments[at : at + 2]
     return found
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a job file with the safe loader."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:  # its own text repeats the line
-        at = error.problem_mark or error.context_mark
-        place = f", line {at.line + 1}, column {at.column + 1}" if at else ""
-        raise InputError(f"{path}{place}: cannot be read as YAML: {error.problem or error.context}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {error}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: a job file is a mapping of field to value, not a {type(content).__name__}")
-    return content
+def _is_text(annotation: Any) -> bool:
+    """Whether a field is a path or another text, which may begin as JSON does."""
+    inner = get_args(annotation)
+    return annotation is str or any(
+        _is_text(own) for own in inner if get_origin(annotation) in {UnionType, Union, Annotated}
+    )
 
 
-def _told(location: tuple[int | str, ...], message: str) -> str:
+def _is_texts(annotation: Any) -> bool:
+    return get_origin(annotation) is tuple and _is_text(get_args(annotation)[0])
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{brief(name)!r} is there twice")
+        found[name] = value
+    return found
+
+
+def _told(location: tuple[int | str, ...], message: str, given: Any, file: JobFile | None, flags: list[str]) -> str:
     """Where and what, in our own validators' words where it is them who speak."""
-    where = ".".join(str(part) for part in location)
-    return (f"{where}: " if where else "") + message.removeprefix("Value error, ")
+    flag = f"--{str(location[0] if location else '').replace('_', '-')}"
+    by_flag = any(own == flag or own.startswith(f"{flag}.") for own in flags)
+    place = file.place(location) if file and not by_flag else ""
+    where = ".".join(brief(str(part)) for part in location)
+    said = "there is no value" if given is None else message.removeprefix("Value error, ")
+    return place + (f"{where}: " if where else "") + brief(said)

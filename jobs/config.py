@@ -1,5 +1,6 @@
 """What every job's config shares: frozen, strict, and filled from YAML, flags or Python alone."""
 
+import os
 from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
@@ -26,10 +27,35 @@ def _texts(value: Any) -> Iterator[str]:
                 left += vars(one).values()
 
 
+_LONGEST = 10_000  # characters of one text
+_DEEPEST = 50
+
+
+def fault_of_value(value: Any, deep: int = _DEEPEST) -> str | None:
+    """Why something is no value for a field: the system cannot pass it on, or it is too much."""
+    if isinstance(value, str):
+        if len(value) > _LONGEST:
+            return f"has {len(value):,} characters; {_LONGEST:,} are the most"
+        try:
+            return "holds a NUL character" if b"\0" in os.fsencode(value) else None
+        except UnicodeEncodeError:
+            return "holds half of a character (a lone surrogate)"
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        return "is beyond the numbers of 64 bits"
+    if not isinstance(value, dict | list | tuple):
+        return None
+    if not deep:
+        return f"holds values in one another, {_DEEPEST} deep"
+    inner = [*value, *value.values()] if isinstance(value, dict) else value
+    return next((fault for own in inner if (fault := fault_of_value(own, deep - 1))), None)
+
+
 class Section(BaseModel):
     """A nested part of a job's config."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True, allow_inf_nan=False
+    )
 
 
 class JobConfig(BaseSettings):
@@ -55,11 +81,21 @@ class JobConfig(BaseSettings):
                 )
         return validated(values)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            for name, value in values.items():
+                if fault := fault_of_value(value):
+                    raise ValueError(f"`{name}` {fault}")
+        return values
+
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
         protected_namespaces=(),
         hide_input_in_errors=True,
+        allow_inf_nan=False,
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_hide_none_type=True,

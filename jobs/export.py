@@ -4,14 +4,15 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator, model_validator
 
 from cluster.lease import held
-from cluster.storage import absolute, check_writable, filesystem, join, open_read, read_json, write_whole
+from cluster.records import DamagedRecordError, Record, brief, read_record
+from cluster.storage import absolute, check_writable, filesystem, join, open_read, write_whole
 from jobs import prepared_folder
 from jobs.command import ExitCode
 from jobs.config import JobConfig
@@ -27,6 +28,12 @@ from operators.exports.selection import Choice, Positives, Tuples
 from operators.location import Location
 
 RECORD = "_export/export.json"  # not beside the files: tools read every .json of a folder
+
+
+class _Export(Record, extra="allow"):
+    """What was asked for, and the files that were written: names in the folder, for another export removes them."""
+
+    files: list[Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*$", max_length=255)]]
 
 
 class Config(JobConfig):
@@ -135,19 +142,21 @@ def _claim(config: Config, output: str) -> list[str]:
         StorageError: it cannot be written.
     """
     check_folder(config.output)
-    before = read_json(join(output, RECORD))
-    if before is None or not {"files", *_asked(config)} <= set(before):
+    try:
+        record = read_record(join(output, RECORD), _Export)
+    except DamagedRecordError as error:
+        raise InputError(f"{error}; use an empty folder, or empty this one") from None
+    before, asked = (record and record.model_extra) or {}, _asked(config)
+    if not {*asked} <= {*before}:
         if found := contents(output):
             raise InputError(
                 f"{config.output}: holds files that are not of an export ({found[0]}); use an empty folder"
             )
-    elif not config.overwrite and any(before[name] != value for name, value in _asked(config).items()):
-        raise InputError(
-            f"{config.output}: holds another export ({before['format']} of {before['input']}); name another folder, or "
-            "--overwrite"
-        )
+    elif not config.overwrite and any(before[name] != value for name, value in asked.items()):
+        there = brief(f"{before['format']} of {before['input']}")
+        raise InputError(f"{config.output}: holds another export ({there}); name another folder, or --overwrite")
     check_writable(output)
-    return list(before["files"]) if before else []
+    return record.files if record else []
 
 
 def _remove(output: str, names: list[str]) -> None:

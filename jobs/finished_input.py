@@ -69,12 +69,13 @@ def why_missing(uri: str, query_ids: Collection[str]) -> Counter[str]:
     reasons: dict[str, str] = {}
     for output, _ in _runs(uri):
         manifest, markers, failed = read_manifest(output), done_markers(output), failures(output)
-        column = ((manifest or {}).get("identity", {}).get("columns") or {}).get("query_id", "query_id")
+        columns = manifest.identity.get("columns") if manifest else None
+        column = columns.get("query_id", "query_id") if isinstance(columns, dict) else "query_id"
         for unit in load_plan(output.run("plan.parquet")):
             if unit.name in markers:
-                found = _left_out(output, unit) if markers[unit.name].get("faults") else {}
+                found = _left_out(output, unit) if markers[unit.name].faults else {}
             else:
-                why = failed.get(unit.name, {}).get("reason")
+                why = failed[unit.name].reason if unit.name in failed else None
                 found = dict.fromkeys(_queries(unit, column), f"their units failed: {why}" if why else _NOT_DONE)
             reasons |= {query_id: reason for query_id, reason in found.items() if query_id in query_ids}
     return Counter(reasons.values())

@@ -30,7 +30,7 @@ def report_folder(output: str, summary: dict[str, Any], counted: tuple[str, ...]
     left_out = summary["left_out"]
     for reason, count in left_out.items():
         console.print(f"left out: {count:,} x {reason}", markup=False)
-        for example in summary["first"][reason]:
+        for example in summary["first"].get(reason, ()):
             console.print(f"  {example}", markup=False)
     if left_out:
         console.print(f"all of them: {errors}", markup=False)

@@ -8,6 +8,7 @@ from cluster.attempts import Limits
 from cluster.output import Output, read_parts
 from cluster.storage import filesystem, join, write_whole
 from jobs import rerank
+from jobs.markers import Scored
 from operators.scorers import ScorerConfig
 from operators.shards import shard_name
 
@@ -33,7 +34,7 @@ def teacher_scores(
     config = rerank.Config(input=pool, output=scored, stages=(stage,), cache=cache, address=address, limits=limits)
     rerank.run(config, doing="scoring for the guard")
     scores = {}
-    for _, part in read_parts(Output(scored)):
+    for _, part in read_parts(Output(scored), Scored):
         for row in pq.read_table(io.BytesIO(part)).to_pylist():
             scores.update({(row["query_id"], one["doc_id"]): one["score"] for one in row["ranking"]})
     return scores

@@ -14,7 +14,8 @@ from cluster.storage import absolute
 from cluster.units import Unit
 from jobs.command import ExitCode
 from jobs.folders import check_apart
-from jobs.label_steps import PROVISIONAL, LabelUnit, LoadTeacher, ReadPart, StandardiseUnit
+from jobs.label_steps import LabelUnit, LoadTeacher, ReadPart, StandardiseUnit
+from jobs.markers import Scored
 from jobs.progress import progress
 from jobs.rerank import Config as RerankConfig
 from jobs.rerank import Stage, local_cpus, print_plan, report
@@ -111,7 +112,7 @@ def _do(config: Config, given: Input, output: Output, units: list[Unit], unit_pa
     """All that is left, or in a dry run what that is."""
     scoring = config.scoring()
     damaged = damaged_units(output, units, mend=not config.dry_run) if config.verify else set()
-    done = {name: marker for name, marker in done_markers(output).items() if name not in damaged}
+    done = {name: marker for name, marker in _done(config, output).items() if name not in damaged}
     left = [unit for unit in units if unit.name not in done]
     if config.dry_run or left or _unscaled(config, output, units)[0]:
         with session(config.address, cpus=local_cpus(scoring.stages)) as cluster:
@@ -162,13 +163,20 @@ def _unscaled(config: Config, output: Output, units: list[Unit]) -> tuple[list[U
     """The scored units that are not standardised by what is now known, and what is known: each teacher's moments."""
     if config.combine != "standardised":
         return [], []
-    markers = done_markers(output)
+    markers = _done(config, output)
     scored = [unit for unit in units if unit.name in markers]
-    parts = [[Moments(**own) for own in markers[unit.name]["moments"]] for unit in scored]
-    scales = pooled(parts, len(config.teachers))
-    told = [dataclasses.asdict(scale) for scale in scales]
-    stale = [u for u in scored if markers[u.name][PROVISIONAL] or markers[u.name]["scales"] != told]
+    scales = pooled([markers[unit.name].moments for unit in scored], len(config.teachers))
+    told = tuple(scales)
+    stale = [unit for unit in scored if markers[unit.name].provisional or markers[unit.name].scales != told]
     return stale, scales
+
+
+def _done(config: Config, output: Output) -> dict[str, Scored]:
+    """Markers of units that are scored; without a teacher's moments a unit cannot be standardised, and is not."""
+    found = done_markers(output, Scored)
+    if config.combine != "standardised":
+        return found
+    return {name: marker for name, marker in found.items() if len(marker.moments) == len(config.teachers)}
 
 
 def _standardise(config: Config, output: Output, units: list[Unit], unit_bytes: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.errors import StorageError
-from cluster.output import Output, commit, commit_failure
+from cluster.output import Output, commit, commit_failure, read_errors
 from cluster.pipeline import Step
+from cluster.records import read_record
 from cluster.storage import read_bytes
 from cluster.units import Unit
+from jobs.markers import Scored
 from jobs.rerank_steps import LoadStage, keep_scores
 from operators.candidates import FAULT_SCHEMA
 from operators.labels import Moments, as_written, keep_teacher, labelled, moments, unlabelled
@@ -23,9 +24,6 @@ from operators.parcel import Parcel
 
 if TYPE_CHECKING:
     from jobs.rerank import Stage
-
-PROVISIONAL = "provisional"
-"""What the marker of a unit says whose scores still have to be standardised: their `score` is null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class LabelUnit:
         }
         rows = unlabelled(parcel.candidates, teachers)
         if self.standardise:
-            facts |= {PROVISIONAL: True, "moments": [asdict(own) for own in moments(rows, teachers)]}
+            facts |= {"provisional": True, "moments": [asdict(own) for own in moments(rows, teachers)]}
         else:
             rows = labelled(rows, self.weights)
         rows = as_written(rows, self.include_text, own_scores=self.standardise or teachers > 1)
@@ -106,11 +104,11 @@ class StandardiseUnit:
     scales: tuple[Moments, ...]
 
     def __call__(self, unit: Unit, payload: bytes | None, failure: str | None) -> dict[str, Any]:
-        marker = json.loads(read_bytes(self.output.marker(unit)) or b"{}")
-        if payload is None or failure is not None or not marker:
+        marker = read_record(self.output.marker(unit), Scored)
+        if payload is None or failure is not None or marker is None:
             return commit_failure(self.output, unit, failure or "its marker went away")
         rows = labelled(pq.read_table(io.BytesIO(payload)), self.weights, self.scales)
-        written = read_bytes(self.output.errors(unit)) if marker["faults"] else None
+        written = read_errors(self.output, unit, marker)
         faults = pq.read_table(io.BytesIO(written)) if written else pa.Table.from_pylist([], schema=FAULT_SCHEMA)
-        facts = marker | {PROVISIONAL: False, "scales": [asdict(scale) for scale in self.scales]}
-        return commit(self.output, unit, rows, faults, facts)
+        scales = [asdict(scale) for scale in self.scales]
+        return commit(self.output, unit, rows, faults, marker.model_dump() | {"provisional": False, "scales": scales})

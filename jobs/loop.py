@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import Field
 
 from cluster.lease import held
-from cluster.storage import read_json, write_whole
+from cluster.records import DamagedRecordError, read_record
+from cluster.storage import write_whole
 from jobs import compare, label, mine, prepare, queries, train
 from jobs.collection_files import beir_files, beir_qrels, judged_queries, load_qrels, load_queries
 from jobs.command import ExitCode
@@ -169,8 +170,11 @@ def _claim(config: Config, folder: Path) -> None:
     """
     settings = config.model_dump(mode="json", exclude={"output", "timing", "trainings"})
     record = folder / _RECORD
-    before = read_json(str(record)) or settings
-    if before != settings:
+    try:
+        before = read_record(str(record), dict[str, Any])
+    except DamagedRecordError as error:
+        raise InputError(f"{error}; use another output, or remove this one") from None
+    if before is not None and before != settings:
         raise InputError(
             f"{folder}: holds a loop with other settings ({difference(before, settings)}); use another output, or "
             "remove it"

@@ -3,12 +3,15 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
+from pydantic import Field
 
 from cluster import storage
+from cluster.errors import StorageError
 from cluster.parquet_bytes import parquet_bytes
+from cluster.records import Count, DamagedRecordError, Record, read_record
 from jobs.folders import check_folder
 from operators.errors import InputError
 from operators.shards import SHARD_NAME, shard_name
@@ -16,8 +19,40 @@ from operators.shards import SHARD_NAME, shard_name
 QRELS = "_qrels.txt"
 """The judgements of a collection that has no file of them, beside the shards."""
 
-JOBS = ("prepare", "mine")
-"""What writes such folders."""
+
+class _Begun(Record):
+    identity: str = ""
+    complete: bool
+
+
+class _Finished(_Begun):
+    """
+    Attributes:
+        sizes: bytes of the files by name; older versions did not write them down.
+    """
+
+    complete: Literal[True]
+    shards: tuple[str, ...]
+    sizes: dict[str, Count] = Field({})
+    queries: Count
+    left_out: dict[str, Count]
+    first: dict[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+class _Prepared(_Finished):
+    candidates: Count
+    passages: Count
+
+
+class _Mined(_Finished):
+    positives: Count
+    negatives: dict[str, Count]
+
+
+JOBS: dict[str, type[_Finished]] = {"prepare": _Prepared, "mine": _Mined}
+"""What writes such folders, and what it says of a whole one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +60,7 @@ class Claim:
     """An output folder that may be written, or that holds just what is asked for.
 
     Attributes:
-        job: one of JOBS.
+        job: of JOBS.
         inputs: what is read, as it was listed.
         old: files of an earlier run of the job, which go before the first shard is written.
         finished: the manifest of a finished run of the same settings and inputs; nothing is to be done.
@@ -73,10 +108,10 @@ def claim(
             f"{output}: holds files that {job} did not write ({', '.join(foreign[:3])}"
             f"{', …' if len(foreign) > 3 else ''}); give --output a folder of its own"
         )
-    manifest = _manifest(output, job)
-    same = manifest.get("identity") == identity
-    if same and not overwrite and manifest.get("complete") and {*manifest["shards"]} <= {*own}:
-        return Claim(output, identity, job, listed, (), manifest)
+    before = None if overwrite else _manifest(output, job, "add --overwrite to make the folder anew")
+    same = before is not None and before.identity == identity
+    if isinstance(before, _Finished) and same and {*before.shards} <= {*own} and _is_whole(output, before):
+        return Claim(output, identity, job, listed, (), before.model_dump(mode="json"))
     if own and not overwrite and not same:
         raise InputError(
             f"{output}: holds the shards of another {job} ({own[-1]}); add --overwrite to replace them, or "
@@ -113,17 +148,27 @@ def finish(claim: Claim, faults: pa.Table, summary: dict[str, Any]) -> None:
     """Write the faults, if any, and then that the folder is complete."""
     if faults.num_rows:
         storage.write_whole(claim.errors, parquet_bytes(faults))
-    _write_manifest(claim, {"complete": True, **summary})
+    names = [*summary["shards"], *_beside(claim)]
+    sizes = {name: storage.stored_file(storage.join(claim.output, name)).size for name in names}
+    _write_manifest(claim, {"complete": True, **summary, "sizes": sizes})
 
 
 def written_by(folder: str) -> str | None:
-    """The job whose shards lie in this folder."""
+    """The job whose shards lie in this folder.
+
+    Raises:
+        InputError: its manifest is damaged.
+    """
     return next((job for job in JOBS if _manifest_of(folder, job)), None)
 
 
 def unfinished(folder: str) -> str | None:
-    """The job that began in this folder and did not end: its shards are not all there yet."""
-    return next((job for job in JOBS if _manifest_of(folder, job).get("complete") is False), None)
+    """The job that began in this folder and did not end: its shards are not all there yet.
+
+    Raises:
+        InputError: whether it did cannot be told, for its manifest is damaged.
+    """
+    return next((job for job in JOBS if (found := _manifest_of(folder, job)) and not found.complete), None)
 
 
 def _own(job: str) -> set[str]:
@@ -142,14 +187,43 @@ def _work(job: str) -> str:
     return f"_{job}"
 
 
-def _manifest_of(folder: str, job: str) -> dict[str, Any]:
+def _manifest_of(folder: str, job: str) -> _Begun | None:
     system, path = storage.filesystem(folder)
-    return _manifest(folder, job) if system.isdir(path) else {}
+    hint = f"whether `ray-rerank {job}` has finished here cannot be told; run it again with --overwrite"
+    return _manifest(folder, job, hint, _Begun) if system.isdir(path) else None
 
 
-def _manifest(output: str, job: str) -> dict[str, Any]:
-    """The manifest, or nothing where there is none that can be read."""
-    return storage.read_json(storage.join(output, _name(job))) or {}
+def _manifest(output: str, job: str, hint: str, kind: Any = None) -> _Begun | None:
+    """What the job says of a folder, or nothing where it says nothing.
+
+    Args:
+        kind: what is read of it; all, where nothing is given.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    place = storage.join(output, _name(job))
+    try:
+        begun = read_record(place, _Begun)
+        return read_record(place, JOBS[job]) if kind is None and begun and begun.complete else begun
+    except DamagedRecordError as error:
+        raise InputError(f"{error}; {hint}") from None
+
+
+def _beside(claim: Claim) -> list[str]:
+    own = _own(claim.job) - {_name(claim.job)}
+    return [name for name in storage.names_below(claim.output) if name in own]
+
+
+def _is_whole(output: str, found: _Finished) -> bool:
+    """Whether all files are there in their size."""
+    try:
+        sizes = {name: storage.stored_file(storage.join(output, name)).size for name in found.sizes}
+    except storage.UnavailableError:
+        raise
+    except StorageError:
+        return False
+    return sizes == found.sizes
 
 
 def _write_manifest(claim: Claim, content: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from jobs.command import ExitCode
 from jobs.config import JobConfig
 from jobs.folders import check_apart
 from jobs.left_out import print_left_out
+from jobs.markers import Scored
 from jobs.output_files import OutputFile, check_output_files
 from jobs.progress import progress
 from jobs.rerank_plan import (
@@ -122,7 +123,7 @@ def _do(
 ) -> int:
     """All that is left, or in a dry run what that is."""
     damaged = damaged_units(output, units, mend=not config.dry_run) if config.verify else set()
-    done = {name: marker for name, marker in done_markers(output).items() if name not in damaged}
+    done = {name: marker for name, marker in done_markers(output, Scored).items() if name not in damaged}
     left = [unit for unit in units if unit.name not in done]
     if config.dry_run or left:
         with session(config.address, cpus=local_cpus(config.stages)) as cluster:
@@ -191,12 +192,12 @@ def local_cpus(stages: tuple[Stage, ...]) -> int:
 
 
 def print_plan(
-    config: Config, given: Input, units: list[Unit], done: Mapping[str, Mapping[str, Any]], sizes: list[PoolSize]
+    config: Config, given: Input, units: list[Unit], done: Mapping[str, Scored], sizes: list[PoolSize]
 ) -> None:
     """Say what a run would do; `done` are the markers of what is done."""
     left = [unit for unit in units if unit.name not in done]
     about = "" if given.counted else "about "
-    pairs = given.pairs - sum(done[unit.name].get("pairs", unit.items) for unit in units if unit.name in done)
+    pairs = given.pairs - sum(done[unit.name].pairs for unit in units if unit.name in done)
     print(
         f"input      {config.input}: {len(given.shards)} shards, {given.queries} {given.row_name}, "
         f"{about}{given.pairs} pairs"

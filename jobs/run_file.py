@@ -5,6 +5,7 @@ import io
 import pyarrow.parquet as pq
 
 from cluster.output import Output, read_parts
+from jobs.markers import Scored
 from jobs.output_files import writing_file
 from operators.faults import FaultLog
 from operators.run_export import run_lines
@@ -21,6 +22,6 @@ def write_run_file(output: Output, target: str) -> FaultLog:
     """
     faults = FaultLog()
     with writing_file(target) as sink:
-        for _, part in read_parts(output):
+        for _, part in read_parts(output, Scored):
             sink.write(run_lines(pq.read_table(io.BytesIO(part)), target, faults).encode())
     return faults

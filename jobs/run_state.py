@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import StorageError
-from cluster.output import Output, done_markers, failures, read_manifest
-from cluster.storage import read_bytes
+from cluster.output import Output, done_markers, failures, read_errors, read_manifest
+from cluster.storage import UnavailableError
 from cluster.units import Unit, load_plan
+from jobs.markers import Scored, kind_of
 from operators.work import Work
 
 
@@ -51,35 +52,37 @@ def run_state(output: Output) -> RunState:
     """Read the books of a run.
 
     Raises:
-        StorageError: no run has begun there.
+        StorageError: no run has begun there, or its books are damaged.
     """
     manifest = read_manifest(output)
     if manifest is None:
         raise StorageError(f"{output.uri}: no run has begun here (there is no {output.run('manifest.json')})")
     units = load_plan(output.run("plan.parquet"))
-    markers = {name: marker for name, marker in done_markers(output).items() if not marker.get("provisional")}
+    found = done_markers(output, kind_of(manifest))
+    markers = {name: marker for name, marker in found.items() if not marker.provisional}
     done = [unit for unit in units if unit.name in markers]
     own = [markers[unit.name] for unit in done]
-    failed = [failure for name, failure in failures(output).items() if name not in markers]
+    left = {unit.name for unit in units} - markers.keys()
+    failed = [failure.model_dump() for name, failure in failures(output).items() if name in left]
     works: list[Work] = []
     for marker in own:
-        for number, work in enumerate(marker["works"]):
+        for number, work in enumerate(marker.works):
             if number == len(works):
                 works.append(Work())
-            works[number].add(Work(**work))
+            works[number].add(work)
     return RunState(
         units=len(units),
         done=len(done),
-        left=len(units) - len(done),
-        queries=sum(marker.get("queries", marker["rows"]) for marker in own),
-        pairs=sum(marker["pairs"] for marker in own),
-        ranked=sum(marker["ranked"] for marker in own),
-        faults=sum(marker["faults"] for marker in own),
-        reasons=_reasons(output, [unit for unit in done if markers[unit.name]["faults"]]),
+        left=len(left),
+        queries=sum(marker.rows if marker.queries is None else marker.queries for marker in own),
+        pairs=sum(marker.pairs for marker in own),
+        ranked=sum(marker.ranked for marker in own),
+        faults=sum(marker.faults for marker in own),
+        reasons=_reasons(output, [(unit, markers[unit.name]) for unit in done if markers[unit.name].faults]),
         failed=failed,
         stages=[work.as_dict() | {"padding_share": round(work.padding_share, 4)} for work in works],
-        notes=sorted({note for marker in own for note in marker.get("notes", [])}),
-        identity=manifest["identity"],
+        notes=sorted({note for marker in own for note in marker.notes}),
+        identity=manifest.identity,
     )
 
 
@@ -113,13 +116,15 @@ def print_state(state: RunState, title: str, skipped: int = 0) -> None:
         print("  the same command goes on with what is left")
 
 
-def _reasons(output: Output, units: list[Unit]) -> dict[str, int]:
+def _reasons(output: Output, units: list[tuple[Unit, Scored]]) -> dict[str, int]:
     counts: Counter[str] = Counter()
-    for unit in units:
-        data = read_bytes(output.errors(unit))
+    for unit, marker in units:
         try:
+            data = read_errors(output, unit, marker)
             if data is not None:
-                counts.update(pq.read_table(io.BytesIO(data), columns=["reason"])["reason"].to_pylist())
-        except (pa.ArrowException, OSError):
+                counts.update(map(str, pq.read_table(io.BytesIO(data), columns=["reason"])["reason"].to_pylist()))
+        except UnavailableError:
+            raise
+        except (StorageError, pa.ArrowException, OSError, KeyError):
             counts[f"{output.errors(unit)}: is damaged; --verify does its unit again"] += 1
     return dict(counts)

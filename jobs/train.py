@@ -19,7 +19,7 @@ from jobs.config import JobConfig
 from jobs.finished_input import check_finished
 from jobs.folders import check_apart
 from jobs.training_input import load_evaluation, load_training_pairs
-from jobs.training_state import claimed, finish, is_finished, read_record
+from jobs.training_state import claimed, finish, is_finished, started_from
 from operators.checkpoint import Checkpoint, find_checkpoint
 from operators.errors import InputError
 from operators.location import Location
@@ -142,7 +142,7 @@ def run(config: Config) -> int:
                 "groups": len(groups),
                 "token_growth": None if growth is None else round(growth, 4),
                 "left_out": pairs.left_out | _ungrouped(table, groups),
-                "started_from": read_record(str(model.folder)),
+                "started_from": started_from(str(model.folder)),
                 **_save(config, training, trained),
             }
             size = sum(file.stat().st_size for file in trained.iterdir())

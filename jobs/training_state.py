@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster import storage
 from cluster.lease import held
+from cluster.records import DamagedRecordError, R, Record, brief, read_record
 from jobs.folders import check_folder, contents
 from operators.errors import InputError
 
@@ -18,16 +19,22 @@ _OF_A_MODEL = re.compile(r".*\.safetensors(\.index\.json)?|modules\.json|vocab\.
 """What another checkpoint may have and the one that takes its place has not; it would be read along with it."""
 
 
+class Trained(Record):
+    """What is read of a finished training's record."""
+
+    settings: dict[str, Any]
+
+
 def is_finished(output: str, checkpoints: Path, settings: Mapping[str, Any], overwrite: bool) -> bool:
     """Whether the output holds this very training, finished; else whether it may be written to.
 
     Raises:
         InputError: the output holds something else and `overwrite` is not set, or the checkpoints are those
-            of a training with other settings, or not of a training at all.
+            of a training with other settings, or not of a training at all, or what says so is damaged.
     """
     for folder in (output, str(checkpoints)):
         check_folder(folder)
-    marked = read_record(str(checkpoints))
+    marked = _read(str(checkpoints), dict[str, Any], "delete this folder, and the training begins anew")
     if marked is None and contents(str(checkpoints)):
         raise InputError(f"{checkpoints}: holds files that are no checkpoints; --checkpoints is an empty folder")
     if marked is not None and marked != settings:
@@ -37,14 +44,14 @@ def is_finished(output: str, checkpoints: Path, settings: Mapping[str, Any], ove
         )
     if not contents(output) or marked is not None or overwrite:
         return False
-    record = read_record(output)
+    record = _read(output, Trained, "--overwrite trains anew")
     if record is None:
         raise InputError(f"{output}: holds no finished training; name another output, or --overwrite")
-    if record.get("settings") == settings:
+    if record.settings == settings:
         return True
     raise InputError(
         f"{output}: holds a model trained otherwise "
-        f"({difference(record.get('settings') or {}, settings)}); name another output, or --overwrite"
+        f"({difference(record.settings, settings)}); name another output, or --overwrite"
     )
 
 
@@ -84,9 +91,19 @@ def finish(output: str, checkpoints: Path, model: Path, record: Mapping[str, Any
     shutil.rmtree(checkpoints)
 
 
-def read_record(folder: str) -> dict[str, Any] | None:
-    """What a folder's `training.json` says; None where there is none."""
-    return storage.read_json(storage.join(folder, RECORD))
+def started_from(model: str) -> dict[str, Any] | None:
+    """What a checkpoint's own `training.json` says; None where there is none, or something else of that name."""
+    try:
+        return read_record(storage.join(model, RECORD), dict[str, Any])
+    except DamagedRecordError:
+        return None
+
+
+def _read(folder: str, kind: type[R], hint: str) -> R | None:
+    try:
+        return read_record(storage.join(folder, RECORD), kind)
+    except DamagedRecordError as error:
+        raise InputError(f"{error}; {hint}") from None
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
@@ -96,4 +113,4 @@ def _json(content: Mapping[str, Any]) -> bytes:
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Which settings differ, and how: `name: old there, new now`."""
     names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    return "; ".join(f"{name}: {old.get(name)!r} there, {new.get(name)!r} now" for name in names)
+    return "; ".join(f"{name}: {brief(repr(old.get(name)))} there, {brief(repr(new.get(name)))} now" for name in names)

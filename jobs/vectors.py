@@ -20,6 +20,7 @@ from cluster.pipeline import Pool, Step, stream
 from cluster.session import session
 from cluster.storage import absolute, filesystem, fingerprint, join, list_files, write_whole
 from cluster.units import Unit, load_plan, plan_by_rows, read_footers, read_rows
+from jobs.markers import Embedded
 from jobs.progress import progress
 from jobs.rerank import Stage, local_cpus
 from jobs.rerank_plan import Resources, pool_sizes
@@ -45,7 +46,7 @@ class Vectors:
 
     output: Output
     units: list[Unit]
-    markers: Mapping[str, Any]
+    markers: Mapping[str, Embedded]
     similarity: str
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -84,7 +85,7 @@ def embed(
     identity = encoder.identity() | {"side": side, "texts": _content(texts), "count": len(texts)}
     name = fingerprint(repr(sorted(identity.items(), key=str)).encode())
     source, output = join(absolute(folder), f"{name}.texts.parquet"), Output(join(absolute(folder), name))
-    done = done_markers(output)
+    done = done_markers(output, Embedded)
     if (units := _finished(output, done)) is None:
         units = _plan(source, texts)
         claim(output, identity, units)
@@ -102,8 +103,8 @@ def embed(
             raise ClusterError(
                 f"{output.uri}: {len(failed)} of {len(units)} units of texts failed: {failed[0]['reason']}"
             )
-        done = done_markers(output)
-    similarity = next(iter(done.values()))["similarity"] if done else "cosine"
+        done = done_markers(output, Embedded)
+    similarity = next(iter(done.values())).similarity if done else "cosine"
     return Vectors(output, units, done, similarity)
 
 

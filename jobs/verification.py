@@ -1,14 +1,13 @@
 """Whether what a run has written is still what it wrote: every file of every done unit, read and compared."""
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from cluster.errors import OutputMismatchError, StorageError
-from cluster.output import Output, all_markers
+from cluster.output import Marker, Output, Written, all_markers, read_manifest
 from cluster.storage import UnavailableError, fingerprint_of, list_files, remove
 from cluster.units import Unit
+from jobs.markers import kind_of
 
 _READERS = 16  # files that are read at a time
 
@@ -28,9 +27,11 @@ def damages(output: Output, units: list[Unit]) -> list[Damage]:
     Parquet files that readers of the folder see and that are no unit's results are told too.
 
     Raises:
+        OutputMismatchError: the manifest is damaged.
         UnavailableError: the storage does not answer.
     """
-    markers = all_markers(output)
+    manifest = read_manifest(output)
+    markers = all_markers(output, kind_of(manifest)) if manifest else {}
     if not markers:  # perhaps there is no folder yet
         return []
     marked = [unit for unit in units if unit.name in markers]
@@ -41,13 +42,13 @@ def damages(output: Output, units: list[Unit]) -> list[Damage]:
     return found + [Damage(None, path, "is of no unit of this run; remove it") for path in strangers]
 
 
-def _of_unit(output: Output, unit: Unit, marker: Mapping[str, Any]) -> list[Damage]:
-    if not {"bytes", "checksum"} <= marker.keys():
+def _of_unit(output: Output, unit: Unit, marker: Marker | None) -> list[Damage]:
+    if marker is None:
         return [Damage(unit.name, output.marker(unit), "is no marker")]
-    written = [(output.part(unit), marker)]
-    if marker.get("errors"):  # older versions did not write down what their error tables were
-        written.append((output.errors(unit), marker["errors"]))
-    told = [(file, _difference(file, was["bytes"], was["checksum"])) for file, was in written]
+    written: list[tuple[str, Written]] = [(output.part(unit), marker)]
+    if marker.errors:  # older versions did not write down what their error tables were
+        written.append((output.errors(unit), marker.errors))
+    told = [(file, _difference(file, was.bytes, was.checksum)) for file, was in written]
     return [Damage(unit.name, file, reason) for file, reason in told if reason]
 
 

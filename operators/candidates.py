@@ -36,7 +36,7 @@ CARRIED = {"label": pa.float32(), "source": pa.string()}
 class Columns(BaseModel):
     """What the input calls each column; in the nested shape the last three are fields of `candidates`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     query_id: str = "query_id"
     query: str = "query"

@@ -35,7 +35,7 @@ class Guard(BaseModel):
     The positive's score is that of the query's lowest positive. All sources are guarded, random passages too.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     scorer: ScorerConfig
     view: Literal["sigmoid", "probability", "score"] | None = Field(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class WeightedFusion(BaseModel):
     """weight x normalised score + (1 - weight) x normalised score of the stage before."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["weighted"]
     weight: float = Field(0.5, ge=0, le=1, description="of this stage")
@@ -19,7 +19,7 @@ class WeightedFusion(BaseModel):
 class ReciprocalRankFusion(BaseModel):
     """1 / (k + rank) + 1 / (k + rank in the stage before), ranks from 1 (Cormack, Clarke and Buettcher, SIGIR 2009)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["reciprocal-rank"]
     k: int = Field(60, ge=0)

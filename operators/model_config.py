@@ -14,7 +14,9 @@ from operators.location import Location
 class ModelConfig(BaseModel):
     """The fields that all scorer families share."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     model: Location = Field(description="a directory with safetensors, a URI of one, or a hub id")
     revision: str | None = Field(None, description="the hub revision")

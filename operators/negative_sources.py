@@ -9,7 +9,9 @@ from operators.location import Location
 
 
 class _Source(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     count: int = Field(ge=1, description="negatives a query")
 

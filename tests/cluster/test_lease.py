@@ -1,6 +1,5 @@
 """One process at a time works on an output; the second is told who is there, and a dead one stands in no one's way."""
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -8,18 +7,24 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster import lease
 from cluster.errors import OutputBusyError
 from cluster.lease import LEASE, held
-from cluster.storage import join, read_json
+from cluster.records import read_record
+from cluster.storage import join
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = (
     "import sys, time\nfrom cluster.lease import held\nwith held(sys.argv[1], 'rerank'):\n    print('in', flush=True)\n"
 )
+
+
+def read_json(uri: str) -> dict[str, Any] | None:
+    return read_record(uri, dict[str, Any])
 
 
 @pytest.fixture(params=["local", "object store"])
@@ -43,7 +48,9 @@ def another(folder: str) -> "subprocess.Popen[str]":
 
 def elsewhere(folder: str, beat: float) -> lease.Holder:
     """What a process of another machine has left."""
-    there = dataclasses.replace(lease._myself("label"), host="node-7", place="node-7 x", pid=1, user="ann", beat=beat)
+    there = lease._myself("label").model_copy(
+        update={"host": "node-7", "place": "node-7 x", "pid": 1, "user": "ann", "beat": beat}
+    )
     lease._write(join(folder, LEASE), there)
     return there
 
@@ -81,7 +88,7 @@ def test_a_folder_is_free_when_the_work_ends_in_whatever_way(folder: str, how: s
 
 
 def test_a_pid_that_came_again_is_not_the_one_that_held(folder: str) -> None:
-    lease._write(join(folder, LEASE), dataclasses.replace(lease._myself("rerank"), born=1.0))
+    lease._write(join(folder, LEASE), lease._myself("rerank").model_copy(update={"born": 1.0}))
     with held(folder, "rerank"):
         pass
 
@@ -111,7 +118,7 @@ def test_a_holder_elsewhere_that_lives_is_left_alone_whatever_its_clock(folder: 
 
     def beat() -> None:
         while not ended.wait(0.05):
-            lease._write(join(folder, LEASE), dataclasses.replace(there, beat=time.time() + clock))
+            lease._write(join(folder, LEASE), there.model_copy(update={"beat": time.time() + clock}))
 
     thread = threading.Thread(target=beat)
     thread.start()

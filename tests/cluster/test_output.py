@@ -7,7 +7,7 @@ import pyarrow.dataset as pads
 import pytest
 
 from cluster.errors import OutputMismatchError, StorageError
-from cluster.output import Output, claim, commit, commit_failure, done_markers, failures, read_part, read_parts
+from cluster.output import Marker, Output, claim, commit, commit_failure, done_markers, failures, read_part, read_parts
 from cluster.storage import write_whole
 from cluster.units import Unit
 
@@ -24,7 +24,7 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> Output:
 def test_committed_units_are_done_and_readers_see_only_results(output: Output) -> None:
     claim(output, {"k": 1}, UNITS)
     commit(output, UNITS[0], RESULTS, pa.table({"reason": ["bad"]}), {"pairs": 4})
-    assert done_markers(output)["000000-aa"]["pairs"] == 4
+    assert done_markers(output, Marker)["000000-aa"].faults == 1
     if "://" not in output.uri:
         assert pads.dataset(output.uri).to_table() == RESULTS
 
@@ -32,7 +32,7 @@ def test_committed_units_are_done_and_readers_see_only_results(output: Output) -
 def test_a_commit_done_again_leaves_one_part(output: Output) -> None:
     for _ in range(2):
         commit(output, UNITS[0], RESULTS, NONE, {})
-    assert list(done_markers(output)) == ["000000-aa"]
+    assert list(done_markers(output, Marker)) == ["000000-aa"]
 
 
 def test_a_part_without_its_marker_or_of_another_size_is_not_done(tmp_path: Path) -> None:
@@ -42,14 +42,14 @@ def test_a_part_without_its_marker_or_of_another_size_is_not_done(tmp_path: Path
     Path(output.run("done", f"{UNITS[0].name}.json")).unlink()
     part = Path(output.part(UNITS[1]))
     part.write_bytes(part.read_bytes()[:-1])
-    assert done_markers(output) == {}
+    assert done_markers(output, Marker) == {}
 
 
 def test_a_damaged_marker_counts_as_none(tmp_path: Path) -> None:
     output = Output(str(tmp_path))
     commit(output, UNITS[0], RESULTS, NONE, {})
     Path(output.run("done", f"{UNITS[0].name}.json")).write_text('{"unit": ')
-    assert done_markers(output) == {}
+    assert done_markers(output, Marker) == {}
 
 
 def test_the_same_run_may_claim_again_and_another_is_told_what_differs(output: Output) -> None:
@@ -79,21 +79,21 @@ def test_a_folder_with_other_parquet_files_is_not_taken(tmp_path: Path) -> None:
 
 def test_failed_units_are_on_the_books_with_their_reason(output: Output) -> None:
     commit_failure(output, UNITS[0], "the model said no")
-    assert failures(output)["000000-aa"]["reason"] == "the model said no"
-    assert done_markers(output) == {}
+    assert failures(output)["000000-aa"].reason == "the model said no"
+    assert done_markers(output, Marker) == {}
 
 
 def test_a_part_that_is_not_what_was_written_is_not_read(output: Output) -> None:
     claim(output, {}, UNITS)
     for unit in UNITS:
         commit(output, unit, RESULTS, NONE, {})
-    assert [unit for unit, _ in read_parts(output)] == UNITS
-    marker = done_markers(output)[UNITS[1].name]
+    assert [unit for unit, _ in read_parts(output, Marker)] == UNITS
+    marker = done_markers(output, Marker)[UNITS[1].name]
     spoilt = bytearray(read_part(output, UNITS[1], marker))
     spoilt[-20] ^= 1
     write_whole(output.part(UNITS[1]), bytes(spoilt))
-    assert len(done_markers(output)) == 2
+    assert len(done_markers(output, Marker)) == 2
     with pytest.raises(
         StorageError, match=r"000001-bb\.parquet: its bytes are not those that were written .*remove it"
     ):
-        list(read_parts(output))
+        list(read_parts(output, Marker))

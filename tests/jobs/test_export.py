@@ -412,7 +412,7 @@ def test_another_export_and_strangers_files_are_not_overwritten(
     for damaged in ("{bro", "{}"):
         (tmp_path / "pylate" / "_export" / "export.json").write_text(damaged)
         assert execute(["export", *arguments]) == ExitCode.REFUSED
-        assert "holds files that are not of an export" in capsys.readouterr().err
+        assert "export.json: is damaged" in capsys.readouterr().err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("")
     arguments[-1] = str(tmp_path / "mine")

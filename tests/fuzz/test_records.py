@@ -1,0 +1,254 @@
+"""Records of real output folders, damaged in every way: a sentence, or the rows of an undisturbed run."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import WORDS, here, rows, without_ray, write_candidates
+from fuzz.trial import fuzz, short_and_long, try_command
+from hypothesis import strategies as st
+from small_models import write_bi_encoder
+
+Damage = Callable[[bytes], bytes | None]
+"""What becomes of a file's bytes; None: a folder of its name."""
+
+
+@dataclass(frozen=True)
+class Produced:
+    """A folder as a job left it.
+
+    Attributes:
+        folder: what is damaged.
+        kept: a copy of it.
+        resume: the job's own command, again; its rows are `rows`.
+        readers: other commands that read the folder; each may write to `{new}`.
+    """
+
+    folder: Path
+    kept: Path
+    resume: list[str]
+    rows: Any
+    readers: list[list[str]]
+
+    def records(self) -> list[Path]:
+        """All files of the folder, relative to it."""
+        return sorted(path.relative_to(self.kept) for path in self.kept.rglob("*") if path.is_file())
+
+    def restore(self) -> None:
+        shutil.rmtree(self.folder)
+        shutil.copytree(self.kept, self.folder)
+
+
+def content(folder: Path) -> Any:
+    """The tables that readers of a folder see, without what says when and where."""
+    try:
+        tables = [pq.read_table(path).to_pylist() for path in sorted(folder.glob("*.parquet")) if path.is_file()]
+    except pa.ArrowInvalid as error:
+        raise AssertionError(f"{folder}: {error}") from None
+    return tables, [path.read_bytes() for path in sorted(folder.glob("*.txt"))]
+
+
+@pytest.fixture(scope="module")
+def produced(tmp_path_factory: pytest.TempPathFactory, cross_encoder: Path) -> Iterator[dict[str, Produced]]:
+    """One folder of every job that has books."""
+    top = tmp_path_factory.mktemp("records")
+    model, encoder = str(cross_encoder), str(write_bi_encoder(top / "bi-encoder"))
+    content_ = rows(6, 4)
+    content_[1]["candidates"][0]["text"] = None  # type: ignore[index]
+    write_candidates(top / "in" / "a.parquet", content_[:4], row_group_size=2)
+    write_candidates(top / "in" / "b.parquet", content_[4:], row_group_size=2)
+    qrels = "".join(f"q{number} 0 d{number}-1 1\n" for number in range(6))
+    (top / "qrels.txt").write_text(qrels)
+    (top / "queries.tsv").write_text("".join(f"q{number}\t{WORDS[number]} {WORDS[-1]}\n" for number in range(4)))
+    (top / "passages.tsv").write_text(
+        "".join(f"d{n}-{m}\t{WORDS[4 * n + m]} {WORDS[n]} {WORDS[-1]}\n" for n in range(6) for m in range(4))
+    )
+    texts = ["--queries", f"{top}/queries.tsv", "--passages", f"{top}/passages.tsv", "--qrels", f"{top}/qrels.txt"]
+    teacher = {"kind": "cross-encoder", "model": model, "precision": "fp32"}
+    scored = ["--input", f"{top}/in", "--unit-pairs", "8"]
+    sources = json.dumps([{"kind": "bi-encoder", "model": encoder, "count": 1, "ranks": [1, 9]}])
+    guard = json.dumps({"scorer": teacher, "at_most": 1.0})
+    scorers = json.dumps([{"name": "one", "scorer": teacher}])
+    commands: dict[str, tuple[list[str], list[list[str]]]] = {
+        "rerank": (
+            ["rerank", *scored, "--model", model, "--cache", f"{top}/cache", "--output", f"{top}/rerank"],
+            [["inspect", f"{top}/rerank"], ["inspect", f"{top}/rerank", "--verify", "--json"],
+             ["evaluate", "--ranking", f"{top}/rerank", "--qrels", f"{top}/qrels.txt"],
+             ["rerank", *scored, "--model", model, "--output", f"{top}/rerank", "--verify"],
+             ["rerank", *scored, "--model", model, "--output", f"{top}/rerank", "--trec-run", "{new}/run"]],
+        ),
+        "label": (
+            ["label", *scored, "--teachers", json.dumps([teacher, teacher | {"max_length": 32}]), "--combine",
+             "standardised", "--output", f"{top}/label"],
+            [["inspect", f"{top}/label", "--verify"],
+             ["export", "--input", f"{top}/label", "--format", "margin-mse", "--output", "{new}"]],
+        ),
+        "cache": (
+            ["rerank", *scored, "--model", model, "--cache", f"{top}/cache", "--output", "{new}"],
+            [["cache", action, f"{top}/cache"] for action in ("stats", "verify", "compact")]
+            + [["cache", "export", f"{top}/cache", "--output", "{new}"],
+               ["cache", "export", f"{top}/cache", "--output", "{new}", "--candidates", f"{top}/in"]],
+        ),
+        "prepare": (
+            ["prepare", *texts, "--bm25", "3", "--output", f"{top}/prepare"],
+            [["rerank", "--input", f"{top}/prepare", "--model", model, "--output", "{new}"],
+             ["evaluate", "--ranking", f"{top}/prepare", "--qrels", f"{top}/qrels.txt"]],
+        ),
+        "mine": (
+            ["mine", *texts, "--sources", sources, "--guard", guard, "--output", f"{top}/mine"],
+            [["label", "--input", f"{top}/mine", "--model", model, "--output", "{new}"],
+             ["export", "--input", f"{top}/mine", "--format", "margin-mse", "--output", "{new}"]],
+        ),
+        "export": (
+            ["export", "--input", f"{top}/label", "--format", "margin-mse", "--output", f"{top}/export"], [],
+        ),
+        "compare": (
+            ["compare", "--candidates", f"{top}/in", "--qrels", f"{top}/qrels.txt", "--scorers", scorers,
+             "--no-timing", "--output", f"{top}/compare"],
+            [["inspect", f"{top}/compare/rankings/one"]],
+        ),
+    }  # fmt: skip
+    found = {}
+    with without_ray():
+        for name, (resume, readers) in commands.items():
+            told = try_command([word.format(new=top / "first") if "{new}" in word else word for word in resume])
+            assert told.code in {0, 3}, told.err
+            folder, kept = top / name, top / "kept" / name
+            shutil.copytree(folder, kept)
+            rows_ = content(top / "first") if name == "cache" else content(folder)
+            found[name] = Produced(folder, kept, resume, rows_, readers)
+    yield found
+
+
+def lists_of(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where in a JSON value there is something."""
+    if at:
+        yield at
+    if isinstance(value, dict | list):
+        for key, own in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from lists_of(own, (*at, key))
+
+
+JUNK: list[Any] = [None, "", "7", "é" * 5000, -1, 1.5, 10**30, float("nan"), float("inf"), True, [], [1], {}, {"a": 1}]
+
+
+def other_value(place: int, junk: int) -> Damage:
+    """A JSON field of another value, or without it."""
+
+    def damage(data: bytes) -> bytes:
+        try:
+            value = json.loads(data)
+        except ValueError:
+            return data[: place % (len(data) + 1)]
+        places = list(lists_of(value))
+        if not places:
+            return b"[]"
+        *way, last = places[place % len(places)]
+        inner = value
+        for key in way:
+            inner = inner[key]
+        if junk < len(JUNK):
+            inner[last] = JUNK[junk]
+        else:
+            del inner[last]
+        return json.dumps(value).encode()
+
+    return damage
+
+
+def table_of(table: pa.Table) -> Damage:
+    def damage(_: bytes) -> bytes:
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+    return damage
+
+
+WHOLE: dict[str, Damage] = {
+    "empty": lambda _: b"",
+    "half": lambda data: data[: len(data) // 2],
+    "a byte short": lambda data: data[:-1],
+    "a byte changed": lambda data: data[: len(data) // 2] + b"\xf7" + data[len(data) // 2 + 1 :],
+    "list": lambda _: b"[]",
+    "number": lambda _: b"7",
+    "string": lambda _: b'"marker"',
+    "null": lambda _: b"null",
+    "object": lambda _: b"{}",
+    "deep list": lambda _: b"[" * 10_000,
+    "deep object": lambda _: b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+    "not UTF-8": lambda data: b"\xff\xfe" + data,
+    "UTF-16": lambda data: data.decode("latin1").encode("utf-16"),
+    "zeros": lambda data: bytes(len(data)),
+    "no rows": table_of(pa.table({"reason": pa.array([], pa.string())})),
+    "other columns": table_of(pa.table({"name": [1, 2], "reason": [[1], [2]]})),
+    "other types": table_of(pa.table({"name": [None], "file": [1.5], "start": ["a"], "stop": ["b"], "items": [True]})),
+    "a folder": lambda _: None,
+}  # fmt: skip
+
+
+def check(produced: Produced, record: Path, damage: Damage, command: int, new: Path) -> None:
+    """Damage one record, run one command, and see what came of it."""
+    commands = [produced.resume, *produced.readers]
+    arguments = commands[command % len(commands)]
+    file = produced.folder / record
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    try:
+        size = file.stat().st_size  # a part of the same size is read by --verify alone
+        damaged = damage(file.read_bytes())
+        if damaged is None:
+            file.unlink()
+            file.mkdir()
+        else:
+            file.write_bytes(damaged)
+        trial = try_command([word.replace("{new}", str(new)) for word in arguments])
+        trial.check()
+        seen = "--verify" in arguments or damaged is None or len(damaged) != size or record.suffix != ".parquet"
+        if arguments[0] == produced.resume[0] and "--trec-run" not in arguments and trial.code in {0, 3} and seen:
+            output = new if any("{new}" in word for word in arguments) else produced.folder
+            assert content(output) == produced.rows, f"{record}: other rows\n{trial.out}\n{trial.err}"
+        if trial.code == 2 and not damaged and "{new}" not in "".join(arguments):
+            assert file.name in trial.err or str(file.parent) in trial.err, f"{record} is not named: {trial.err}"
+    finally:
+        produced.restore()
+
+
+@here
+@short_and_long
+def test_a_damaged_record_is_told_or_its_unit_done_again(
+    produced: dict[str, Produced], tmp_path: Path, count: int
+) -> None:
+    records = [(name, record) for name, one in produced.items() for record in one.records()]
+    fields = st.builds(other_value, st.integers(0, 400), st.integers(0, len(JUNK)))
+    strategy = st.tuples(
+        st.sampled_from(records), st.one_of(st.sampled_from([*WHOLE.values()]), fields), st.integers(0, 5)
+    )
+
+    def one(drawn: tuple[tuple[str, Path], Damage, int]) -> None:
+        (name, record), damage, command = drawn
+        check(produced[name], record, damage, command, tmp_path / "new")
+
+    fuzz(strategy, one, count)
+
+
+@here
+@pytest.mark.slow
+def test_every_record_damaged_in_every_way(produced: dict[str, Produced], tmp_path: Path) -> None:
+    faults = []
+    for name, one in produced.items():
+        for record in one.records():
+            for kind, damage in WHOLE.items():
+                for command in range(1 + len(one.readers)):
+                    try:
+                        check(one, record, damage, command, tmp_path / "new")
+                    except AssertionError as error:
+                        faults.append(f"{name}/{record}: {kind}: command {command}: {error}")
+                        print(faults[-1][:3000], flush=True)
+    assert not faults, f"{len(faults)} faults, the first:\n{faults[0]}"

@@ -17,7 +17,7 @@ from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
 from cluster.errors import ClusterError
 from jobs.config import JobConfig
-from jobs.output_files import printing_beside
+from jobs.output_files import check_kinds, printing_beside
 from operators.errors import InputError, RerankError
 
 JOBS = {
@@ -72,6 +72,7 @@ def execute(argv: Sequence[str]) -> int:
 def _run(name: str, arguments: list[str]) -> int:
     module = importlib.import_module(f"jobs.{name}")
     config = parse(module.Config, arguments, program=f"ray-rerank {name}")
+    check_kinds(config)
     with printing_beside(config):
         return int(module.run(config))
 

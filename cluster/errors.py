@@ -1,8 +1,18 @@
 """The errors of the cluster side: each message says what is wrong, where, and what to do."""
 
+_LONGEST = 4000
+
 
 class ClusterError(Exception):
     """A fault that the user can mend; the command line shows its message without a traceback."""
+
+    def __str__(self) -> str:
+        """However much of what a user gave stands in it, a person can read it."""
+        text = super().__str__()
+        if len(text) <= _LONGEST:
+            return text
+        tail = _LONGEST // 4
+        return f"{text[: _LONGEST - tail]} … ({len(text) - _LONGEST:,} more characters) … {text[-tail:]}"
 
 
 class StorageError(ClusterError):

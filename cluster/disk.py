@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from fsspec.utils import glob_translate
 
 NO_FILE = "is neither a file nor a folder"
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 Seen = tuple[str, os.stat_result | str]
 """A path, and what it leads to, or why that is no file."""
@@ -83,4 +84,5 @@ def _look(path: str) -> os.stat_result | str:
             told = {errno.ELOOP: "leads back to it"}.get(error.errno or 0, f"cannot be reached: {error.strerror}")
             return f"is a link to {os.readlink(path)}, which {'is not there' if is_gone else told}"  # noqa: PTH115
         return "" if is_gone else f"cannot be reached: {error.strerror}"
-    return found if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode) else NO_FILE
+    kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+    return f"{NO_FILE} but {kind}" if kind else found

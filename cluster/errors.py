@@ -2,6 +2,8 @@
 
 from cluster.secrets import shown
 
+_LONGEST = 4000
+
 
 class ClusterError(Exception):
     """A fault that the user can mend; the command line shows its message without a traceback.
@@ -11,6 +13,14 @@ class ClusterError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(shown(message))
+
+    def __str__(self) -> str:
+        """However much of what a user gave stands in it, a person can read it."""
+        text = super().__str__()
+        if len(text) <= _LONGEST:
+            return text
+        tail = _LONGEST // 4
+        return f"{text[: _LONGEST - tail]} … ({len(text) - _LONGEST:,} more characters) … {text[-tail:]}"
 
 
 class StorageError(ClusterError):

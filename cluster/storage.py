@@ -385,6 +385,9 @@ class _Patient:
         """The contents of those files that are there. Only what did not come is asked for again."""
         contents: dict[str, bytes] = {}
         left = list(paths)
+        if _is_local(self._system):
+            for path in left:
+                self._check_readable(path)
 
         def ask() -> None:
             answers = dict(zip(left, self._system.cat_ranges(left, None, None, on_error="return"), strict=True))
@@ -398,7 +401,16 @@ class _Patient:
             self._try("cat_ranges", ask)
         return contents
 
+    def _check_readable(self, path: str) -> None:
+        """A pipe is waited for, and a device may have no end."""
+        if (fault := fault_at(path)) and fault.startswith(NO_FILE):
+            raise StorageError(f"{_shown(path)}: cannot be read: it {fault}")
+        if os.path.isdir(path):  # noqa: PTH112
+            raise StorageError(f"{_shown(path)}: cannot be read: it is a folder")
+
     def _try(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if name in _OPENED and _is_local(self._system):
+            self._check_readable(args[0])
         try:
             return _again()(call, *args, **kwargs)
         except Exception as error:
@@ -408,6 +420,7 @@ class _Patient:
             raise kind(f"{_shown(self._uri)}: {_FAILED.get(name, 'cannot be read')}: {_reason(error)}") from None
 
 
+_OPENED = ("open", "cat_file")
 _WRITES = ("pipe_file", "put_file")  # to them a missing bucket is a fault; to the others, an answer
 _FAILED = {
     **dict.fromkeys(("ls", "find", "glob", "isdir"), "cannot be listed"),

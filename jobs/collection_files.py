@@ -7,7 +7,7 @@ from cluster import storage
 from operators.collections import Entry, Passages, passages_of, read_collection, texts_by_id
 from operators.content import with_compressed
 from operators.dataset_rows import json_lines, judgements_of, qrels_of
-from operators.errors import InputError
+from operators.errors import InputError, listed
 from operators.faults import FaultSink
 from operators.json_rows import is_json
 from operators.judgements import Qrels, read_qrels
@@ -37,7 +37,7 @@ def beir_files(folder: str, split: str | None) -> BeirFiles:
     corpus, queries = _beside(folder, "corpus.jsonl"), _beside(folder, "queries.jsonl")
     if corpus is None and (children := _beir_children(folder)):
         raise InputError(
-            f"{folder}: holds {len(children)} collections, {', '.join(children)}; give one of them, as in "
+            f"{folder}: holds {len(children)} collections, {listed(children)}; give one of them, as in "
             f"{storage.join(folder, children[0])}"
         )
     if corpus is None or queries is None:
@@ -46,7 +46,7 @@ def beir_files(folder: str, split: str | None) -> BeirFiles:
     qrels = beir_qrels(folder, split or "test")
     if split is not None and qrels is None:
         names = storage.names_below(storage.join(folder, "qrels"))
-        raise InputError(f"{folder}: holds no qrels/{split}.tsv; it has {', '.join(names) or 'no qrels'}")
+        raise InputError(f"{folder}: holds no qrels/{split}.tsv; it has {listed(names) or 'no qrels'}")
     return BeirFiles(queries, corpus, qrels)
 
 

@@ -21,7 +21,7 @@ from cluster.records import brief
 from cluster.secrets import hiding_secrets
 from jobs.config import JobConfig, fault_of_value
 from jobs.job_file import JobFile, read_job_file
-from jobs.output_files import printing_beside
+from jobs.output_files import check_kinds, printing_beside
 from operators.errors import InputError, RerankError
 
 JOBS = {
@@ -79,6 +79,7 @@ def execute(argv: Sequence[str]) -> int:
 def _run(name: str, arguments: list[str]) -> int:
     module = importlib.import_module(f"jobs.{name}")
     config = parse(module.Config, arguments, program=f"ray-rerank {name}")
+    check_kinds(config)
     with printing_beside(config):
         return int(module.run(config))
 

@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.errors import StorageError
-from cluster.output import Output, done_markers, failures, read_manifest
-from cluster.storage import UnavailableError, read_bytes, read_json
+from cluster.output import Marker, Output, done_markers, failures, read_manifest
+from cluster.records import DamagedRecordError, Record, read_record
+from cluster.storage import UnavailableError, read_bytes
 from cluster.units import Unit, load_plan, read_rows
 from jobs.input_files import input_folders
 from jobs.prepared_folder import unfinished
@@ -68,7 +69,7 @@ def why_missing(uri: str, query_ids: Collection[str]) -> Counter[str]:
     """Why these queries are not in a ranking, as far as its books and the run's input tell."""
     reasons: dict[str, str] = {}
     for output, _ in _runs(uri):
-        manifest, markers, failed = read_manifest(output), done_markers(output), failures(output)
+        manifest, markers, failed = read_manifest(output), done_markers(output, Marker), failures(output)
         columns = manifest.identity.get("columns") if manifest else None
         column = columns.get("query_id", "query_id") if isinstance(columns, dict) else "query_id"
         for unit in load_plan(output.run("plan.parquet")):
@@ -88,9 +89,21 @@ def _runs(uri: str) -> Iterator[tuple[Output, RunState]]:
             yield output, run_state(output)
 
 
+class _Report(Record):
+    bad_files: tuple[str, ...] = ()
+
+
+def _bad_files(output: Output) -> tuple[str, ...]:
+    try:
+        report = read_record(output.run("report.json"), _Report)
+    except DamagedRecordError:  # the next run of the job writes it again
+        return ()
+    return report.bad_files if report else ()
+
+
 def _what_is_missing(output: Output, state: RunState) -> list[str]:
     notes = []
-    if bad := (read_json(output.run("report.json")) or {}).get("bad_files"):
+    if bad := _bad_files(output):
         notes.append(f"not in {output.uri}: {len(bad)} of its input's files: {bad[0]}")
     if state.failed:
         notes.append(f"not in {output.uri}: {len(state.failed)} units that failed: {state.failed[0]['reason']}")

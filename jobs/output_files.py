@@ -1,9 +1,10 @@
 """The single files that a job writes where its user says: a path, a URI, or `-` for standard output.
 
-A link is followed and its target replaced whole. What is no file (a pipe, a device, an open descriptor such as
-`/dev/stdout`) is written to as it comes.
+A link is followed and its target replaced whole. A pipe that is read, a terminal, `/dev/null` and an open descriptor
+such as `/dev/stdout` are written to as it comes.
 """
 
+import errno
 import os
 import stat
 import sys
@@ -11,8 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from itertools import combinations
 from pathlib import Path
-from typing import IO, Annotated, get_args
+from typing import IO, Annotated, Any, get_args
 
+from pydantic import BaseModel
+
+from cluster.disk import NO_FILE, fault_at
 from cluster.errors import StorageError
 from cluster.storage import check_writable, fault_of, filesystem, place, writing_whole
 from jobs.config import JobConfig
@@ -21,6 +25,7 @@ from operators.location import Location
 
 _STDOUT = 1
 _LINKS = 40  # as many in a row as the system follows
+_pipes: dict[str, int] = {}  # those that are opened, by path: to close one tells its reader that this was all
 
 
 class _Written:
@@ -28,6 +33,20 @@ class _Written:
 
 
 OutputFile = Annotated[Location, _Written()]
+
+
+def check_kinds(config: JobConfig) -> None:
+    """See that nothing that a config names, nested or not, is a pipe, a socket or a device: such have no end.
+
+    Files to be written may be pipes and more, see `check_output_files`.
+
+    Raises:
+        InputError: one is.
+    """
+    for name, path, is_written in _locations(config):
+        fault = None if is_written else fault_at(os.path.expanduser(path.removeprefix("file://")))  # noqa: PTH111
+        if fault and fault.startswith(NO_FILE):
+            raise InputError(f"{name}: {path} {fault}; copy its content into a file and name that")
 
 
 def check_output_files(config: JobConfig, made: str | None = None) -> None:
@@ -62,7 +81,7 @@ def writing_file(path: str) -> Iterator[IO[bytes]]:
         return
     sys.stdout.flush()
     try:
-        with open(target, "wb", closefd=isinstance(target, str)) as file:
+        with open(_pipes.pop(str(target), target), "wb", closefd=isinstance(target, str)) as file:
             yield file
     except BrokenPipeError:  # who reads it has read enough
         raise
@@ -82,7 +101,7 @@ def is_stream(path: str) -> bool:
     if isinstance(target, int):
         return True
     mode = Path(target).stat().st_mode if Path(target).exists() else 0
-    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
 def printing_beside(config: JobConfig) -> "redirect_stdout[IO[str]] | nullcontext[None]":
@@ -95,13 +114,29 @@ def named_files(config: JobConfig) -> tuple[dict[str, str], dict[str, str]]:
     """By flag the files of a config that are written, and all else that it says lies somewhere."""
     written: dict[str, str] = {}
     read: dict[str, str] = {}
-    for name, field in type(config).model_fields.items():
-        marks = [*field.metadata, *(mark for own in get_args(field.annotation) for mark in get_args(own)[1:])]
-        path = getattr(config, name)
-        if isinstance(path, str) and any(mark in marks for mark in get_args(Location)[1:]):
-            found = written if any(isinstance(mark, _Written) for mark in marks) else read
-            found[f"--{(field.alias or name).replace('_', '-')}"] = path
+    for name, path, is_written in _locations(config):
+        (written if is_written else read)[name] = path
     return written, read
+
+
+def _locations(config: BaseModel, above: str = "") -> Iterator[tuple[str, str, bool]]:
+    """The flag or the dotted name of everything that a config says lies somewhere, the path, and if it is written."""
+    for name, field in type(config).model_fields.items():
+        called = f"{above}{name}" if above else f"--{(field.alias or name).replace('_', '-')}"
+        marks = _marks(field.annotation, *field.metadata)
+        located = any(mark in marks for mark in get_args(Location)[1:])
+        value = getattr(config, name)
+        for at, own in enumerate(value if isinstance(value, tuple) else (value,)):
+            place = f"{called.removeprefix('--')}[{at}]" if isinstance(value, tuple) else called
+            if isinstance(own, BaseModel):
+                yield from _locations(own, f"{place.removeprefix('--')}.")
+            elif located and isinstance(own, str):
+                yield place, own, any(isinstance(mark, _Written) for mark in marks)
+
+
+def _marks(annotation: Any, *own: Any) -> list[Any]:
+    """All that is annotated to a type and those in it."""
+    return [*own, *getattr(annotation, "__metadata__", ()), *(m for kind in get_args(annotation) for m in _marks(kind))]
 
 
 def _check(path: str, flag: str, made: str | None) -> None:
@@ -113,6 +148,7 @@ def _check(path: str, flag: str, made: str | None) -> None:
             raise InputError(f"{path}: is not open; {flag} is a file, or `-` for standard output") from None
         return
     if is_stream(path):
+        _check_stream(target, path, flag)
         return
     system, at = filesystem(target)
     if path.endswith("/") or system.isdir(at):
@@ -125,6 +161,30 @@ def _check(path: str, flag: str, made: str | None) -> None:
     if "://" not in folder and not Path(folder).is_dir():
         raise InputError(f"{path}: there is no folder {folder}; make it, or name another file for {flag}")
     check_writable(folder, f"folder of {flag}")
+
+
+def _check_stream(target: str, path: str, flag: str) -> None:
+    """Only what is read: to open a pipe that is not is to wait, and a device may take nothing, or be a disk."""
+    if Path(target).is_fifo():
+        try:
+            _pipes[target] = os.open(target, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            reason = "is a pipe that nobody reads" if error.errno == errno.ENXIO else f"is a pipe: {error.strerror}"
+            raise InputError(f"{path}: {reason}; start its reader first, or name a file for {flag}") from None
+        os.set_blocking(_pipes[target], True)
+    elif Path(target).stat().st_rdev != Path(os.devnull).stat().st_rdev and not _is_terminal(target):
+        raise InputError(f"{path}: is a device; {flag} is a file")
+
+
+def _is_terminal(path: str) -> bool:
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.isatty(handle)
+    finally:
+        os.close(handle)
 
 
 def _target(path: str) -> str | int:

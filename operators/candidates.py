@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from operators.errors import InputError
+from operators.errors import InputError, listed
 
 CANDIDATE = pa.struct([("doc_id", pa.string()), ("text", pa.string()), ("score", pa.float32())])
 CANDIDATE_SCHEMA = pa.schema([("query_id", pa.string()), ("query", pa.string()), ("candidates", pa.list_(CANDIDATE))])
@@ -69,7 +69,7 @@ def shape_of(schema: pa.Schema, columns: Columns, extra: tuple[str, ...] = (), f
         kind = present[columns.candidates]
         if not _is_list(kind) or not pa.types.is_struct(kind.value_type):
             raise InputError(
-                f"{file}: column {columns.candidates!r} is {kind}; it should be a list of structs with "
+                f"{file}: column {columns.candidates!r} is {listed([kind])}; it should be a list of structs with "
                 f"{columns.doc_id!r} and {columns.text!r}"
             )
         prefix = f"{columns.candidates}."
@@ -84,23 +84,23 @@ def shape_of(schema: pa.Schema, columns: Columns, extra: tuple[str, ...] = (), f
     ):
         if name not in held:
             raise InputError(
-                f"{file}: there is no column {before + name!r} (it has {', '.join(before + name for name in held)}); "
+                f"{file}: there is no column {before + name!r} (it has {listed(before + name for name in held)}); "
                 "name yours under `columns:`, or make candidate shards with `ray-rerank prepare`"
             )
         if not fits(held[name]):
             wanted = "a string" if fits is _is_text else "a string or an integer"
-            raise InputError(f"{file}: column {before + name!r} is {held[name]}; it should be {wanted}")
+            raise InputError(f"{file}: column {before + name!r} is {listed([held[name]])}; it should be {wanted}")
     score = fields.get(columns.score)
     if score is not None and not _is_number(score):
-        raise InputError(f"{file}: column {prefix + columns.score!r} is {score}; it should be a number")
+        raise InputError(f"{file}: column {prefix + columns.score!r} is {listed([score])}; it should be a number")
     taken = {"row", "candidates", "ranking"} | ({"query_id", "query"} - {columns.query_id, columns.query})
     for name in extra:
         if name not in present:
-            raise InputError(f"{file}: there is no column {name!r} to pass through (it has {', '.join(present)})")
+            raise InputError(f"{file}: there is no column {name!r} to pass through (it has {listed(present)})")
         if name in taken:
             raise InputError(f"{file}: column {name!r} cannot be passed through: the ranking has its own of that name")
         if not _can_be_taken(present[name]):
-            raise InputError(f"{file}: column {name!r} is {present[name]}, which cannot be passed through")
+            raise InputError(f"{file}: column {name!r} is {listed([present[name]])}, which cannot be passed through")
     return "nested" if nested else "flat"
 
 
@@ -117,9 +117,9 @@ def check_carried(schema: pa.Schema, columns: Columns, shape: Shape, file: str) 
     found = [field for field in fields if field.name in CARRIED]
     for field in found:
         if field.name == "source" and not _is_text(field.type):
-            raise InputError(f"{file}: column {prefix + field.name!r} is {field.type}; it should be a string")
+            raise InputError(f"{file}: column {prefix + field.name!r} is {listed([field.type])}; it should be a string")
         if field.name == "label" and not (_is_number(field.type) or pa.types.is_boolean(field.type)):
-            raise InputError(f"{file}: column {prefix + field.name!r} is {field.type}; it should be a number")
+            raise InputError(f"{file}: column {prefix + field.name!r} is {listed([field.type])}; it should be a number")
     return tuple(field.name for field in found) if shape == "flat" else ()
 
 

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from typing import IO, Any
 
 import pyarrow as pa
 
-from operators.column_files import DOC_ID, QUERY_ID, SAMPLE
-from operators.errors import InputError
+from operators.column_files import DOC_ID, QUERY_ID
+from operators.errors import InputError, listed
 from operators.faults import Fault, FaultSink, Reason
 from operators.file_kinds import check_texts
 from operators.json_rows import is_json, json_object, json_rows
-from operators.lines import Unusable, parse_lines
+from operators.lines import Unusable, opening, parse_lines
 from operators.parquet_rows import is_parquet_file, parquet_rows
-from operators.tables import Row, check_headless, read_table
+from operators.tables import Row, check_headless, read_table, row_size
 
 _OWN_IDS = ("_id", "id")
 _QUERY_IDS = ("query_id", "query-id", "qid")
@@ -27,6 +27,7 @@ _COLUMN_NAMES = frozenset((*ID_NAMES, *QUERY_ID, *DOC_ID, *_HEADER_TEXTS))
 _FORM = "queries or passages, rows of an id and a text"
 _SPACE = " \t\n\r\v\f"  # ASCII's: a no-break space is part of an id
 _CHUNK = 1 << 16
+_CHUNK_SIZE = 64 << 20  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ def passages_of(
     row: dict[str, int] = {}
     chunks: list[pa.Array] = []
     pending: list[str] = []
-    empty = 0
+    empty = held = 0
     for entry in entries:
         if wanted is not None and entry.id not in wanted:
             continue
@@ -153,9 +154,10 @@ def passages_of(
         elif entry.text.strip():
             row[entry.id] = len(row)
             pending.append(entry.text)
-            if len(pending) == _CHUNK:
+            held += len(entry.text)
+            if len(pending) == _CHUNK or held > _CHUNK_SIZE:
                 chunks.append(pa.array(pending, pa.large_string()))
-                pending = []
+                pending, held = [], 0
         else:
             empty += 1
     chunks.append(pa.array(pending, pa.large_string()))
@@ -184,7 +186,7 @@ def json_id(value: Mapping[str, Any], names: tuple[str, ...]) -> str:
     """
     key = next((name for name in names if value.get(name) is not None), None)
     if key is None:
-        raise Unusable(f"none of the fields {', '.join(names)}: it has {', '.join(map(str, value)) or 'none'}")
+        raise Unusable(f"none of the fields {', '.join(names)}: it has {listed(value) or 'none'}")
     found = value[key]
     if isinstance(found, int) and not isinstance(found, bool):
         return str(found)
@@ -203,7 +205,7 @@ def json_text(value: Mapping[str, Any], key: str) -> str:
         Unusable: it is missing, not a string, or holds half a surrogate pair.
     """
     if key not in value:
-        raise Unusable(f"no field {key!r}: it has {', '.join(map(str, value)) or 'none'}")
+        raise Unusable(f"no field {key!r}: it has {listed(value) or 'none'}")
     found = value[key]
     if not isinstance(found, str):
         raise Unusable(f"{key!r} is a {type(found).__name__}, not a string")
@@ -240,7 +242,7 @@ def _table_entries(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[
     if header is None:
         asked = f"an id ({', '.join(ID_NAMES)}) and a text ({', '.join(TEXT_NAMES)})"
         check_headless(first, _COLUMN_NAMES, asked, name)
-    start: list[Row] = [] if header else [first, *islice(table.rows, SAMPLE)]
+    start: list[Row] = [] if header else [first, *opening(table.rows, row_size)]
     check_texts(start, name)
     named = header is not None and (table.quoted or len(header) > 2 or not _is_id_and_text(header))
 

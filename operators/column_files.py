@@ -3,17 +3,16 @@
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 from operators.cells import BLANKS, ITERATION, shown
-from operators.errors import InputError
+from operators.errors import InputError, listed
 from operators.faults import FaultSink
 from operators.file_kinds import what_they_are
-from operators.lines import Line, Unusable, parse_lines
+from operators.lines import Line, Unusable, opening, parse_lines
 
-SAMPLE = 1000
-"""So many lines at the beginning of a file tell what its columns are."""
+_WIDEST = 1 << 16  # characters of a line: its ids may be URLs, and it holds no text
 
 QUERY_ID = frozenset({"query_id", "query-id", "queryid", "qid", "q_id", "topic", "topic_id", "topic-id"})
 DOC_ID = frozenset(
@@ -60,7 +59,7 @@ def read_columns(
     Raises:
         InputError: there is no line, or most are of no known layout (with what they are instead).
     """
-    start = list(islice(lines, SAMPLE))
+    start = opening(lines, lambda line: len(line[1]))
     if not start:
         raise InputError(f"{name} holds no line; it should be {form.words}")
     named = _named(start[0], name, form)
@@ -82,6 +81,8 @@ def _named(line: Line, name: str, form: Form) -> Layout | None:
         InputError: a column that is needed is not there, or two are the same.
     """
     number, text = line
+    if len(text) > _WIDEST:
+        return None
     for columns in (text.split("\t"), BLANKS.split(text.strip(" \t"))):
         plain = [one.strip(' "').lower() for one in columns]
         layout = tuple(next((known for known, names in form.names.items() if one in names), "") for one in plain)
@@ -89,7 +90,7 @@ def _named(line: Line, name: str, form: Form) -> Layout | None:
             break
     else:
         return None
-    where = f"{name}, line {number}: the columns are {', '.join(plain)}"
+    where = f"{name}, line {number}: the columns are {listed(plain)}"
     if not {*form.enough} & {*layout}:
         raise InputError(f"{where}: none of them is the {' or '.join(form.enough)}")
     for column in form.names:
@@ -126,7 +127,7 @@ def _fitting(start: Sequence[Line], name: str, form: Form) -> Layout:
     else:
         if taken is not None and taken[0] in form.layouts:
             return taken[0]
-    hint = what_they_are((text for _, text in start), form.words)
+    hint = what_they_are((text[:_WIDEST] for _, text in start), form.words)
     hint = hint or f"a first line that names the columns says which is which ({_names_of(form)})"
     raise InputError(f"{name} is not {form.words}: {seen}; {hint}")
 
@@ -144,6 +145,8 @@ def _reader(layout: Layout, form: Form, quoted: bool) -> Callable[[str], Row]:
     ]
 
     def read(text: str) -> Row:
+        if len(text) > _WIDEST:
+            raise Unusable(f"longer than {_WIDEST:,} characters")
         columns = _columns(text, len(layout), quoted)
         return {column: value(columns[at], what) for at, column, value, what in wanted}
 

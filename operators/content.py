@@ -22,10 +22,18 @@ COMPRESSED = (".gz", ".bz2", ".zst", ".xz")
 SAMPLE = 1 << 20
 """So much is looked at before it is decided how a file is read."""
 
+LONGEST = 32 << 20
+"""Bytes of one line or row at most: six times the longest documents that are known."""
+
+TOO_LONG = f"is longer than {LONGEST >> 20} MiB; cut its text, or end its lines in a line feed"
+
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
 """What reading a damaged compressed stream raises."""
 
 _BLOCK = 512  # a tar header
+_UNPACKED = 32 << 20  # bytes that may come of any few
+_RATIO = 200  # of packed ones, beyond them; texts shrink to a tenth, columns of ids and ranks to a thirtieth
+_XZ_MEMORY = 256 << 20  # bytes; xz -9 takes 65 MiB
 _PRINTED = rb"[\t\n\r -~]"
 _PARQUET = re.compile(rb"PAR1(?!%s)" % _PRINTED)
 _FOREIGN = {
@@ -60,7 +68,8 @@ def unpacked(stream: IO[bytes], name: str) -> IO[bytes]:
         stream: seekable, at its beginning; plain, gzip, bzip2, zstd or xz, whatever its name says.
 
     Raises:
-        InputError: it is an archive, a binary file, or text that is not UTF-8.
+        InputError: it is an archive, a binary file, or text that is not UTF-8; while it is read, also where it unpacks
+            to far more than any text does.
         One of DAMAGE: it is compressed and cannot be unpacked.
     """
     opening = _opening(stream)
@@ -73,7 +82,7 @@ def unpacked(stream: IO[bytes], name: str) -> IO[bytes]:
     if _unpacker(inside):
         raise InputError(f"{name} is compressed twice: unpack it first")
     _refuse_foreign(inside, name)
-    return unpack(stream)
+    return io.BufferedReader(_Measured(unpack(stream), stream, name), SAMPLE)
 
 
 def beginning(stream: IO[bytes], name: str) -> bytes:
@@ -110,6 +119,29 @@ def _unpacker(opening: bytes) -> Callable[[IO[bytes]], IO[bytes]] | None:
     return next((unpack for magic, unpack in _UNPACKERS.items() if magic.match(opening)), None)
 
 
+class _Measured(io.RawIOBase):
+    """What is unpacked, as long as it is not out of proportion to what is packed."""
+
+    def __init__(self, content: IO[bytes], packed: IO[bytes], name: str) -> None:
+        self._content: Any = content
+        self._packed = packed
+        self._name = name
+        self._read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        found: int = self._content.readinto(buffer)
+        self._read += found
+        if self._read > max(_UNPACKED, _RATIO * self._packed.tell()):
+            raise InputError(
+                f"{self._name}: unpacks to more than {_UNPACKED >> 20} MiB and {_RATIO} times its size, as no text "
+                "does; unpack it first where it is meant so"
+            )
+        return found
+
+
 class _Lent(io.RawIOBase):
     """A stream for a reader that closes what it reads from when it is done."""
 
@@ -133,7 +165,7 @@ class _XzReader(io.RawIOBase):
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+        self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)
 
     def readable(self) -> bool:
         return True
@@ -146,7 +178,7 @@ class _XzReader(io.RawIOBase):
                 packed = self._decoder.unused_data.lstrip(b"\0") or self._stream.read(SAMPLE).lstrip(b"\0")
                 if not packed:
                     return 0
-                self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+                self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)
             elif self._decoder.needs_input:
                 packed = self._stream.read(SAMPLE)
                 if not packed:

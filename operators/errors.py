@@ -1,5 +1,25 @@
 """The errors of the operators: each message says what is wrong, where, and what to do."""
 
+from collections.abc import Iterable
+
+_LONGEST = 4000
+_NAMED = 8
+
+
+def shortened(text: str, most: int = _LONGEST) -> str:
+    """A text of at most so many characters and a few: the middle is left out of a longer one, and that is said."""
+    if len(text) <= most:
+        return text
+    tail = most // 4
+    return f"{text[: most - tail]} … ({len(text) - most:,} more characters) … {text[-tail:]}"
+
+
+def listed(names: Iterable[object], most: int = _NAMED) -> str:
+    """Names as messages list them: a handful, and how many more there are."""
+    every = list(names)
+    told = ", ".join(shortened(str(name), 80) for name in every[:most])
+    return told + (f" and {len(every) - most:,} more" if len(every) > most else "")
+
 
 def reason_of(error: Exception) -> str:
     """The first line of what another package raised, with the next where it announces that, or its kind where it says
@@ -10,6 +30,10 @@ def reason_of(error: Exception) -> str:
 
 class RerankError(Exception):
     """A fault that the user can mend; the command line shows its message without a traceback."""
+
+    def __str__(self) -> str:
+        """However much of what a user gave stands in it, a person can read it."""
+        return shortened(super().__str__())
 
 
 class InputError(RerankError):

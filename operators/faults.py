@@ -7,8 +7,9 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from operators.errors import InputError
+from operators.errors import InputError, shortened
 
+_LONGEST = 1000  # characters of a fault's id or detail
 KEPT_PER_REASON = 100_000  # a run against the wrong corpus must not fill the memory with its faults
 
 LINE_FAULT_SCHEMA = pa.schema(
@@ -51,6 +52,13 @@ class Fault:
     detail: str = ""
     query_id: str | None = None
     doc_id: str | None = None
+
+    def __post_init__(self) -> None:
+        """What is kept of 100,000 of them must fit into memory, whatever is taken for an id."""
+        for name in ("detail", "query_id", "doc_id"):
+            text = getattr(self, name)
+            if text is not None and len(text) > _LONGEST:
+                object.__setattr__(self, name, shortened(text, _LONGEST))
 
     def __str__(self) -> str:
         place = f"{self.file}, line {self.line}" if self.line else self.file

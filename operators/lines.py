@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import IO, TypeVar
 
-from operators.content import DAMAGE, unpacked
+from operators.content import DAMAGE, LONGEST, TOO_LONG, unpacked
 from operators.errors import InputError
 from operators.faults import Fault, FaultSink, Reason
 
 _CHUNK = 1 << 20
+_OPENING = 1000  # lines that tell what a file is
+_OPENING_SIZE = 16 << 20  # characters of them, at most
 _HOPELESS = 10  # so many bad lines before the first good one: the file is of another format
 _MARK = b"\xef\xbb\xbf"  # of the byte order: also where files that begin with it were put together
 _LONE_RETURN = re.compile(rb"\r(?!\n).")
@@ -28,6 +31,10 @@ class Unusable(Exception):
         self.reason = reason
 
 
+class _TooLong(Exception):
+    """A line does not end."""
+
+
 def read_lines(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[Line]:
     """Yield the lines that hold anything; a line ends at \\n or \\r\\n and nowhere else.
 
@@ -38,7 +45,7 @@ def read_lines(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[Line
 
     Raises:
         InputError: the file is of another kind (an archive, Parquet, UTF-16, …), is damaged, its lines end in a
-            carriage return alone, or most of them are not UTF-8.
+            carriage return alone, most of them are not UTF-8, or one has no end for 32 MiB.
     """
     number = good = bad = 0
     first = ""
@@ -56,10 +63,24 @@ def read_lines(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[Line
                 continue
             good += 1
             yield number, text
+    except _TooLong:
+        raise InputError(f"{name}, line {number + 1}: {TOO_LONG}") from None
     except DAMAGE as error:
         raise InputError(f"{name}: cannot be read beyond line {number}: {error}") from None
     if bad > good:
         raise InputError(f"{name} is not UTF-8 ({first}; {bad:,} of {bad + good:,} lines are not): save it as UTF-8")
+
+
+def opening(rows: Iterator[T], size: Callable[[T], int]) -> list[T]:
+    """The first 1,000 rows, or fewer where they are long: what tells how a file is to be read."""
+    taken: list[T] = []
+    total = 0
+    for row in islice(rows, _OPENING):
+        taken.append(row)
+        total += size(row)
+        if total > _OPENING_SIZE:
+            break
+    return taken
 
 
 def parse_lines(
@@ -99,13 +120,17 @@ def _raw_lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
     if b"\n" not in chunk and _LONE_RETURN.search(chunk):
         raise InputError(f"{name}: its lines end in a carriage return alone; end them in a line feed")
     begun: list[bytes] = []  # of a line that goes on in the next chunk
+    held = 0
     while chunk:
         *ends, rest = chunk.split(b"\n")
         if ends:
             yield b"".join([*begun, ends[0]])
             yield from ends[1:]
-            begun = []
+            begun, held = [], 0
         begun.append(rest)
+        held += len(rest)
+        if held > LONGEST:
+            raise _TooLong
         chunk = source.read(_CHUNK)
     if rest := b"".join(begun):
         yield rest

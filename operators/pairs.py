@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from typing import IO, Any
 
 import numpy as np
@@ -14,16 +14,16 @@ import pyarrow.parquet as pq
 
 from operators.cells import is_number, is_text, number, shown
 from operators.collections import checked_id, json_id, json_text, named_fields
-from operators.column_files import DOC_ID, QUERY_ID, SAMPLE
+from operators.column_files import DOC_ID, QUERY_ID
 from operators.content import with_compressed
-from operators.errors import InputError
+from operators.errors import InputError, listed
 from operators.faults import Fault, FaultSink, Reason
 from operators.file_kinds import what_they_are
 from operators.json_rows import Source, is_json, json_object, json_rows
-from operators.lines import Unusable, parse_lines
+from operators.lines import Unusable, opening, parse_lines
 from operators.parquet_rows import is_parquet_file
 from operators.selections import Selection
-from operators.tables import Row, check_headless, read_table
+from operators.tables import Row, check_headless, read_table, row_size
 
 COLUMNS = ("query_id", "query", "doc_id", "text")
 READABLE = (".parquet", *with_compressed((".tsv", ".csv", ".jsonl", ".json")))
@@ -81,7 +81,7 @@ def _table_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[tu
         raise InputError(f"{name}: CSV is read under a header that names {', '.join(COLUMNS)}[, score]")
     if header is None:
         check_headless(first, {*_COLUMN_NAMES, *COLUMNS}, f"{', '.join(COLUMNS)}[, score]", name)
-    start: list[Row] = [] if header else [first, *islice(rows, SAMPLE)]
+    start: list[Row] = [] if header else [first, *opening(rows, row_size)]
     order = COLUMNS if header else _order(start, name)
     yield from parse_lines(chain(start, rows), _row_parser(header, order), name, _FORM, faults)
 
@@ -296,7 +296,7 @@ def _check_columns(schema: Any, name: str) -> None:
     if missing:
         raise InputError(
             f"{name}: there is no column {', '.join(missing)}; flat pairs have {', '.join(COLUMNS)}"
-            f"[, score], and this file has {', '.join(schema.names)}"
+            f"[, score], and this file has {listed(schema.names)}"
         )
     for column in COLUMNS:
         found = schema.field(column).type

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from operators.errors import InputError
+from operators.errors import InputError, listed
 from operators.runs import RankedList, Run
 
 COLUMNS = ("ranking", "candidates")
@@ -38,15 +38,13 @@ def ranking_column(schema: pa.Schema, file: str) -> str:
     """
     found = [name for name in COLUMNS if name in schema.names]
     if not found or "query_id" not in schema.names:
-        raise InputError(
-            f"{file}: is no ranking: it has the columns {', '.join(schema.names)}, not query_id and ranking"
-        )
+        raise InputError(f"{file}: is no ranking: it has the columns {listed(schema.names)}, not query_id and ranking")
     kind = schema.field(found[0]).type
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     names = [member.name for member in kind.value_type] if is_list and pa.types.is_struct(kind.value_type) else []
     needed = ["doc_id", "rank"] if found[0] == "ranking" else ["doc_id"]
     if missing := [name for name in needed if name not in names]:
-        raise InputError(f"{file}: column {found[0]} is {kind}: it has no {', '.join(missing)}")
+        raise InputError(f"{file}: column {found[0]} is {listed([kind])}: it has no {', '.join(missing)}")
     return found[0]
 
 

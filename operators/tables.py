@@ -6,13 +6,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from operators.content import DAMAGE, SAMPLE, bare_name, beginning, whole_text
+from operators.content import DAMAGE, LONGEST, SAMPLE, TOO_LONG, bare_name, beginning, whole_text
 from operators.errors import InputError
 from operators.faults import FaultSink
 from operators.lines import read_lines
 
 _FIELD = re.compile(r'(?:"(?P<quoted>[^"]*(?:""[^"]*)*)"|(?P<bare>[^"\t\n]*))(?P<end>\t|\r?\n|\r?\Z)')
 _OPEN = re.compile(r'"[^"]*(?:""[^"]*)*\Z')
+_MOST_COLUMNS = 10_000
 _ENOUGH = 10  # rows: so many texts that all are in quotation marks are quoted
 _WAY_OUT = "write it as JSONL, or as CSV with a header under a name that ends in .csv"
 
@@ -53,6 +54,11 @@ def read_table(stream: IO[bytes], name: str, faults: FaultSink) -> Table:
     return Table(_plain_rows(stream, name, faults, settled=quoted is False), False)
 
 
+def row_size(row: Row) -> int:
+    """How many characters a row has."""
+    return sum(map(len, row[1]))
+
+
 def check_headless(first: Row, known: Collection[str], asked: str, name: str) -> None:
     """Refuse a first row that is a header, but not one that is understood: it would be read as data.
 
@@ -85,15 +91,29 @@ def _plain_rows(stream: IO[bytes], name: str, faults: FaultSink, settled: bool) 
                     f"{name}, line {number}: a field is quoted as in CSV, and none before it is; {_WAY_OUT}"
                 )
             settled = seen.loose
+        if text.count("\t") >= _MOST_COLUMNS:
+            raise InputError(f"{name}, line {number}: has more than {_MOST_COLUMNS:,} columns")
         yield number, text.split("\t")
 
 
 def _quoted_rows(stream: IO[bytes], name: str, delimiter: str) -> Iterator[Row]:
-    csv.field_size_limit(2**31 - 1)
-    line = 0
+    csv.field_size_limit(LONGEST)
+    line = held = 0
+
+    def lines(text: IO[str]) -> Iterator[str]:
+        nonlocal held
+        while piece := text.readline(LONGEST):
+            held += len(piece)
+            if held > LONGEST:
+                raise csv.Error(f"a row {TOO_LONG}")
+            yield piece
+
     try:
-        reader = csv.reader(whole_text(stream, name), delimiter=delimiter, strict=True)
+        reader = csv.reader(lines(whole_text(stream, name)), delimiter=delimiter, strict=True)
         for fields in reader:
+            held = 0
+            if len(fields) > _MOST_COLUMNS:
+                raise csv.Error(f"a row has more than {_MOST_COLUMNS:,} columns")
             if any(field and not field.isspace() for field in fields):
                 yield line + 1, fields
             line = reader.line_num

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from operators.cells import number, shown
 from operators.collections import json_id, json_text, named_fields
 from operators.content import with_compressed
-from operators.errors import InputError
+from operators.errors import InputError, listed
 from operators.faults import FaultLog
 from operators.file_kinds import what_they_are
 from operators.json_rows import Source, is_json, json_object, json_rows
@@ -168,7 +168,9 @@ def _flatten(table: pa.Table, file: str) -> pa.Table:
     kind = table.schema.field("ranking").type
     inner = {field.name for field in kind.value_type} if pa.types.is_list(kind) else set()
     if not {"text", "score"} <= inner or "query" not in table.column_names:
-        raise InputError(f"{file}: this ranking lacks its texts (it has {sorted(inner)}); re-rank with --include-text")
+        raise InputError(
+            f"{file}: this ranking lacks its texts (it has {listed(sorted(inner))}); re-rank with --include-text"
+        )
     lengths = pc.fill_null(pc.list_value_length(table["ranking"]), 0).to_numpy()
     owners = np.repeat(np.arange(table.num_rows), lengths)
     flat: Any = pc.list_flatten(table["ranking"])
@@ -185,7 +187,9 @@ def _column(table: pa.Table, names: tuple[str, ...], kind: pa.DataType, file: st
     if name is not None and table.column_names.count(name) > 1:
         raise InputError(f"{file}: column {name} stands there twice")
     if name is None:
-        raise InputError(f"{file}: no column {' or '.join(names)}; it has {table.column_names}{_way_out(table)}")
+        raise InputError(
+            f"{file}: no column {' or '.join(names)}; it has {listed(table.column_names)}{_way_out(table)}"
+        )
     if kind == pa.string() and pa.types.is_floating(table.schema.field(name).type):
         raise InputError(f"{file}: column {name} holds fractions; an id is a string or a whole number")
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from operators.errors import InputError
+from operators.errors import InputError, listed
 from operators.exports.selection import Document, Group
 
 NEEDED = ("query_id", "query", "doc_id", "text", "score")
@@ -34,7 +34,7 @@ def columns_of(schema: pa.Schema, file: str) -> list[str]:
     missing = [name for name in NEEDED if name not in schema.names]
     if missing:
         hint = "label again without --no-include-text" if set(missing) <= {"query", "text"} else "`label` writes them"
-        raise InputError(f"{file}: there is no column {', '.join(missing)} (it has {', '.join(schema.names)}); {hint}")
+        raise InputError(f"{file}: there is no column {', '.join(missing)} (it has {listed(schema.names)}); {hint}")
     for name in ("score", "label"):
         kind = schema.field(name).type if name in schema.names else pa.float32()
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):

@@ -82,8 +82,8 @@ def test_a_folder_that_lies_in_itself_is_listed_once_and_the_link_is_told(tmp_pa
     [
         ({"a.parquet": "nothing"}, "is a link to nothing, which is not there"),
         ({"a.parquet": "b", "b": "a.parquet"}, "is a link to b, which leads back to it"),
-        ({"a.parquet": "/dev/null"}, "is neither a file nor a folder"),
-        ({"a.parquet": None}, "is neither a file nor a folder"),
+        ({"a.parquet": "/dev/null"}, "is neither a file nor a folder but a device"),
+        ({"a.parquet": None}, "is neither a file nor a folder but a pipe"),
     ],
 )
 def test_what_is_no_file_is_listed_with_the_reason(tmp_path: Path, links: dict[str, str | None], fault: str) -> None:

@@ -1,8 +1,10 @@
 """Every option of every job that says where something lies refuses chained URIs."""
 
 import json
+import os
+import socket
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +15,8 @@ from pydantic.fields import FieldInfo
 
 from jobs.command import JOBS, ExitCode, execute
 from jobs.config import JobConfig
+from jobs.output_files import _locations, check_kinds
+from operators.errors import InputError
 from operators.location import Location
 from operators.scorers import FAMILIES, union_of_families
 
@@ -109,6 +113,51 @@ def test_the_command_line_refuses_chained_uris_by_name(
     assert execute([job, *needed, f"--{flag}", "a::b/c"]) == ExitCode.REFUSED
     assert "'a::b/c': `::` chains URIs" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def fifo(folder: Path) -> Path:
+    os.mkfifo(folder / "pipe")
+    return folder / "pipe"
+
+
+def link_to_a_device(folder: Path) -> Path:
+    (folder / "link").symlink_to("/dev/zero")
+    return folder / "link"
+
+
+def listening(folder: Path) -> Path:
+    at = Path.cwd()
+    os.chdir(folder)  # the path of a socket is short
+    socket.socket(socket.AF_UNIX).bind("socket")
+    os.chdir(at)
+    return folder / "socket"
+
+
+@pytest.mark.parametrize(("make", "kind"), [(fifo, "pipe"), (link_to_a_device, "device"), (listening, "socket")])
+def test_every_field_that_is_read_refuses_what_has_no_end(
+    make: Callable[[Path], Path], kind: str, tmp_path: Path
+) -> None:
+    path = str(make(tmp_path))
+    tried = 0
+    for model, name, field in CASES:
+        if not takes_texts(field.annotation) or not refuses_chains(field):
+            continue
+        nothing: dict[str, Any] = dict.fromkeys(model.model_fields)
+        given = [model.model_construct(**(nothing | {name: value})) for value in (path, (path,), f"file://{path}")]
+        if any(written for *_, written in _locations(given[0])):
+            continue
+        for one in given:
+            with pytest.raises(InputError, match=f"{path} is neither a file nor a folder but a {kind}"):
+                check_kinds(one)  # type: ignore[arg-type]
+        tried += 1
+    assert tried > 60
+
+
+def test_so_do_models_and_runs_that_are_nested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(fifo(tmp_path))
+    stages = [{"scorer": {"kind": "colbert", "model": path}}]
+    assert execute(["rerank", "--input", "in", "--output", "out", "--stages", json.dumps(stages)]) == ExitCode.REFUSED
+    assert f"stages[0].scorer.model: {path} is neither" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["inspect", "a::b"], ["cache", "stats", "a::b"]])

@@ -226,12 +226,22 @@ def socket(path: Path) -> str:
     os.chdir(path.parent)  # the path of a socket is short
     sockets.socket(sockets.AF_UNIX).bind(path.name)
     os.chdir(at)
-    return f"{path}: is neither a file nor a folder; --FLAG is a file"
+    return f"{path}: is neither a file nor a folder but a socket; --FLAG is a file"
+
+
+def pipe(path: Path) -> str:
+    os.mkfifo(path)
+    return f"{path}: is a pipe that nobody reads; start its reader first, or name a file for --FLAG"
+
+
+def full(path: Path) -> str:
+    path.symlink_to("/dev/full")
+    return f"{path}: is a device; --FLAG is a file"
 
 
 @each_file
 @pytest.mark.parametrize(
-    "spoil", [folder, link_to_folder, no_parent, parent_is_a_file, link_into_nothing, ring, socket]
+    "spoil", [folder, link_to_folder, no_parent, parent_is_a_file, link_into_nothing, ring, socket, pipe, full]
 )
 def test_what_cannot_be_a_file_is_refused_before_anything_is_read(
     job: str, flag: str, spoil: Callable[[Path], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -1,11 +1,14 @@
 """The errors of the operators: each message says what is wrong, where, and what to do."""
 
+_LONGEST = 500  # characters of a reason
+
 
 def reason_of(error: Exception) -> str:
     """The first line of what another package raised, with the next where it announces that, or its kind where it says
     nothing."""
     first, *more = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{first} {more[0].strip()}" if first.endswith(":") and more else first
+    reason = f"{first} {more[0].strip()}" if first.endswith(":") and more else first
+    return reason if len(reason) <= _LONGEST else f"{reason[:_LONGEST]}…"
 
 
 class RerankError(Exception):

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from operators.batches import TokenBudget
 from operators.checkpoint import Checkpoint
-from operators.device import default_batch_tokens, pick_device, pick_precision, precision_name
+from operators.device import default_batch_tokens, pick_placement, precision_name
 from operators.errors import ModelError
 from operators.model_config import ModelConfig
 from operators.pointwise import Pointwise
-from operators.proof import prove
+from operators.proof import prove, try_out
 from operators.sentence_files import SentenceFiles, find_sentence_files
 from operators.sentence_modules import (
     Side,
@@ -54,6 +54,7 @@ class BiEncoderConfig(ModelConfig):
 
         files = self.files()
         verify_sentence_model(SentenceTransformer, self.model, files)
+        try_out(self, files.checkpoint, lambda: BiEncoder(self, device="cpu"))
         said = self.model_dump(
             include={"kind", "max_length", "query_prompt", "document_prompt", "similarity", "precision"}
         )
@@ -99,7 +100,7 @@ class BiEncoderConfig(ModelConfig):
 class BiEncoder(Pointwise):
     """A loaded bi-encoder. One per process: it sets the process's thread count."""
 
-    def __init__(self, config: BiEncoderConfig, threads: int | None = None) -> None:
+    def __init__(self, config: BiEncoderConfig, threads: int | None = None, device: str | None = None) -> None:
         """Load all modules from safetensors, never running code from the model's directory.
 
         Raises:
@@ -111,15 +112,14 @@ class BiEncoder(Pointwise):
         if threads:
             torch.set_num_threads(threads)
         self.config = config
-        device = pick_device()
-        dtype = pick_precision(config.precision, device)
+        place, dtype = pick_placement(config.precision, device)
         self.precision = precision_name(dtype)
         files = config.files()
-        self._model = load_sentence_model(SentenceTransformer, config.model, files, device, dtype)
+        self._model = load_sentence_model(SentenceTransformer, config.model, files, place, dtype)
         set_length(config.model, files, self._model, config.max_length)
         if config.similarity:
             self._model.similarity_fn_name = config.similarity
-        self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(device))
+        self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(place))
         prove(config, files.checkpoint, self.evaluate, self._budget, self.precision)
 
     @property

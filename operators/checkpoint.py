@@ -1,5 +1,6 @@
 """Where a model's files are, whether they are what a scorer needs, and what they are by content."""
 
+import copy
 import functools
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 from safetensors import SafetensorError, safe_open
 
 from operators.errors import ModelError, reason_of
@@ -40,7 +42,38 @@ _PORTED = frozenset({"nomic_bert", "eurobert"})
 """Architectures whose checkpoints name code of their own that transformers has by now."""
 
 _QUANTIZED = frozenset({"I8", "U8", "I4", "U4", "F4", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2"})
+_LARGEST_JSON = 1 << 28  # bytes; the largest vocabularies take 40 MB
+_LARGEST_NUMBER = 10**8  # tokens, positions, widths: no model has more of anything
 _RACY_NS = 2_000_000_000  # a file this young may change again without a new modification time
+
+
+class _Described(BaseModel):
+    """What config.json says, where it is read here; transformers checks what else its own class knows."""
+
+    model_config = ConfigDict(strict=True, protected_namespaces=())
+
+    model_type: str = Field(min_length=1)
+    architectures: list[str] | None = None
+    num_labels: PositiveInt | None = None
+    id2label: dict[str, Any] | None = None
+    label2id: dict[str, Any] | None = None
+    vocab_size: PositiveInt | None = None
+    max_position_embeddings: int | None = None
+    pad_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    decoder_start_token_id: int | list[int] | None = None
+    is_encoder_decoder: bool | None = None
+    dtype: str | dict[str, Any] | None = None
+    torch_dtype: str | dict[str, Any] | None = None
+
+    @field_validator("dtype", "torch_dtype")
+    @classmethod
+    def _is_of_torch(cls, value: Any) -> Any:
+        import torch
+
+        if isinstance(value, str) and not isinstance(getattr(torch, value.removeprefix("torch."), None), torch.dtype):
+            raise ValueError(f"torch has no number format {shown(value)}")
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +103,24 @@ class Checkpoint:
     @property
     def positions(self) -> int:
         """The longest input in tokens; RoBERTa's relatives spend positions up to the padding id on nothing."""
-        places = self.config.get("max_position_embeddings")
+        described = self.described()
+        places = getattr(described, "max_position_embeddings", None)
         if not isinstance(places, int) or places <= 0:
             return sys.maxsize
-        if self.kind not in POSITIONS_AFTER_PADDING:
-            return places
-        padding = self.config.get("pad_token_id", 1)
-        return places - (padding if isinstance(padding, int) else 0) - 1
+        return places - (described.pad_token_id or 0) - 1 if self.kind in POSITIONS_AFTER_PADDING else places
+
+    def described(self) -> Any:
+        """The config as transformers reads it: with its class's defaults, and by the class's names.
+
+        Raises:
+            ModelError: transformers does not know such a model, or refuses a setting.
+        """
+        return _described(self.folder / self.part / "config.json", self.config)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of all its safetensors files."""
+        return sum((self.folder / name).stat().st_size for name in self.files if name.endswith(".safetensors"))
 
     @contextmanager
     def sealed(self) -> Iterator[Path]:
@@ -149,11 +193,8 @@ def find_checkpoint(model: str, revision: str | None = None, part: str = "") -> 
     if not config_file.is_file():
         raise ModelError(f"{model}: not a model directory: it holds no config.json")
     config = read_object(config_file)
-    if not isinstance(config.get("model_type", ""), str) or not isinstance(config.get("architectures") or [], list):
-        raise ModelError(f"{config_file}: model_type must be a name, and architectures a list of names")
-    if "quantization_config" in config or "compression_config" in config:
-        raise ModelError(f"{config_file}: the weights are quantized, which is not supported; use the original model")
     _check_no_code(model, config, config_file)
+    _check_config(config_file, config)
     _check_weights(model, folder)
     if not any(path.name in _VOCABULARIES or path.name.endswith(_VOCABULARY) for path in folder.iterdir()):
         raise ModelError(f"{model}: holds no tokenizer (tokenizer.json)")
@@ -186,8 +227,49 @@ def read_list(file: Path) -> list[Any]:
     return found
 
 
+def shown(value: Any) -> str:
+    """A value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _check_config(file: Path, config: dict[str, Any]) -> None:
+    for name in ("quantization_config", "compression_config"):
+        if name in config:
+            raise ModelError(
+                f"{file}: the weights are quantized ({name}), which is not supported; use the original model"
+            )
+    try:
+        _Described.model_validate(config)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where, what = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
+        raise ModelError(f"{file}: {where}: {what}") from None
+    inner: list[tuple[str, Any]] = [("", config)]
+    while inner:
+        name, value = inner.pop()
+        if isinstance(value, dict | list):
+            inner += value.items() if isinstance(value, dict) else ((name, one) for one in value)
+        elif isinstance(value, int) and abs(value) > _LARGEST_NUMBER and "theta" not in name:
+            raise ModelError(f"{file}: {name} is {shown(value)}, which is more than any model has")
+    _described(file, config)
+
+
+def _described(file: Path, config: dict[str, Any]) -> Any:
+    from transformers import CONFIG_MAPPING
+
+    if (kind := config["model_type"]) not in CONFIG_MAPPING:
+        raise ModelError(f"{file}: model_type {shown(kind)} is not one that transformers implements")
+    try:
+        return CONFIG_MAPPING[kind].from_dict(copy.deepcopy(config))
+    except Exception as error:  # config classes raise whatever the first odd value raises
+        raise ModelError(f"{file}: {reason_of(error)}") from None
+
+
 def _read_json(file: Path) -> Any:
     try:
+        if (size := file.stat().st_size) > _LARGEST_JSON:
+            raise ValueError(f"{size:,} bytes are too many for a setting")
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{file}: not JSON: {reason_of(error)}") from None

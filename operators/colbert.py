@@ -13,11 +13,11 @@ from pydantic import Field
 
 from operators.batches import TokenBudget
 from operators.checkpoint import Checkpoint, check_length
-from operators.device import default_batch_tokens, pick_device, pick_precision, precision_name
+from operators.device import default_batch_tokens, pick_placement, precision_name
 from operators.errors import ModelError
 from operators.model_config import ModelConfig
 from operators.pointwise import Pointwise
-from operators.proof import prove
+from operators.proof import prove, try_out
 from operators.sentence_files import SentenceFiles, find_sentence_files
 from operators.sentence_modules import load_sentence_model, prompt_of, run_texts, set_length, verify_sentence_model
 from operators.tokens import distinct
@@ -55,6 +55,7 @@ class ColBERTConfig(ModelConfig):
 
         files = self.files()
         verify_sentence_model(MultiVectorEncoder, self.model, files)
+        try_out(self, files.checkpoint, lambda: ColBERT(self, device="cpu"))
         said = self.model_dump(exclude={"model", "revision", "batch_tokens"})
         return said | {"weights": files.checkpoint.content, "score": "MaxSim", "code": CODE_VERSION}
 
@@ -93,7 +94,7 @@ class ColBERTConfig(ModelConfig):
 class ColBERT(Pointwise):
     """A loaded late-interaction model. One per process: it sets the process's thread count."""
 
-    def __init__(self, config: ColBERTConfig, threads: int | None = None) -> None:
+    def __init__(self, config: ColBERTConfig, threads: int | None = None, device: str | None = None) -> None:
         """Load all modules from safetensors, never running code from the model's directory.
 
         Raises:
@@ -105,14 +106,13 @@ class ColBERT(Pointwise):
         if threads:
             torch.set_num_threads(threads)
         self.config = config
-        device = pick_device()
-        dtype = pick_precision(config.precision, device)
+        place, dtype = pick_placement(config.precision, device)
         self.precision = precision_name(dtype)
         files = config.files()
-        self._model = load_sentence_model(MultiVectorEncoder, config.model, files, device, dtype)
+        self._model = load_sentence_model(MultiVectorEncoder, config.model, files, place, dtype)
         set_length(config.model, files, self._model, config.max_length)
         self._override(config)
-        self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(device))
+        self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(place))
         prove(config, files.checkpoint, self.evaluate, self._budget, self.precision)
 
     def _override(self, config: ColBERTConfig) -> None:

@@ -9,13 +9,13 @@ from pydantic import Field
 
 from operators.batches import TokenBudget
 from operators.checkpoint import Checkpoint, check_attention, check_length
-from operators.device import default_batch_tokens, pick_device, pick_precision, precision_name, to_device
+from operators.device import default_batch_tokens, pick_placement, precision_name, to_device
 from operators.errors import ModelError
 from operators.model_config import ModelConfig
 from operators.pair_layout import pair_layout
 from operators.pointwise import Pointwise
 from operators.pretrained import load_tokenizer, load_weights, verify_weights
-from operators.proof import prove
+from operators.proof import prove, try_out
 from operators.row_layout import RowLayout, Truncation
 from operators.row_scoring import RowScoring
 from operators.sentence_files import PASSED_ON, SentenceFiles, find_sentence_files
@@ -48,6 +48,7 @@ class CrossEncoderConfig(ModelConfig):
 
         reader = self.reader()
         verify_weights(AutoModelForSequenceClassification, self.model, reader.checkpoint)
+        try_out(self, reader.checkpoint, lambda: CrossEncoder(self, device="cpu"))
         return reader.deviations() | {
             "kind": self.kind,
             "weights": reader.checkpoint.content,
@@ -81,6 +82,7 @@ class CrossEncoderConfig(ModelConfig):
         max_length = self.max_length or min(DEFAULT_MAX_LENGTH, files.checkpoint.positions, saved_length)
         if max_length - layout.fixed < len(layout.slots):
             raise ModelError(f"{self.model}: max_length {max_length} leaves no room for texts")
+        _check_segments(self.model, files.checkpoint, tokenizer)
         check_attention(self.model, files.checkpoint, max_length)
         default = files.settings.get("default_prompt_name")
         saved = (files.settings.get("prompts") or {}).get(default) or "" if default else ""
@@ -95,13 +97,13 @@ class CrossEncoderConfig(ModelConfig):
     def _files(self) -> SentenceFiles:
         files = find_sentence_files(self.model, self.revision, self.kind)
         config = files.checkpoint.config
-        labels = config.get("num_labels", len(config.get("id2label") or "01"))
+        labels = files.checkpoint.described().num_labels
         names = config.get("architectures") or []
         if not any(name.endswith("ForSequenceClassification") for name in names) or labels != 1:
             raise ModelError(
                 f"{self.model}: a cross-encoder is a ...ForSequenceClassification with one label; "
-                f"by its config.json this is {', '.join(names) or 'of unknown architecture'} with {labels}. "
-                "`ray-rerank train` makes one from an encoder"
+                f"by its config.json this is {', '.join(names)[:200] or 'of unknown architecture'} with {labels}. "
+                "`train` makes one from an encoder"
             )
         _check_encoder(self.model, config)
         _check_settings(self.model, files, self.precision)
@@ -137,12 +139,13 @@ class PairReader:
 class CrossEncoder(Pointwise):
     """A loaded cross-encoder. One per process: it sets the process's thread count."""
 
-    def __init__(self, config: CrossEncoderConfig, threads: int | None = None) -> None:
+    def __init__(self, config: CrossEncoderConfig, threads: int | None = None, device: str | None = None) -> None:
         """Load weights and tokenizer from safetensors, never running code from the model's directory.
 
         Args:
             config: the model and how to read it.
             threads: CPU threads for torch; None leaves torch's own choice.
+            device: where to run it, in fp32; None is this process's device and the config's precision.
 
         Raises:
             ModelError: the model cannot be loaded, or does not score a pair the same in any company.
@@ -153,10 +156,10 @@ class CrossEncoder(Pointwise):
         if threads:
             torch.set_num_threads(threads)
         self.config = config
-        self._device = pick_device()
-        dtype = pick_precision(config.precision, self._device)
+        self._device, dtype = pick_placement(config.precision, device)
         self.precision = precision_name(dtype)
         reader = config.reader()
+        self._end = reader.checkpoint.described().eos_token_id if _reads_at_end(reader.checkpoint.kind) else None
         self._takes_segments = "token_type_ids" in reader.tokenizer.model_input_names
         self._model = load_weights(AutoModelForSequenceClassification, config.model, reader.checkpoint, dtype)
         self._model.to(self._device)
@@ -173,8 +176,15 @@ class CrossEncoder(Pointwise):
         prove(config, reader.checkpoint, self.evaluate, budget, self.precision)
 
     def _start(self, ids: np.ndarray, segments: np.ndarray, mask: np.ndarray) -> Callable[[], np.ndarray]:
+        """A model that reads its last `</s>` takes rows of equally many only, and a text may hold some."""
         import torch
 
+        ends = (ids == self._end).sum(axis=1) if self._end is not None else np.zeros(len(ids))
+        if len(kinds := np.unique(ends)) > 1:
+            groups = [np.flatnonzero(ends == kind) for kind in kinds]
+            started = [self._start(ids[own], segments[own], mask[own]) for own in groups]
+            order = np.argsort(np.concatenate(groups))
+            return lambda: np.concatenate([wait() for wait in started])[order]
         arrays = {"input_ids": ids, "attention_mask": mask}
         if self._takes_segments:
             arrays["token_type_ids"] = segments
@@ -197,6 +207,23 @@ def _check_encoder(model: str, config: dict[str, Any]) -> None:
         raise ModelError(
             f"{model}: is a decoder ({kind}); which template it reads query and passage in is not known, so it is not "
             "scored as a cross-encoder"
+        )
+
+
+def _reads_at_end(kind: str | None) -> bool:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+
+    return kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+
+
+def _check_segments(model: str, found: Checkpoint, tokenizer: Any) -> None:
+    known = getattr(found.described(), "type_vocab_size", None)
+    used = max(tokenizer("a", "b").get("token_type_ids") or [0])
+    if isinstance(known, int) and 0 < known <= used:
+        raise ModelError(
+            f"{model}: its tokenizer gives tokens of a pair the type {used}, and the model has {known} types by its "
+            "config.json (type_vocab_size); use the tokenizer that belongs to it, or leave token_type_ids out of "
+            "model_input_names in its tokenizer_config.json"
         )
 
 

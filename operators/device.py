@@ -17,6 +17,18 @@ def pick_device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def pick_placement(
+    precision: Precision, device: str | None, fits_fp16: bool = True
+) -> tuple["torch.device", "torch.dtype"]:
+    """This process's device, and the number format there; fp32 where a device is given."""
+    import torch
+
+    if device is not None:
+        return torch.device(device), torch.float32
+    picked = pick_device()
+    return picked, pick_precision(precision, picked, fits_fp16)
+
+
 def pick_precision(precision: Precision, device: "torch.device", fits_fp16: bool = True) -> "torch.dtype":
     """`auto`: bf16 where the processor or GPU multiplies it natively, else fp16 on GPU and fp32 on CPU.
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-_LONGEST = 4000
+_LONGEST = 4000  # characters of a message
+_REASON = 500
 _NAMED = 8
 
 
@@ -25,7 +26,8 @@ def reason_of(error: Exception) -> str:
     """The first line of what another package raised, with the next where it announces that, or its kind where it says
     nothing."""
     first, *more = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{first} {more[0].strip()}" if first.endswith(":") and more else first
+    reason = f"{first} {more[0].strip()}" if first.endswith(":") and more else first
+    return shortened(reason, _REASON)
 
 
 class RerankError(Exception):

@@ -52,21 +52,25 @@ def load_tokenizer(model: str, found: Checkpoint) -> Any:
 
 
 def check_special_tokens(model: str, found: Checkpoint, tokenizer: Any) -> None:
-    """See that the model has the tokenizer's special tokens, and that both pad with the same where it matters.
+    """See that the model has all of the tokenizer's tokens, and that both pad with the same where it matters.
 
     Raises:
         ModelError: they do not.
     """
-    size = found.config.get("vocab_size")
-    for name in ("cls", "sep", "pad", "unk"):
-        token = getattr(tokenizer, f"{name}_token_id")
-        if token is not None and isinstance(size, int) and token >= size:
-            raise ModelError(
-                f"{model}: the {name}_token of its tokenizer_config.json is number {token}, and the model has {size} "
-                "tokens by its config.json"
-            )
-    ours, theirs = tokenizer.pad_token_id, found.config.get("pad_token_id")
+    described = found.described()
+    size = getattr(described.get_text_config(), "vocab_size", None)
+    last, number = max(tokenizer.get_vocab().items(), key=lambda item: item[1], default=("", -1))
+    if isinstance(size, int) and number >= size:
+        raise ModelError(
+            f"{model}: {last!r} is number {number} in its tokenizer.json, and the model has {size} tokens (vocab_size) "
+            "by its config.json; use the tokenizer that belongs to it"
+        )
+    ours, theirs = tokenizer.pad_token_id, described.pad_token_id
     counted = found.kind in POSITIONS_AFTER_PADDING
+    if counted and theirs is None:
+        raise ModelError(
+            f"{model}: counts positions from its padding, and pad_token_id is null in its config.json; set it to {ours}"
+        )
     if counted and ours is not None and theirs is not None and ours != theirs:
         raise ModelError(
             f"{model}: counts positions from its padding, which is pad_token_id {theirs} in config.json and {ours} "
@@ -84,6 +88,7 @@ def load_weights(auto: Any, model: str, found: Checkpoint, dtype: Any) -> Any:
     Raises:
         ModelError: it cannot be loaded, or what was loaded is not the checkpoint's: see `checked_loading`.
     """
+    verify_weights(auto, model, found)
     with (
         found.sealed() as folder,
         quiet_loading(),
@@ -94,7 +99,6 @@ def load_weights(auto: Any, model: str, found: Checkpoint, dtype: Any) -> Any:
             str(folder / found.part), dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
     loaded.config._name_or_path = model
-    _verified.add((auto.__name__, found.content))
     return loaded.eval()
 
 

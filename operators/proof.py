@@ -1,6 +1,6 @@
 """What a loaded model has to show before it scores: a pair gets the same score alone and in padded company."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -30,8 +30,31 @@ _LONG = ("when does a plant rest", "let the soil dry out between two waterings a
 _AS_LONG = ("when does a plant rest", "let the soil dry out between two waterings and none it give in winter")
 
 
+TRIED_OUT = 1 << 30
+"""The largest model, in bytes of its weights, that is loaded where a job is planned."""
+
 _proven: dict[tuple[str, ...], bool] = {}
 """What this process has proven, and whether it is for batches of one length."""
+
+
+def try_out(config: ModelConfig, found: Checkpoint, load: Callable[[], object]) -> None:
+    """Load and prove a model where a job is planned, so that one that cannot score is refused before the work starts.
+
+    A process does so once, and with no model larger than TRIED_OUT: its workers prove that.
+
+    Args:
+        load: loads the scorer on the CPU, in fp32.
+
+    Raises:
+        ModelError: see `prove`.
+    """
+    known = any(key[0] == found.content and key[2] == _settings(config) for key in _proven)
+    if not known and found.weight_bytes <= TRIED_OUT:
+        load()
+
+
+def _settings(config: ModelConfig) -> str:
+    return config.model_dump_json(exclude={"model", "revision", "batch_tokens"})
 
 
 def prove(
@@ -53,7 +76,7 @@ def prove(
             even without padding.
     """
     model = config.model
-    key = (found.content, precision, config.model_dump_json(exclude={"model", "revision", "batch_tokens"}))
+    key = (found.content, precision, _settings(config))
     if key in _proven:
         budget.equal_lengths = _proven[key]
         return

@@ -38,13 +38,15 @@ def load_sentence_model(cls: Any, model: str, files: SentenceFiles, device: Any,
         ModelError: it cannot be loaded, or what was loaded is not the checkpoint's: see `checked_loading`.
     """
     found = files.checkpoint
+    on_meta = str(device) == "meta"
+    if not on_meta:
+        verify_sentence_model(cls, model, files)
     with (
         found.sealed() as folder,
         quiet_loading(),
         explained(model, folder, _WEIGHTS),
         checked_loading(model, found, backbone=True),
     ):
-        on_meta = str(device) == "meta"
         loaded = cls(
             str(folder),
             device=None if on_meta else str(device),
@@ -53,7 +55,6 @@ def load_sentence_model(cls: Any, model: str, files: SentenceFiles, device: Any,
             model_kwargs={"dtype": dtype, "use_safetensors": True} | ({"device_map": "meta"} if on_meta else {}),
         )
     _check_reader(model, files, loaded)
-    _verified.add((cls.__name__, found.content))
     return loaded.to(dtype).eval()
 
 
@@ -65,9 +66,11 @@ def verify_sentence_model(cls: Any, model: str, files: SentenceFiles) -> None:
     """
     import torch
 
-    if (cls.__name__, files.checkpoint.content) not in _verified:
+    key = (cls.__name__, files.checkpoint.content)
+    if key not in _verified:
         load_tokenizer(model, files.checkpoint)
         load_sentence_model(cls, model, files, "meta", torch.float32)
+        _verified.add(key)
 
 
 def set_length(model: str, files: SentenceFiles, loaded: Any, length: int | None) -> None:

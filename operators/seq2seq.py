@@ -8,12 +8,12 @@ from pydantic import Field, field_validator, model_validator
 
 from operators.batches import TokenBudget
 from operators.checkpoint import Checkpoint, find_checkpoint
-from operators.device import default_batch_tokens, pick_device, pick_precision, precision_name, to_device
+from operators.device import default_batch_tokens, pick_placement, precision_name, to_device
 from operators.errors import ModelError
 from operators.model_config import ModelConfig
 from operators.pretrained import load_tokenizer, load_weights, verify_weights
 from operators.prompt_template import template_layout, template_slots
-from operators.proof import prove
+from operators.proof import prove, try_out
 from operators.readout import Readout, Reduction, reduce_logits, resolve_readout
 from operators.row_layout import RowLayout, Truncation
 from operators.row_scoring import RowScoring
@@ -70,6 +70,7 @@ class Seq2SeqConfig(ModelConfig):
         found = self.checkpoint()
         _, _, readout = self.reader()
         verify_weights(AutoModelForSeq2SeqLM, self.model, found)
+        try_out(self, found, lambda: Seq2Seq(self, device="cpu"))
         said = self.model_dump(include={"kind", "template", "decoder_prefix", "reduction", "end_token", "precision"})
         return said | {
             "weights": found.content,
@@ -122,7 +123,7 @@ class Seq2SeqConfig(ModelConfig):
 class Seq2Seq:
     """A loaded T5 that scores rows of texts. One per process: it sets the process's thread count."""
 
-    def __init__(self, config: Seq2SeqConfig, threads: int | None = None) -> None:
+    def __init__(self, config: Seq2SeqConfig, threads: int | None = None, device: str | None = None) -> None:
         """Load the model and check that its tokenizer knows the template and the targets.
 
         Raises:
@@ -136,8 +137,7 @@ class Seq2Seq:
             torch.set_num_threads(threads)
         found = config.checkpoint()
         tokenizer, layout, readout = config.reader()
-        self._device = pick_device()
-        dtype = pick_precision(config.precision, self._device, fits_fp16=False)
+        self._device, dtype = pick_placement(config.precision, device, fits_fp16=False)
         self.precision = precision_name(dtype)
         self._model = load_weights(AutoModelForSeq2SeqLM, config.model, found, dtype).to(self._device)
         self._model.lm_head = _only_rows(self._model.lm_head, readout.targets)

@@ -108,3 +108,37 @@ def ragged_pairs(count: int, seed: int = 0, longest: int = 60) -> list[tuple[str
 
     queries, documents = [text(10) for _ in range(4)], [text(longest) for _ in range(max(count // 2, 1))]
     return [(draw.choice(queries), draw.choice(documents)) for _ in range(count)]
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "Roberta": {"bos_token_id": 2, "eos_token_id": 3},
+    "Longformer": {"attention_window": [8, 8], "bos_token_id": 2, "eos_token_id": 3},
+    "Bart": {
+        **dict.fromkeys(("encoder_layers", "decoder_layers"), 2),
+        **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
+        **dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim"), 32),
+        **dict.fromkeys(("eos_token_id", "bos_token_id", "decoder_start_token_id", "forced_eos_token_id"), 3),
+    },
+}
+
+
+def write_classifier(folder: Path, name: str, seed: int = 0) -> Path:
+    """A small random cross-encoder of another architecture than BERT, with the same tokenizer."""
+    import torch
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        write_cross_encoder(folder.parent / f"{folder.name}-tokenizer")
+    )
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    shape |= {"max_position_embeddings": 140, "vocab_size": len(tokenizer), "pad_token_id": 0, "num_labels": 1}
+    torch.manual_seed(seed)
+    config = getattr(transformers, f"{name}Config")(**(shape | SHAPES[name]))
+    model = getattr(transformers, f"{name}ForSequenceClassification")(config)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.normal_(0, 0.3)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -97,7 +97,8 @@ def test_a_cross_encoder_scores_as_sentence_transformers(tmp_path: Path, tokeniz
 
 @pytest.mark.parametrize("name", [*ENCODERS, "GPT2", "Qwen2", "T5Encoder"])
 def test_a_bi_encoder_scores_as_sentence_transformers(tmp_path: Path, tokenizer: Any, name: str) -> None:
-    decoders = {"GPT2": {"n_embd": 32, "n_layer": 2, "n_head": 4}, "Qwen2": {"num_key_value_heads": 4}}
+    decoders: dict[str, dict[str, Any]] = {"GPT2": {"n_embd": 32, "n_layer": 2, "n_head": 4}}
+    decoders["Qwen2"] = {"num_key_value_heads": 4, "vocab_size": len(tokenizer) + 1}  # its tokenizer adds one
     if name == "T5Encoder":
         shape = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
         write_model(tmp_path / "encoder", "T5", "EncoderModel", tokenizer, **shape)

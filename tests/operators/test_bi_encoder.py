@@ -70,7 +70,8 @@ def test_a_model_that_pads_on_the_left(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(encoder, padding_side="left")
     tokenizer.save_pretrained(folder)
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    shape |= {"num_key_value_heads": 2, "vocab_size": len(tokenizer), "initializer_range": 0.2}
+    known = len(tokenizer) + 1  # Qwen's own tokenizer class adds <|endoftext|>
+    shape |= {"num_key_value_heads": 2, "vocab_size": known, "initializer_range": 0.2}
     Qwen2Model(Qwen2Config(**shape)).save_pretrained(folder)
     made = modules.Transformer(str(folder), max_seq_length=48)
     parts = [made, modules.Pooling(made.get_embedding_dimension(), "lasttoken")]

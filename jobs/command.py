@@ -2,7 +2,7 @@
 
 import importlib
 import json
-import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,9 +15,10 @@ import yaml
 from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, OutputBusyError
+from cluster.stopping import stoppable, stopped
 from jobs.config import JobConfig
-from jobs.output_files import printing_beside
+from jobs.output_files import ReadEnough, printing_beside
 from operators.errors import InputError, RerankError
 
 JOBS = {
@@ -37,6 +38,8 @@ JOBS = {
     "demo": "re-rank the starter collection with the model that ships inside",
 }
 
+_RESUMED = {"rerank", "label", "compare", "mine", "train", "loop", "demo"}  # what is done before a stop stays done
+
 
 class ExitCode(IntEnum):
     """What the shell is told."""
@@ -45,28 +48,39 @@ class ExitCode(IntEnum):
     FAILED = 1
     REFUSED = 2
     DONE_WITH_ERRORS = 3
+    HUNG_UP = 129
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 def execute(argv: Sequence[str]) -> int:
-    """Run one job from its command line; returns the exit code, never raises for a user's fault."""
+    """Run one job from its command line; returns the exit code, never raises for a user's fault.
+
+    SIGTERM and SIGHUP end the job as Ctrl-C does, where it is called in the main thread. A process does one job at
+    a time: one that needs Ray in a second thread meanwhile is refused. The environment is left as it was.
+    """
     name = argv[0] if argv else ""
-    try:
-        code = _run(name, list(argv[1:])) if name in JOBS else _overview(name)
-        sys.stdout.flush()
-        return code
-    except (RerankError, ClusterError) as error:
+    with stoppable():
+        try:
+            return _run(name, list(argv[1:])) if name in JOBS else _overview(name)
+        except ReadEnough:
+            return ExitCode.DONE
+        except (Exception, KeyboardInterrupt) as error:
+            return _failed(name, error)
+
+
+def _failed(name: str, error: BaseException) -> int:
+    """Say what ended the job: a signal, and all that comes of it, before anything else."""
+    number = stopped() or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
+    if number is not None and not isinstance(error, OutputBusyError):
+        how = "stopped; the same command goes on from here" if name in _RESUMED else "stopped"
+        print(f"ray-rerank {name}: {how}", file=sys.stderr)
+        return ExitCode(128 + number)
+    if isinstance(error, RerankError | ClusterError):
         print(f"ray-rerank {name}: {error}", file=sys.stderr)
         return ExitCode.REFUSED
-    except KeyboardInterrupt:
-        print(f"ray-rerank {name}: stopped; the same command goes on from here", file=sys.stderr)
-        return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.DONE
-    except Exception:
-        traceback.print_exc()
-        return ExitCode.FAILED
+    traceback.print_exception(error)
+    return ExitCode.FAILED
 
 
 def _run(name: str, arguments: list[str]) -> int:

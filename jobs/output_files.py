@@ -4,6 +4,7 @@ A link is followed and its target replaced whole. What is no file (a pipe, a dev
 `/dev/stdout`) is written to as it comes.
 """
 
+import fcntl
 import os
 import stat
 import sys
@@ -28,6 +29,10 @@ class _Written:
 
 
 OutputFile = Annotated[Location, _Written()]
+
+
+class ReadEnough(Exception):
+    """Who reads a stream that is written has gone: the end of the job, and no fault."""
 
 
 def check_output_files(config: JobConfig, made: str | None = None) -> None:
@@ -64,8 +69,8 @@ def writing_file(path: str) -> Iterator[IO[bytes]]:
     try:
         with open(target, "wb", closefd=isinstance(target, str)) as file:
             yield file
-    except BrokenPipeError:  # who reads it has read enough
-        raise
+    except BrokenPipeError:
+        raise ReadEnough from None
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror}") from None
 
@@ -108,9 +113,11 @@ def _check(path: str, flag: str, made: str | None) -> None:
     target = _target(path)
     if isinstance(target, int):
         try:
-            os.fstat(target)
+            mode = fcntl.fcntl(target, fcntl.F_GETFL) & os.O_ACCMODE
         except OSError:
-            raise InputError(f"{path}: is not open; {flag} is a file, or `-` for standard output") from None
+            mode = os.O_RDONLY
+        if mode == os.O_RDONLY:
+            raise InputError(f"{path}: is not open; {flag} is a file, or `-` for standard output")
         return
     if is_stream(path):
         return

@@ -3,8 +3,11 @@
 import logging
 import os
 import resource
+import signal
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,8 +26,10 @@ _CONNECT_S = 60.0
 _START_S = 300.0  # Ray's own limits end it long before
 _END_S = 60.0
 _LINGER_S = 5.0  # for processes of Ray that are to end by themselves
+_GLANCE_S = 0.01
 _OPEN_FILES = 1024  # half of it was enough on 2 CPUs, and each worker takes some more
 _LEFT = ("RAY_", "PYTHONPATH", "PYTHONBREAKPOINT")  # what Ray writes into the environment
+_TOKEN = uuid.uuid4().hex
 _busy = threading.RLock()
 _told: set[Address] = set()
 
@@ -97,7 +102,7 @@ def _connection(ray: Any, address: Address, cpus: int) -> Iterator[None]:
     connection = _Connection(ray, address, cpus)
     try:
         connection.start()
-        if not connection.ready.wait(_START_S if address.here else _CONNECT_S):
+        if not _await(connection.ready, _START_S if address.here else _CONNECT_S):
             raise unreached(address, f"no answer in {_CONNECT_S:.0f} s")
         if connection.error:
             raise _told_of(address, connection.error) from None
@@ -110,6 +115,19 @@ def _connection(ray: Any, address: Address, cpus: int) -> Iterator[None]:
             connection.over.set()
             if connection.ident and (address.here or connection.ready.is_set()):
                 connection.join(_END_S)
+
+
+def _await(ready: threading.Event, limit: float) -> bool:
+    """Ray's core takes SIGTERM for itself while it starts, to print a stack and abort: it is taken back at once."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    deadline = time.monotonic() + limit
+    there = False
+    while not there and time.monotonic() < deadline:
+        there = ready.wait(_GLANCE_S)
+        if main and handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+    return there
 
 
 class _Connection(threading.Thread):
@@ -168,6 +186,8 @@ def _connect(ray: Any, address: Address, cpus: int) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address.here:
         folders = ray_folder()
+        if not (Path(os.environ.get("HOME") or "/") / ".ray" / "auth_token").exists():
+            os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)  # else Ray writes one into the home, if there is any
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **folders, **quiet)
     else:
         submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # the job brought its code along

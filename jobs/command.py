@@ -84,6 +84,10 @@ def _failed(name: str, error: BaseException) -> int:
 
 
 def _run(name: str, arguments: list[str]) -> int:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise InputError("the current folder has been deleted; change to one that exists") from None
     module = importlib.import_module(f"jobs.{name}")
     config = parse(module.Config, arguments, program=f"ray-rerank {name}")
     with printing_beside(config):
@@ -109,10 +113,8 @@ def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rer
         InputError: the file is not YAML, or a field is unknown, missing or of the wrong type.
     """
     values: dict[str, Any] = {}
-    for name in config.positional:
-        if arguments and not arguments[0].startswith("-"):
-            given = arguments.pop(0)
-            values |= read_yaml(Path(given)) if name == "yaml" else {name: given}
+    for name, given in _without_flags(config, arguments):
+        values |= read_yaml(Path(given)) if name == "yaml" else {name: given}
     values |= _json_flags(arguments)
     try:
         source: CliSettingsSource[Any] = CliSettingsSource(config, cli_prog_name=program, cli_exit_on_error=False)
@@ -121,7 +123,26 @@ def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rer
         faults = [_told(fault["loc"], fault["msg"]) for fault in error.errors()]
         raise InputError("the config is refused:\n  " + "\n  ".join(faults)) from None
     except SettingsError as error:
-        raise InputError(f"{error} (`{program} --help` lists the flags)") from None
+        dashed = "; what begins with a dash and is no flag is given as --FLAG=VALUE, or last, behind `--`"
+        hint = dashed if any(one[:1] == "-" != one[1:2] for one in arguments) else ""
+        raise InputError(f"{error} (`{program} --help` lists the flags{hint})") from None
+
+
+def _without_flags(config: type[JobConfig], arguments: list[str]) -> list[tuple[str, str]]:
+    """Take the arguments without a flag out: the first ones, and all behind `--`, whatever they begin with."""
+    rest: list[str] = []
+    if "--" in arguments:
+        at = arguments.index("--")
+        rest = arguments[at + 1 :]
+        del arguments[at:]
+    given = []
+    while len(given) < len(config.positional) and arguments and not arguments[0].startswith("-"):
+        given.append(arguments.pop(0))
+    given += rest
+    if len(given) > len(config.positional):
+        what = " and ".join(name.upper() for name in config.positional) or "no argument"
+        raise InputError(f"{given[len(config.positional)]!r} is one argument too many: {what} can stand without a flag")
+    return list(zip(config.positional, given, strict=False))
 
 
 def _json_flags(arguments: list[str]) -> dict[str, Any]:

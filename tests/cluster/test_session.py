@@ -1,16 +1,10 @@
 """Ray on this machine is started again where it did not come up in time; anything else is told at once."""
 
-import os
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster import address, ray_folder, session
+from cluster import session
 from cluster.address import Address
 from cluster.errors import ClusterError
 

@@ -135,7 +135,7 @@ def _without_flags(config: type[JobConfig], arguments: list[str]) -> list[tuple[
         at = arguments.index("--")
         rest = arguments[at + 1 :]
         del arguments[at:]
-    given = []
+    given: list[str] = []
     while len(given) < len(config.positional) and arguments and not arguments[0].startswith("-"):
         given.append(arguments.pop(0))
     given += rest

@@ -2,85 +2,233 @@
 
 import logging
 import os
+import resource
+import signal
 import sys
+import threading
+import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+import psutil
+
+from cluster.address import Address, check_alive, unreached
 from cluster.errors import ClusterError
 from cluster.own_code import PACKAGES, ROOT
+from cluster.ray_folder import ray_folder
+from cluster.stopping import finishing
 
 _UNIT_LIMIT_S = 24 * 3600  # Ray Data raises after this long without a finished task; units take minutes
+_CONNECT_S = 60.0
+_START_S = 300.0  # Ray's own limits end it long before
+_END_S = 60.0
+_LINGER_S = 5.0  # for processes of Ray that are to end by themselves
+_GLANCE_S = 0.01
+_OPEN_FILES = 1024  # half of it was enough on 2 CPUs, and each worker takes some more
+_LEFT = ("RAY_", "PYTHONPATH", "PYTHONBREAKPOINT")  # what Ray writes into the environment
+_TOKEN = uuid.uuid4().hex
+_busy = threading.RLock()
+_told: set[Address] = set()
 
 
 @contextmanager
 def session(address: str | None = None, *, cpus: int) -> Iterator[dict[str, float]]:
     """Connect to a cluster, or start Ray on this machine, for the length of a with-block.
 
-    Inside a Ray process that is already connected, that connection is used and left as it is.
+    Inside a Ray process that is already connected, that connection is used and left as it is. A process has one
+    Ray: a second thread that comes meanwhile is refused.
 
     Args:
-        address: a running cluster (`auto`, `HOST:PORT`, `ray://HOST:PORT`); None starts Ray here.
+        address: a running cluster (`auto`, `HOST:PORT`, `ray://HOST:PORT`); None is that of RAY_ADDRESS where it is
+            set, else Ray is started here, as with `local`.
         cpus: CPUs to start with here: Ray itself would count those of the machine, quota or not.
 
     Yields:
         The cluster's resources, such as {"CPU": 2.0, "GPU": 1.0}.
 
     Raises:
-        ClusterError: the cluster cannot be reached.
+        ClusterError: the cluster cannot be reached, or Ray not be started.
     """
+    if not _busy.acquire(blocking=False):
+        raise ClusterError("another job of this process is using Ray; start one after the other, or in processes apart")
+    try:
+        with _environment():
+            import ray
+
+            if ray.is_initialized():
+                yield _resources(ray)
+                return
+            with _connection(ray, Address.of(address), cpus):
+                yield _resources(ray)
+    finally:
+        _busy.release()
+
+
+def _resources(ray: Any) -> dict[str, float]:
+    _quiet()
+    return dict(ray.cluster_resources())
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """What Ray reads, and writes, of the environment is put back as it was."""
+    before = {name: value for name, value in os.environ.items() if name.startswith(_LEFT)}
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    mine = not ray.is_initialized()
-    if mine:
-        _start(ray, address, cpus)
     try:
-        _quiet()
-        yield dict(ray.cluster_resources())
+        yield
     finally:
-        if mine:
-            ray.shutdown()
+        for name in [name for name in os.environ if name.startswith(_LEFT)]:
+            del os.environ[name]
+        os.environ.update(before)
 
 
-def _start(ray: Any, address: str | None, cpus: int) -> None:
-    here = _is_here(address)
+@contextmanager
+def _connection(ray: Any, address: Address, cpus: int) -> Iterator[None]:
+    """Ray is started and ended in a thread of its own, which no signal can interrupt half-way.
+
+    The thread lasts as long as Ray does: the kernel kills Ray's processes when the thread that started them ends,
+    and so with this process, however that ends.
+    """
+    if address.here:
+        _check_open_files()
+    else:
+        check_alive(address)
+    connection = _Connection(ray, address, cpus)
     try:
-        with _no_stderr():
-            try:
+        connection.start()
+        if not _await(connection.ready, _START_S if address.here else _CONNECT_S):
+            raise unreached(address, f"no answer in {_CONNECT_S:.0f} s")
+        if connection.error:
+            raise _told_of(address, connection.error) from None
+        if not address.here and address not in _told:
+            _told.add(address)
+            print(f"running on the Ray cluster at {address}", file=sys.stderr)
+        yield
+    finally:
+        with finishing():
+            connection.over.set()
+            if connection.ident and (address.here or connection.ready.is_set()):
+                connection.join(_END_S)
+
+
+def _await(ready: threading.Event, limit: float) -> bool:
+    """Ray's core takes SIGTERM for itself while it starts, to print a stack and abort: it is taken back at once."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    deadline = time.monotonic() + limit
+    there = False
+    while not there and time.monotonic() < deadline:
+        there = ready.wait(_GLANCE_S)
+        if main and handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+    return there
+
+
+class _Connection(threading.Thread):
+    def __init__(self, ray: Any, address: Address, cpus: int) -> None:
+        super().__init__(daemon=True, name="ray")
+        self.ready, self.over = threading.Event(), threading.Event()
+        self.error: Exception | None = None
+        self._ray, self._address, self._cpus = ray, address, cpus
+
+    def run(self) -> None:
+        ours: list[psutil.Process] = []
+        try:
+            ours = _start(self._ray, self._address, self._cpus)
+        except Exception as error:  # Ray raises bare Exception where a node does not come up in time
+            self.error = error
+        self.ready.set()
+        if not self.error:
+            self.over.wait()
+            ours += [process for one in ours for process in _below(one)]
+            self._ray.shutdown()
+            _end(ours, _LINGER_S)
+
+
+def _start(ray: Any, address: Address, cpus: int) -> list[psutil.Process]:
+    """Ray's processes that are children of this one; Ray has 30 s for them, twice: work may take all CPUs."""
+    before = _below(psutil.Process(), recursive=False)
+    for attempts_left in (1, 0):
+        try:
+            with _no_stderr():
                 _connect(ray, address, cpus)
-            except Exception as error:
-                if not (here and "timed out" in str(error)):
-                    raise
-                _connect(ray, address, cpus)  # Ray gives itself 30 s, too few beside work that takes all CPUs
-    except Exception as error:  # Ray raises bare Exception where a node does not come up in time
+            break
+        except Exception as error:
+            _end(_ray_processes(ray, before), 0)
+            if not (address.here and attempts_left and "timed out" in str(error)):
+                raise
+    return _ray_processes(ray, before)
+
+
+def _told_of(address: Address, error: Exception) -> ClusterError:
+    if isinstance(error, ClusterError):
+        return error
+    if address.here:
+        hint = ""
+        if "timed out" in str(error):
+            hint = " Other work may keep it from answering in time; the same command can be run again"
+        return ClusterError(f"Ray did not start on this machine: {error}{hint}")
+    hint = ""
+    if os.environ.get("RAY_AUTH_MODE") != "token":
         hint = (
             "; a cluster that asks for a token is reached with RAY_AUTH_MODE=token and the token in ~/.ray/auth_token"
-            if address and os.environ.get("RAY_AUTH_MODE") != "token"
-            else ""
         )
-        if here:
-            raise ClusterError(
-                f"Ray did not start on this machine: {error} Other work may keep it from answering in time; the same "
-                "command can be run again"
-            ) from None
-        raise ClusterError(f"Ray at {address or os.environ['RAY_ADDRESS']} cannot be reached: {error}{hint}") from None
+    return unreached(address, f"{error}{hint}")
 
 
-def _is_here(address: str | None) -> bool:
-    return address is None and not os.environ.get("RAY_ADDRESS")
-
-
-def _connect(ray: Any, address: str | None, cpus: int) -> None:
+def _connect(ray: Any, address: Address, cpus: int) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if _is_here(address):
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+    if address.here:
+        folders = ray_folder()
+        if not (Path(os.environ.get("HOME") or "/") / ".ray" / "auth_token").exists():
+            os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)  # else Ray writes one into the home, if there is any
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **folders, **quiet)
     else:
         submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # the job brought its code along
-        ray.init(address=address, runtime_env=None if submitted else _code(), **quiet)
+        ray.init(address=address.text, runtime_env=None if submitted else _code(), **quiet)
+
+
+def _check_open_files() -> None:
+    """Ray lifts the soft limit to the hard one itself."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < _OPEN_FILES:
+        raise ClusterError(
+            f"a process may have {most} files open here, and Ray needs {_OPEN_FILES} at least; raise the limit "
+            f"(`ulimit -n {4 * _OPEN_FILES}`) and run the same command again"
+        )
+
+
+def _below(process: psutil.Process, recursive: bool = True) -> list[psutil.Process]:
+    try:
+        return list(process.children(recursive=recursive))
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _ray_processes(ray: Any, before: list[psutil.Process]) -> list[psutil.Process]:
+    """Children that came since, and are Ray's: another thread may start some of its own."""
+    home = str(Path(ray.__file__).parent)
+    found = []
+    for process in _below(psutil.Process(), recursive=False):
+        with suppress(psutil.Error):
+            if process not in before and any(part.startswith(home) for part in process.cmdline()):
+                found.append(process)
+    return found
+
+
+def _end(processes: list[psutil.Process], patience: float) -> None:
+    """Workers end by themselves when they miss their node; what does not is killed."""
+    _, alive = psutil.wait_procs(processes, timeout=patience)
+    for process in alive:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=_LINGER_S)
 
 
 @contextmanager

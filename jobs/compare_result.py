@@ -90,6 +90,7 @@ def comparison(
         )
     pictured = _pictured(measures) if any(one.cost for one in rows) else None
     front = _front(rows, pictured) if pictured else set()
+    below = _below(rows, front, pictured) if pictured else []
     timing = Timing(
         queries=first.sample.num_rows,
         documents=int(np.median(sizes)),
@@ -107,7 +108,10 @@ def comparison(
         baseline=baseline,
         seed=config.seed,
         timing=timing if hardware else None,
-        notes=_notes(measures, counted, runs, baseline, len(hardware), untimed=baseline in tried and base is None),
+        notes=(
+            *below,
+            *_notes(measures, counted, runs, baseline, len(hardware), untimed=baseline in tried and base is None),
+        ),
         scorers=tuple(one.model_copy(update={"on_front": one.name in front}) for one in rows),
     )
 
@@ -129,10 +133,17 @@ def _pictured(measures: tuple[NamedMeasure, ...]) -> str:
 
 
 def _front(rows: list[Scored], measure: str) -> set[str]:
-    """The first stage costs nothing more: a scorer that is worse than it is on no front."""
-    known = [one for one in rows if one.quality and (one.cost or not one.stages)]
-    latencies = [one.cost.latency_ms if one.cost else 0.0 for one in known]
-    return {known[at].name for at in pareto_front(latencies, [one.quality[measure].value for one in known])}
+    """Of those that were timed: the first stage was not."""
+    timed = [(one.name, one.cost.latency_ms, one.quality[measure].value) for one in rows if one.cost and one.quality]
+    names, latencies, figures = zip(*timed, strict=True)
+    return {names[at] for at in pareto_front(latencies, figures)}
+
+
+def _below(rows: list[Scored], front: set[str], measure: str) -> list[str]:
+    """A note on scorers of the front that the untimed first stage beats."""
+    first = next(one.quality[measure].value for one in rows if one.name == FIRST_STAGE)
+    below = [one.name for one in rows if one.name in front and one.quality[measure].value < first]
+    return [f"on the front, and below the first stage in {measure}: {', '.join(below)}"] if below else []
 
 
 def _size(stages: tuple[Stage, ...]) -> Size:

@@ -56,8 +56,7 @@ def _choice(found: Comparison) -> tuple[list[str], list[list[str]]]:
         row += [_figure(one.size.megabytes if one.size else None)]
         if found.timing and found.timing.price_per_hour:
             row += [_NONE if one.cost is None else f"{one.cost.per_million_pairs:.3g}"]
-        untimed = one.stages and one.cost is None
-        row += ["yes" if one.on_front else _NONE if untimed else ""] if found.front_measure else []
+        row += ["yes" if one.on_front else _NONE if one.cost is None else ""] if found.front_measure else []
         rows.append(row)
     return header, rows
 

@@ -73,6 +73,19 @@ def test_scorers_and_a_cascade_are_compared_and_one_that_cannot_be_loaded_is_sai
     assert row["large"]["cost"]["precision"] == ["fp32"] and row["both"]["cost"]["precision"] == ["fp32", "fp32"]
     assert row["small"]["cost"]["speed_ratio"] == 1
     assert re.search(r"^untimed .* - *$", printed, re.M), "beaten is not what it is: it was not timed"
+    worth = {name: one["quality"]["nDCG@10"]["value"] for name, one in row.items() if one["quality"]}
+    timed = {name: (one["cost"]["latency_ms"], -worth[name]) for name, one in row.items() if one["cost"]}
+    assert set(timed) == {"large", "small", "both"}
+    beaten = {
+        name
+        for name, own in timed.items()
+        if any(other != own and other[0] <= own[0] and other[1] <= own[1] for other in timed.values())
+    }
+    front = {name for name, one in row.items() if one["on_front"]}
+    assert front == timed.keys() - beaten
+    assert re.search(rf"^{FIRST_STAGE} .* - *$", printed, re.M), "it was not timed"
+    below = any(worth[name] < worth[FIRST_STAGE] for name in front)
+    assert any("and below the first stage" in note for note in found["notes"]) == below
     assert row["untimed"]["cost"] is None and row["untimed"]["quality"]["nDCG@10"]["difference"]["value"] == 0
     rate = row["large"]["cost"]["pairs_per_second"]
     assert row["large"]["cost"]["per_million_pairs"] == pytest.approx(1.2 / (rate * 3600) * 1e6)

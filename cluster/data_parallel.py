@@ -1,7 +1,6 @@
 """One function in several processes at once, as Ray Train runs it: restarted from its own files when one is lost."""
 
 import functools
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -62,7 +61,13 @@ def run_data_parallel(
     def loop() -> None:  # Ray Train counts parameters
         run()
 
-    trainer = TorchTrainer(
+    class Trainer(TorchTrainer):  # type: ignore[misc]
+        """Leaves signals alone: Ray Train would keep Ctrl-C for itself, and end the process with exit code 0."""
+
+        def _register_sigint_handler(self, controller: Any) -> None:
+            pass
+
+    trainer = Trainer(
         loop,
         torch_config=TorchConfig(timeout_s=int(_WAIT_S)),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}),
@@ -73,7 +78,7 @@ def run_data_parallel(
         ),
     )
     try:
-        with _shown(progress), _interruptible():
+        with _shown(progress):
             trainer.fit()
     except (RayError, ControllerError) as error:  # not a worker, or one that was lost before it had begun
         raise ClusterError(
@@ -98,19 +103,6 @@ def _reason(error: Exception) -> str:
     failures = getattr(error, "worker_failures", None) or {0: error}
     lines = [line.strip() for line in str(next(iter(failures.values()))).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C stays Ctrl-C: Ray Train takes the signal for itself, keeps it, and ends the process with exit code 0."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit:
-        raise KeyboardInterrupt from None
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

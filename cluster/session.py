@@ -156,7 +156,7 @@ def _start(ray: Any, address: Address, cpus: int) -> list[psutil.Process]:
     before = _below(psutil.Process(), recursive=False)
     for attempts_left in (1, 0):
         try:
-            with _no_stderr():
+            with _no_stderr(), _own_groups():
                 _connect(ray, address, cpus)
             break
         except Exception as error:
@@ -244,6 +244,27 @@ def _no_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+@contextmanager
+def _own_groups() -> Iterator[None]:
+    """Ray's processes in groups of their own: `timeout`, and a terminal that closes, signal the whole group of a job.
+
+    The job is then to end Ray, and not to find it gone.
+    """
+    from ray._private import services
+
+    popen = services.ConsolePopen
+
+    class Apart(popen):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, process_group=0, **options)
+
+    services.ConsolePopen = Apart
+    try:
+        yield
+    finally:
+        services.ConsolePopen = popen
 
 
 def _code() -> dict[str, Any]:

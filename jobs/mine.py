@@ -1,5 +1,6 @@
 """`ray-rerank mine`: hard negatives for queries and their positives, out of a corpus."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pydantic import Field, model_validator
 
 from cluster.attempts import Limits
 from cluster.lease import held
-from cluster.storage import StoredFile, absolute, join
+from cluster.storage import StoredFile, absolute, fingerprint, join
 from jobs import prepared_folder
 from jobs.collection_files import beir_files, load_qrels, load_queries, stored
 from jobs.config import JobConfig
@@ -21,7 +22,7 @@ from jobs.guarding import teacher_scores
 from jobs.mine_collection import Asked, Corpus, judged, load_corpus, own_rows
 from jobs.mine_lists import ranked_lists
 from operators.errors import InputError
-from operators.false_negatives import Guard, guarded
+from operators.false_negatives import Guard, Guarded, guarded
 from operators.faults import Fault, FaultLog, Reason
 from operators.location import Location
 from operators.mined_shards import POSITIVE, MinedQuery, mined_shard
@@ -160,17 +161,18 @@ def _mine(
     if rule != "off":
         notes.append(told(sum(len(own.get(one.query_id, ())) for one in asked), rule, config.drop_self))
     label = None if qrels is None else 0.0
-    kept = drawn = _drawn(config, asked, corpus, paths[0], config.vectors or join(claim.work, "vectors"), faults, notes)
+    drawn = _drawn(config, asked, corpus, paths[0], config.vectors or join(claim.work, "vectors"), faults, notes)
+    outcomes = [Guarded(negatives, Counter()) for negatives in drawn]
     if config.guard:
-        kept = _guarded(config, config.guard, asked, drawn, corpus, label, claim, faults, notes)
-    mined = [_mined(config, one, negatives, label) for one, negatives in zip(asked, kept, strict=True)]
+        outcomes = _guarded(config, config.guard, asked, drawn, corpus, label, claim, faults, notes)
+    notes += shortage_notes(config.sources, drawn, outcomes, config.guard)
+    mined = [_mined(config, one, own.kept, label) for one, own in zip(asked, outcomes, strict=True)]
     mined = [query for query in mined if len(query.rows)]
     parts = _shards(config, mined, corpus)
     prepared_folder.begin(claim)
     shards = [prepared_folder.write_shard(claim, number, len(parts), part) for number, part in enumerate(parts)]
     by_source = Counter(source for query in mined for source in query.sources)
     positives = by_source.pop(POSITIVE, 0)
-    notes += shortage_notes(config.sources, drawn, kept, config.guard)
     notes += [f"negatives by source: {', '.join(f'{count:,} {kind}' for kind, count in by_source.items()) or 'none'}"]
     summary = {
         "shards": shards,
@@ -251,13 +253,13 @@ def _guarded(
     claim: prepared_folder.Claim,
     faults: FaultLog,
     notes: list[str],
-) -> list[list[Negative]]:
+) -> list[Guarded]:
     """Of what was drawn, the first of each source that the guard allows; a pair that has no score is a fault."""
     pool = [_mined(config, one, negatives, label) for one, negatives in zip(asked, drawn, strict=True)]
-    folder = join(absolute(claim.work), claim.identity[:16])
-    scores = teacher_scores(
-        folder, _shards(config, pool, corpus), guard.scorer, config.cache, config.address, config.limits
-    )
+    shards = _shards(config, pool, corpus)
+    told = json.dumps([guard.scorer.identity(), *map(fingerprint, shards)])  # other bounds take the scores as they are
+    folder = join(absolute(claim.work), fingerprint(told.encode())[:16])
+    scores = teacher_scores(folder, shards, guard.scorer, config.cache, config.address, config.limits)
     found, of_positives, outcomes = [], [], []
     for one, negatives in zip(asked, drawn, strict=True):
         own = np.array([scores.get((one.query_id, corpus.doc_ids[n.row]), np.nan) for n in negatives])
@@ -270,7 +272,7 @@ def _guarded(
         of_positives.append(positives)
         outcomes.append(guarded(guard, config.sources, negatives, own, positives))
     notes += guard_notes(guard, config.sources, drawn, found, of_positives, outcomes)
-    return [outcome.kept for outcome in outcomes]
+    return outcomes
 
 
 def _mined(config: Config, one: Asked, negatives: list[Negative], label: float | None) -> MinedQuery:

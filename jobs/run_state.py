@@ -90,7 +90,7 @@ def print_state(state: RunState, title: str, skipped: int = 0) -> None:
     """The summary that a person reads."""
     again = f" ({skipped} of them before)" if skipped else ""
     print(f"{title}: {state.done} of {state.units} units done{again}, {state.left} left")
-    print(f"  {state.queries} queries ranked, {state.ranked} of {state.pairs} candidates")
+    print(f"  {state.queries} queries with {state.ranked} of {state.pairs} candidates")
     for number, work in enumerate(state.stages, start=1):
         rate = work["pairs"] / work["seconds"] if work["seconds"] else 0
         print(

@@ -106,6 +106,7 @@ def run(config: Config) -> int:
         print(f"{config.output}: already trained with these settings; --overwrite trains it again")
         return code
     table, held_out = split_by_query(pairs.table, settings["held_out"], config.seed)
+    _check_labels(config, plan, pairs.table, table)
     measured = _measured_on(config, plan, table, held_out, evaluation)
     groups = group_rows(table, LOSSES[plan.loss], plan.group_size, plan.seed)
     _check_size(config, plan, len(groups))
@@ -127,6 +128,8 @@ def run(config: Config) -> int:
     with tempfile.TemporaryDirectory() as folder:
         start = Path(folder) / "start"
         growth = cross_encoder.write_start(str(model.folder), plan, table, start)
+        if (outputs := cross_encoder.outputs_of(model)) > 1:
+            print(f"{config.model}: has {outputs} outputs; a new head with one takes their place, and is trained")
         if growth is not None:
             print(_vocabulary(plan, growth))
         with claimed(config.output, checkpoints, settings):
@@ -148,6 +151,12 @@ def run(config: Config) -> int:
             size = sum(file.stat().st_size for file in trained.iterdir())
             finish(config.output, checkpoints, trained, record)
     print(_summary(config, record, seconds, size))
+    if (lost := cross_encoder.diverged_at(record["curve"])) is not None:
+        print(
+            f"the training diverged and was stopped: by step {lost} its loss was no number; saved are the weights of "
+            f"step {record['kept_step']}. A lower --learning-rate (now {config.learning_rate:g}) may help"
+        )
+        return ExitCode.DONE_WITH_ERRORS
     return code
 
 
@@ -255,11 +264,42 @@ def _measured_on(
     return LabelledPairs(held_out, plan.loss) if held_out.num_rows else None
 
 
+def _check_labels(config: Config, plan: "TrainingPlan", read: pa.Table, table: pa.Table) -> None:
+    """Print a note where nothing tells documents of a query apart, and the loss learns from pairs all the same.
+
+    Args:
+        read: all pairs.
+        table: those to train on.
+
+    Raises:
+        InputError: nothing tells one pair from another.
+    """
+    from operators.training_losses import LOSSES
+
+    labels = table["label"].to_numpy()
+    if labels.min() == labels.max():
+        apart = read.num_rows > table.num_rows and pc.count_distinct(read["label"]).as_py() > 1
+        what = f"all {len(labels):,} labels are {labels[0]:g}"
+        if apart:
+            what += f" but for the {read.num_rows - len(labels):,} pairs of held-out queries"
+        remedy = "hold out less (--held-out 0), or add" if apart else "add"
+        raise InputError(
+            f"{config.input}: {what}: nothing tells one pair from another, so there is nothing to learn; {remedy} "
+            "pairs with other labels (`ray-rerank mine` draws negatives), or name another column by --target"
+        )
+    distinct = table.group_by("query").aggregate([("label", "count_distinct")])["label_count_distinct"]
+    if LOSSES[plan.loss].reads == "pair" and pc.max(distinct).as_py() == 1:
+        print(
+            f"note: {config.input}: no query has two documents with different labels, so nothing is learnt of their "
+            "order; add each query's negatives (`ray-rerank mine`) to train a re-ranker"
+        )
+
+
 def _check_size(config: Config, plan: "TrainingPlan", groups: int) -> None:
     if not groups:
         raise InputError(
             f"{config.input}: loss {plan.loss} compares documents of a query, and no query has two with "
-            "different labels"
+            "different labels; add each query's negatives (`ray-rerank mine`), or take --loss bce or mse"
         )
     if plan.workers > 1 and groups < plan.groups_a_step * plan.workers:
         raise InputError(

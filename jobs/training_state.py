@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from cluster import storage
+from cluster.errors import StorageError
 from cluster.lease import held
 from cluster.records import DamagedRecordError, R, Record, brief, read_record
 from jobs.folders import check_folder, contents
 from operators.errors import InputError
 
 RECORD = "training.json"
+_TRIES = 5  # to remove a folder in which another thread may just write
 _OF_A_MODEL = re.compile(r".*\.safetensors(\.index\.json)?|modules\.json|vocab\.txt|merges\.txt|.*\.model")
 """What another checkpoint may have and the one that takes its place has not; it would be read along with it."""
 
@@ -74,7 +76,7 @@ def finish(output: str, checkpoints: Path, model: Path, record: Mapping[str, Any
     """Put the files of a folder in the output in place of a model there, the record last; drop the checkpoints.
 
     Raises:
-        StorageError: the output cannot be written; the same command does it again.
+        StorageError: the output cannot be written, or the checkpoints not removed; the same command does it again.
     """
     system, path = storage.filesystem(output)
     found = system.ls(path, detail=False) if system.exists(path) else []
@@ -88,7 +90,11 @@ def finish(output: str, checkpoints: Path, model: Path, record: Mapping[str, Any
         with file.open("rb") as content, storage.writing_whole(storage.join(output, file.name)) as target:
             shutil.copyfileobj(content, target)
     storage.write_whole(storage.join(output, RECORD), _json(record))
-    shutil.rmtree(checkpoints)
+    for _ in range(_TRIES):  # the lease shows its sign of life there meanwhile
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        if not checkpoints.exists():
+            return
+    raise StorageError(f"{checkpoints}: cannot be removed; the model is whole and needs them no longer: remove them")
 
 
 def started_from(model: str) -> dict[str, Any] | None:

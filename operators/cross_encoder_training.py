@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from operators.best_weights import LAST, BestWeights, evaluations, load_weights, save_weights
-from operators.checkpoint import find_checkpoint
+from operators.checkpoint import Checkpoint, find_checkpoint
 from operators.cpus import usable_cpus
 from operators.errors import InputError, ModelError
 from operators.held_out import HeldOut
@@ -95,7 +95,8 @@ def write_start(model: str, plan: TrainingPlan, pairs: pa.Table, folder: Path) -
     """Write what the training starts from: the checkpoint as a cross-encoder with one logit, in fp32, cut to the
     plan's student.
 
-    A checkpoint without a scoring head gets a new one, drawn from the plan's seed. The vocabulary keeps what is
+    A checkpoint whose scoring head is missing or has several outputs gets a new one, drawn from the plan's seed. The
+    vocabulary keeps what is
     frequent in the texts of `pairs`.
 
     Returns:
@@ -103,7 +104,7 @@ def write_start(model: str, plan: TrainingPlan, pairs: pa.Table, folder: Path) -
 
     Raises:
         InputError: the extra `train` is not installed.
-        ModelError: the checkpoint cannot be loaded from safetensors, has several outputs, or cannot be cut.
+        ModelError: the checkpoint cannot be loaded from safetensors, or cannot be cut.
     """
     from transformers import set_seed
 
@@ -122,6 +123,14 @@ def write_start(model: str, plan: TrainingPlan, pairs: pa.Table, folder: Path) -
         tokenizer = trimmed
     save_cross_encoder(trainee, tokenizer, folder, "fp32")
     return growth
+
+
+def outputs_of(checkpoint: Checkpoint) -> int:
+    """How many outputs the head of a checkpoint has; 0 where it has no head for whole texts."""
+    names = checkpoint.config.get("architectures") or []
+    if not any(str(name).endswith("ForSequenceClassification") for name in names):
+        return 0
+    return int(checkpoint.config.get("num_labels") or len(checkpoint.config.get("id2label") or "01"))
 
 
 def _tokens(tokenizer: Any, texts: list[str]) -> int:
@@ -234,6 +243,7 @@ def fit(training: Training, alive: Callable[[], None] = lambda: None) -> None:
     trainer.add_callback(_signs_of_life(alive))
     if _is_first():
         trainer.add_callback(_progress(len(groups.rows) / len(groups) * plan.groups_a_step * plan.workers, checkpoints))
+    trainer.add_callback(_stopping_at_divergence())
     trainer.train(resume_from_checkpoint=resumed)
     if _is_first():
         step = trainer.state.global_step
@@ -455,6 +465,25 @@ def _progress(pairs_a_step: float, checkpoints: Path) -> Any:
             )
 
     return Progress()
+
+
+def _stopping_at_divergence() -> Any:
+    from transformers import TrainerCallback
+
+    class Diverged(TrainerCallback):  # type: ignore[misc]
+        """Ends a training whose loss is no number, in every process: it is the mean over all of them."""
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if logs and not math.isfinite(float(logs.get("loss", 0))):
+                control.should_training_stop = True
+
+    return Diverged()
+
+
+def diverged_at(points: Sequence[dict[str, float | None]]) -> int | None:
+    """The first step of a `curve` that was logged without a finite loss."""
+    lost = (point["step"] for point in points if point.get("training_loss", 0.0) is None)
+    return next((int(step) for step in lost if step is not None), None)
 
 
 def _distributed() -> bool:

@@ -21,25 +21,27 @@ _LOOSER_IS_MORE: dict[Bound, bool] = {
 def shortage_notes(
     sources: Sequence[Source],
     drawn: Sequence[Sequence[Negative]],
-    kept: Sequence[Sequence[Negative]],
+    outcomes: Sequence[Guarded],
     guard: Guard | None,
 ) -> list[str]:
     """How many queries have fewer negatives than were asked for, by cause, each with what helps against it.
 
     Args:
-        drawn, kept: by query; the same without a guard.
+        drawn, outcomes: by query; all that was drawn is kept where there is no guard.
     """
     wanted = sum(source.count for source in sources)
-    short = [number for number, own in enumerate(kept) if len(own) < wanted]
+    short = [number for number, own in enumerate(outcomes) if len(own.kept) < wanted]
     if not short:
         return []
+    allowed = [[] if own.fell_back else own.kept for own in outcomes]
     causes = Counter(
         cause
         for number in short
-        for cause in {_cause(n, s, drawn[number], kept[number], guard) for n, s in enumerate(sources)}
+        for cause in {_cause(n, s, drawn[number], allowed[number], guard) for n, s in enumerate(sources)}
     )
-    bare = sum(not kept[number] for number in short)
-    told = f"{len(short)} of {len(kept)} queries have fewer than {wanted} negatives, {bare} of them none"
+    told = f"{len(short)} of {len(outcomes)} queries have fewer than {wanted} negatives"
+    if bare := sum(not outcomes[number].kept for number in short):
+        told += f", {bare} of them none"
     pool = guard.pool if guard else 1
     remedies = {
         "ranks": "their ranks hold no more (wider `ranks`, or a lower `count`)",
@@ -51,10 +53,10 @@ def shortage_notes(
 
 
 def _cause(
-    number: int, source: Source, drawn: Sequence[Negative], kept: Sequence[Negative], guard: Guard | None
+    number: int, source: Source, drawn: Sequence[Negative], allowed: Sequence[Negative], guard: Guard | None
 ) -> str | None:
     """Why a query has fewer negatives of a source; None where it has not."""
-    offered, own = (sum(negative.source == number for negative in some) for some in (drawn, kept))
+    offered, own = (sum(negative.source == number for negative in some) for some in (drawn, allowed))
     if own >= source.count:
         return None
     if offered >= source.count and not own:

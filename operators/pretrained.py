@@ -139,7 +139,8 @@ def checked_loading(model: str, found: Checkpoint, backbone: bool = False, new_h
         model: what the user calls it, for messages.
         backbone: whether the encoder is used alone, without what its checkpoint may have on top. Its pooler may be
             missing; it is filled with NaN, which shows in every score if it is used after all.
-        new_head: whether what stands on top of the encoder may be missing, since it will be trained.
+        new_head: whether what stands on top of the encoder may be missing or of another shape, since it will be
+            trained.
 
     Raises:
         ModelError: weights are missing, unexpected or of another shape, or the class is not the one that config.json
@@ -185,9 +186,11 @@ def _check_report(model: str, loaded: Any, report: dict[str, Any], backbone: boo
     prefix = f"{loaded.base_model_prefix}."
     missing, unexpected = set(report["missing_keys"]), set(report["unexpected_keys"])
     for name, stored, expected in sorted(map(tuple, report["mismatched_keys"])):
+        if new_head and not name.startswith(prefix):
+            continue  # a head of several outputs: one of one output takes its place
         raise ModelError(
             f"{model}: {name} has the shape {tuple(stored)} in its weights, where {tuple(expected)} is needed: it is "
-            + ("a model with several outputs" if new_head else "not the model that its config.json describes")
+            "not the model that its config.json describes"
         )
     if new_head:
         missing = {name for name in missing if name.startswith(prefix) and ".pooler." not in name}

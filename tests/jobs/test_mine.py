@@ -269,6 +269,9 @@ def test_queries_of_which_the_guard_refuses_all_are_told_with_what_helps(
             every = teacher.score([(rows[0]["query"], text) for text in _texts(collection)])
             assert (every < lowest).mean() < 0.5, "one of the lowest of a dozen"
     assert "scoring for the guard: " in told.err and "re-ranking" not in told.err
+    other = guard.replace(fallback, "skip" if fallback == "keep-lowest" else "keep-lowest")
+    mine(collection, "--sources", sources, "--guard", other, "--overwrite")
+    assert "scoring for the guard: " not in capsys.readouterr().err, "the same pairs were scored before"
 
 
 def _texts(folder: Path) -> list[str]:

@@ -2,11 +2,14 @@
 
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +17,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.command import ExitCode, execute
+from operators.cross_encoder import CrossEncoderConfig
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
 import torch  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from tokenizers import BertWordPieceTokenizer, Tokenizer  # noqa: E402
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, BertTokenizerFast  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    BertTokenizerFast,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPICS = ("apple", "river", "engine", "violin", "winter", "castle", "pepper", "harbour")
@@ -361,12 +372,6 @@ def test_layers_that_are_not_there_leave_nothing_behind(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.parquet"]
 
 
-def test_lists_need_two_labels_in_a_query(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = write_pairs(tmp_path / "pairs.parquet", pairs(32, 1.0, 1.0))
-    assert train(source, checkpoint, tmp_path / "model", *QUICK, "--loss", "listnet") == ExitCode.REFUSED
-    assert "no query has two" in capsys.readouterr().err
-
-
 def test_a_second_round_keeps_the_record_of_the_first(tmp_path: Path, checkpoint: Path) -> None:
     source = write_pairs(tmp_path / "pairs.parquet", pairs(64))
     assert train(source, checkpoint, tmp_path / "first", *QUICK) == ExitCode.DONE
@@ -392,6 +397,86 @@ def test_a_training_that_diverges_saves_no_model(
     told = capsys.readouterr().err
     assert "the training diverged" in told and "loss nan" in told and "loss 0.0000" not in told
     assert not (tmp_path / "model" / "model.safetensors").exists()
+
+
+def test_a_training_that_diverges_ends_there_and_keeps_the_best_before(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(400, low=-4.0, high=4.0))
+    flags = (*QUICK, "--learning-rate", "1e30", "--evaluate-every", "1", "--epochs", "9")
+    assert train(source, checkpoint, tmp_path / "model", *flags) == ExitCode.DONE_WITH_ERRORS
+    record = json.loads((tmp_path / "model" / "training.json").read_text())
+    assert record["curve"][-1]["step"] < 30, "nothing is learnt in the 200 steps after"
+    told = capsys.readouterr().out
+    assert "the training diverged and was stopped" in told and "learning-rate (now 1e+30)" in told
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+LOSSES = ("auto", "bce", "mse", "margin-mse", "listnet", "lambda")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.5, -3.0])
+def test_labels_that_are_all_equal_teach_nothing_and_are_refused(
+    tmp_path: Path, checkpoint: Path, loss: str, value: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(32, value, value))
+    assert train(source, checkpoint, tmp_path / "model", *QUICK, "--loss", loss) == ExitCode.REFUSED
+    told = capsys.readouterr().err
+    if loss == "bce" and value < 0:
+        assert "loss bce takes labels in [0, 1]" in told
+    else:
+        assert f"labels are {value:g}: nothing tells one pair from another" in told and str(source) in told
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("loss", ["auto", "margin-mse", "listnet", "lambda"])
+def test_labels_that_differ_between_queries_alone_are_told_or_refused(
+    tmp_path: Path, checkpoint: Path, loss: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"query": f"{word} {n}", "document": word, "label": n % 2} for n in range(8) for word in ("red", "old")]
+    source = write_pairs(tmp_path / "pairs.parquet", pa.Table.from_pylist(rows))
+    code = train(source, checkpoint, tmp_path / "model", *QUICK, "--loss", loss)
+    told = capsys.readouterr()
+    pairwise = loss == "auto"
+    assert code == (ExitCode.DONE if pairwise else ExitCode.REFUSED)
+    assert "different labels" in (told.out if pairwise else told.err)
+    assert "`ray-rerank mine`" in (told.out if pairwise else told.err)
+
+
+def test_labels_of_which_all_others_are_held_out_are_refused_with_the_way_out(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"query": query, "document": word, "label": float(query == "old")}
+        for query in ("old", "new")
+        for word in TOPICS
+    ]
+    source = write_pairs(tmp_path / "pairs.parquet", pa.Table.from_pylist(rows))
+    assert train(source, checkpoint, tmp_path / "model", *QUICK) == ExitCode.REFUSED
+    assert "but for the 8 pairs of held-out queries" in capsys.readouterr().err
+    assert train(source, checkpoint, tmp_path / "model", *QUICK, "--held-out", "0") == ExitCode.DONE
+
+
+@pytest.mark.parametrize(("family", "labels"), [("bert", 1), ("bert", 3), ("roberta", 2)])
+def test_a_model_of_several_labels_gets_a_head_of_one(
+    tmp_path: Path, checkpoint: Path, family: str, labels: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), num_labels=labels, pad_token_id=0, **shape)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "several")
+    tokenizer.save_pretrained(tmp_path / "several")
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(32))
+    assert train(source, tmp_path / "several", tmp_path / "model", *QUICK) == ExitCode.DONE
+    assert (f"has {labels} outputs; a new head with one" in capsys.readouterr().out) == (labels > 1)
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("several", "model"))
+    assert before.keys() == after.keys()
+    assert sum(before[name].shape != after[name].shape for name in before) == 2 * (labels > 1)
+    assert json.loads((tmp_path / "model" / "training.json").read_text())["curve"]
+    scorer = CrossEncoderConfig(model=str(tmp_path / "model"), precision="fp32").load()
+    assert np.isfinite(scorer.score([("apple red", "the apple")])).all()
 
 
 def test_a_folder_of_others_is_no_place_for_checkpoints(
@@ -428,6 +513,27 @@ def test_a_model_that_takes_anothers_place_leaves_nothing_of_it(tmp_path: Path) 
         "training.json",
     }
     assert not checkpoints.exists()
+
+
+def test_checkpoints_go_though_a_sign_of_life_is_written_there_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobs import training_state
+
+    output, fresh, checkpoints = (tmp_path / name for name in ("output", "fresh", "checkpoints"))
+    for folder in (output, fresh, checkpoints):
+        folder.mkdir()
+    beats = iter((True, False))
+
+    def removed(path: Path, *more: Any, **flags: Any) -> None:
+        shutil.rmtree(path, *more, **flags)
+        if next(beats):
+            path.mkdir()
+            (path / "lease").write_text("alive")
+
+    monkeypatch.setattr(training_state, "shutil", SimpleNamespace(rmtree=removed, copyfileobj=shutil.copyfileobj))
+    training_state.finish(str(output), checkpoints, fresh, {"settings": {}})
+    assert not checkpoints.exists() and not any(beats)
 
 
 def test_two_trainings_at_once_do_not_share_a_folder(tmp_path: Path) -> None:

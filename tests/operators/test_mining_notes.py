@@ -1,6 +1,7 @@
 """What is told of a mining that came out short: each cause by its number, and advice that helps against it."""
 
 import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.false_negatives import Guard, guarded
+from operators.false_negatives import Guard, Guarded, guarded
 from operators.mining_notes import guard_notes, shortage_notes
 from operators.negative_sources import BM25Source, RandomSource
 from operators.negatives import Negative
@@ -34,10 +35,17 @@ def draws(bm25: int, random: int) -> list[Negative]:
 )
 def test_advice_fits_the_cause(drawn: list[Negative], kept: list[int], told: str | None) -> None:
     guard = Guard.model_validate({"scorer": SCORER, "max_score": 0})
-    notes = shortage_notes(SOURCES, [drawn], [[Negative(0, 0.0, source) for source in kept]], guard)
+    chosen = Guarded([Negative(0, 0.0, source) for source in kept], Counter())
+    notes = shortage_notes(SOURCES, [drawn], [chosen], guard)
     assert bool(notes) == (told is not None)
     if told:
         assert told in notes[0] and notes[0].count("in 1: ") == 1
+
+
+def test_what_the_fallback_kept_is_no_reason_for_a_larger_pool() -> None:
+    guard = Guard.model_validate({"scorer": SCORER, "max_score": 0, "fallback": "keep-lowest"})
+    (told,) = shortage_notes(SOURCES, [draws(8, 4)], [Guarded([Negative(0, 0.0, 0)], Counter(), fell_back=True)], guard)
+    assert "a larger pool would not help" in told and "guard.pool" not in told and "none" not in told
 
 
 def note(bound: str, value: float, queries: Any, fallback: str = "skip") -> str:

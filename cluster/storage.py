@@ -546,6 +546,10 @@ def _entry(system: Any, info: dict[str, Any]) -> StoredFile:
 
 def _on_disk(path: str, seen: os.stat_result | str) -> StoredFile:
     path = f"file://{path}"
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        seen = "has a name that is no UTF-8"
     return (
         StoredFile(path, 0, "", seen) if isinstance(seen, str) else StoredFile(path, seen.st_size, str(seen.st_mtime))
     )

@@ -1,6 +1,5 @@
 """What every job's config shares: frozen, strict, and filled from YAML, flags or Python alone."""
 
-import os
 from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
@@ -37,9 +36,9 @@ def fault_of_value(value: Any, deep: int = _DEEPEST) -> str | None:
         if len(value) > _LONGEST:
             return f"has {len(value):,} characters; {_LONGEST:,} are the most"
         try:
-            return "holds a NUL character" if b"\0" in os.fsencode(value) else None
+            return "holds a NUL character" if b"\0" in value.encode() else None
         except UnicodeEncodeError:
-            return "holds half of a character (a lone surrogate)"
+            return "is no UTF-8 text; rename what has a name in another encoding"
     if isinstance(value, int) and abs(value) >= 1 << 63:
         return "is beyond the numbers of 64 bits"
     if not isinstance(value, dict | list | tuple):

@@ -5,8 +5,10 @@ import io
 import pyarrow.parquet as pq
 
 from cluster.attempts import Limits
+from cluster.errors import StorageError
 from cluster.output import Output, read_parts
-from cluster.storage import filesystem, join, write_whole
+from cluster.storage import filesystem, join, stored_file, write_whole
+from cluster.units import read_footers
 from jobs import rerank
 from jobs.markers import Scored
 from operators.scorers import ScorerConfig
@@ -30,6 +32,8 @@ def teacher_scores(
         shard = join(pool, shard_name(number, len(shards)))
         if not system.exists(filesystem(shard)[1]):  # written anew it would be another input to rerank
             write_whole(shard, data)
+        elif damaged := read_footers([stored_file(shard)])[1]:
+            raise StorageError(f"{damaged[0]}; remove {folder}, and the teacher scores anew")
     stage = rerank.Stage(scorer=scorer)
     config = rerank.Config(input=pool, output=scored, stages=(stage,), cache=cache, address=address, limits=limits)
     rerank.run(config, doing="scoring for the guard")

@@ -133,11 +133,13 @@ def run(config: Config) -> int:
         if growth is not None:
             print(_vocabulary(plan, growth))
         with claimed(config.output, checkpoints, settings):
-            shutil.copytree(start, training.start, dirs_exist_ok=True)
+            trained = checkpoints / "model"
+            for made in (training.start, trained):  # by a training that was stopped
+                shutil.rmtree(made, ignore_errors=True)
+            shutil.copytree(start, training.start)
             began = time.monotonic()
             _train(config, training)
             seconds = time.monotonic() - began
-            trained = checkpoints / "model"
             record = {
                 "settings": settings,
                 "pairs": table.num_rows,

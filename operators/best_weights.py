@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
+from operators.errors import ModelError, reason_of
 from operators.held_out import HeldOut
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ EVALUATIONS = "evaluations.json"
 BEST = "best.safetensors"
 LAST = "last.safetensors"
 _NOTED = ("step", "value")
+_NOTED_FIGURES = TypeAdapter(dict[int, dict[str, float | None]])
 
 
 class BestWeights:
@@ -50,7 +53,10 @@ def deciding(figures: dict[str, float | None], decides: str) -> float | None:
 
 def evaluations(folder: Path) -> dict[int, dict[str, float | None]]:
     """The figures noted so far, by step."""
-    return {int(step): figures for step, figures in (_read(folder / EVALUATIONS) or {}).items()}
+    try:
+        return _NOTED_FIGURES.validate_json((folder / EVALUATIONS).read_bytes())
+    except (OSError, ValidationError):  # none yet; damaged ones are lost, as the weights are not
+        return {}
 
 
 def best_step(folder: Path) -> int | None:
@@ -77,20 +83,22 @@ def load_weights(model: "CrossEncoder", file: Path) -> int:
 
 
 def _metadata(file: Path) -> dict[str, float]:
+    """What was noted of weights; nothing where there are none yet.
+
+    Raises:
+        ModelError: they are damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
+    if not file.exists():
+        return {}
     try:
         with safe_open(file, framework="np") as weights:
             return {name: float(value) for name, value in (weights.metadata() or {}).items() if name in _NOTED}
-    except (OSError, SafetensorError):
-        return {}
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
-    except (OSError, ValueError):
-        return None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ModelError(
+            f"{file}: is damaged: {reason_of(error)}; delete {file.parent}, and the training begins anew"
+        ) from None
 
 
 def _write(path: Path, content: dict[Any, Any]) -> None:

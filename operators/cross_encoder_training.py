@@ -5,6 +5,7 @@ import json
 import math
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from operators.best_weights import LAST, BestWeights, evaluations, load_weights, save_weights
 from operators.checkpoint import Checkpoint, find_checkpoint
 from operators.cpus import usable_cpus
-from operators.errors import InputError, ModelError
+from operators.errors import InputError, ModelError, reason_of
 from operators.held_out import HeldOut
 from operators.length_groups import full_batches, length_grouped_batches
 from operators.pretrained import checked_loading, explained, load_tokenizer, quiet_loading
@@ -244,7 +246,17 @@ def fit(training: Training, alive: Callable[[], None] = lambda: None) -> None:
     if _is_first():
         trainer.add_callback(_progress(len(groups.rows) / len(groups) * plan.groups_a_step * plan.workers, checkpoints))
     trainer.add_callback(_stopping_at_divergence())
-    trainer.train(resume_from_checkpoint=resumed)
+    begun: list[bool] = []
+    trainer.add_callback(_beginning(begun))
+    try:
+        trainer.train(resume_from_checkpoint=resumed)
+    except Exception as error:
+        if resumed is None or begun:
+            raise
+        raise ModelError(
+            f"{resumed}: cannot be gone on from: {reason_of(error)}; remove it, and the training goes on from the "
+            "checkpoint before"
+        ) from None
     if _is_first():
         step = trainer.state.global_step
         if watch is not None and step not in evaluations(checkpoints):
@@ -373,17 +385,51 @@ def length_grouped_trainer(lengths: NDArray[np.int64], workers: int) -> Any:
     return LengthGroupedTrainer
 
 
+class _State(BaseModel):
+    """What is looked at of a checkpoint's trainer_state.json, which the trainer writes last."""
+
+    global_step: int = Field(ge=1)
+    max_steps: int = Field(ge=1)
+    epoch: float = Field(ge=0, allow_inf_nan=False)
+    log_history: list[dict[str, Any]]
+
+
 def _newest_whole(checkpoints: Path) -> str | None:
-    """The newest checkpoint that was written to its end: the trainer writes its state file last."""
+    """The newest checkpoint that was written to its end and is not damaged; those passed over are told."""
     folders: Sequence[Path] = sorted(
-        checkpoints.glob("checkpoint-*"), key=lambda folder: int(folder.name.rpartition("-")[2]), reverse=True
+        (folder for folder in checkpoints.glob("checkpoint-*") if folder.name.rpartition("-")[2].isdecimal()),
+        key=lambda folder: int(folder.name.rpartition("-")[2]),
+        reverse=True,
     )
     for folder in folders:
-        try:
-            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        if not (folder / "trainer_state.json").exists():
             continue
-        return str(folder)
+        if (fault := _damage(folder)) is None:
+            return str(folder)
+        if _is_first():
+            print(f"{folder}: is damaged ({fault}); not gone on from", file=sys.stderr)
+    return None
+
+
+def _damage(checkpoint: Path) -> str | None:
+    from safetensors import SafetensorError, safe_open
+
+    found = {file.name: file for file in checkpoint.iterdir()}
+    if lacking := [name for name in ("optimizer.pt", "scheduler.pt") if name not in found]:
+        return f"{lacking[0]} is missing"
+    for name, file in sorted(found.items()):
+        try:
+            if name == "trainer_state.json":
+                _State.model_validate_json(file.read_bytes(), strict=True)
+            elif file.suffix == ".safetensors":
+                with safe_open(file, framework="np"):
+                    pass
+            elif file.suffix in {".pt", ".pth"}:
+                with zipfile.ZipFile(file) as packed:  # as torch.save writes them
+                    if packed.testzip():
+                        return f"{name}: its bytes are not those that were written"
+        except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
+            return f"{name}: {reason_of(error)}"
     return None
 
 
@@ -427,6 +473,18 @@ def _signs_of_life(alive: Callable[[], None]) -> Any:
             alive()
 
     return SignsOfLife()
+
+
+def _beginning(told: list[bool]) -> Any:
+    from transformers import TrainerCallback
+
+    class Beginning(TrainerCallback):  # type: ignore[misc]
+        """Tells that the trainer has read all of its checkpoint."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            told.append(True)
+
+    return Beginning()
 
 
 def _progress(pairs_a_step: float, checkpoints: Path) -> Any:

@@ -4,8 +4,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+_LONGEST = 4096  # characters: no path is longer
 
-def _unchained(location: str) -> str:
+
+def _usable(location: str) -> str:
+    if not location.strip():
+        raise ValueError("is empty; name a place, or leave the field out")
+    if len(location) > _LONGEST:
+        raise ValueError(f"has {len(location):,} characters; a path or URI has at most {_LONGEST:,}")
     if "::" in location:
         raise ValueError(
             f"{location!r}: `::` chains URIs (zip::, simplecache::), which is not supported; name the folder or file "
@@ -14,4 +20,4 @@ def _unchained(location: str) -> str:
     return location
 
 
-Location = Annotated[str, AfterValidator(_unchained)]
+Location = Annotated[str, AfterValidator(_usable)]

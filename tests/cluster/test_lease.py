@@ -1,5 +1,6 @@
 """One process at a time works on an output; the second is told who is there, and a dead one stands in no one's way."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from cluster import lease
 from cluster.errors import OutputBusyError
 from cluster.lease import LEASE, held
 from cluster.records import read_record
-from cluster.storage import join
+from cluster.storage import join, write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = (
@@ -176,3 +177,17 @@ def test_of_many_that_start_at_once_one_gets_in(tmp_path: Path) -> None:
     assert all("another job is at work here" in process.communicate()[1] for process in refused)
     told, _ = winner.communicate("")
     assert (told, winner.returncode) == ("in\n", 0)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b"", b"{", b"[]", b"7", b"null", b"{}", b"\xff", b"[" * 10_000, b'{"pid": "1"}', {"pid": -1}, {"pid": 10**30},
+     {"pid": "1"}, {"since": 1e300}, {"born": None}, {"beat": "now"}, {"token": 7}],
+)  # fmt: skip
+def test_a_damaged_lease_counts_as_none(folder: str, damaged: bytes | dict[str, Any]) -> None:
+    content = (
+        damaged if isinstance(damaged, bytes) else json.dumps(lease._myself("label").model_dump() | damaged).encode()
+    )
+    write_whole(join(folder, LEASE), content)
+    with held(folder, "rerank"):
+        assert (read_json(join(folder, LEASE)) or {})["job"] == "rerank"

@@ -234,3 +234,12 @@ def test_texts_that_older_yaml_takes_for_something_else_stay_as_they_are(tmp_pat
         "a": "2020-01-01", "b": "010", "c": "1:30", "d": "1_000", "e": 7, "f": 1e-4, "g": 0.5, "h": True, "i": None,
         "j": -3, "k": "0x1F",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("job", ["rerank", "label", "evaluate", "export"])
+def test_a_file_whose_name_is_no_text_is_named(job: str, jobs: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "in" / "a.parquet").rename(tmp_path / "in" / "\udcff.parquet")
+    (tmp_path / "job.yaml").write_bytes(written(jobs[job]))
+    trial = try_command([job, str(tmp_path / "job.yaml")])
+    trial.check()
+    assert trial.code == 2 and "has a name that is no UTF-8" in trial.err

@@ -33,7 +33,7 @@ _VOCABULARY = (".model", ".spm", ".tiktoken")
 POSITIONS_AFTER_PADDING = frozenset(
     {
         *("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "xmod", "ibert"),
-        *("mpnet", "longformer", "data2vec-text", "luke", "mluke", "lilt", "layoutlmv3", "markuplm"),
+        *("mpnet", "longformer", "data2vec-text", "luke", "mluke", "lilt", "layoutlmv3", "markuplm", "esm"),
     }
 )
 """Architectures that count positions from the padding id on, so that the first ones are never used."""

@@ -70,8 +70,8 @@ def check_special_tokens(model: str, found: Checkpoint, tokenizer: Any) -> None:
     last, number = max(tokenizer.get_vocab().items(), key=lambda item: item[1], default=("", -1))
     if isinstance(size, int) and number >= size:
         raise ModelError(
-            f"{model}: {last!r} is number {number} in its tokenizer.json, and the model has {size} tokens (vocab_size) "
-            "by its config.json; use the tokenizer that belongs to it"
+            f"{model}: {last!r} is number {number} by its tokenizer.json and tokenizer_config.json, and the model has "
+            f"{size} tokens by its config.json (vocab_size); use the tokenizer that belongs to it"
         )
     ours, theirs = tokenizer.pad_token_id, described.pad_token_id
     counted = found.kind in POSITIONS_AFTER_PADDING

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import xxhash
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 from safetensors import SafetensorError, safe_open
 
 from operators.errors import ModelError, reason_of
-from operators.fetched_model import fetched, pickle_hint
+from operators.fetched_model import fetched, format_hint
 
 _DECIDING = (
     *(".safetensors", ".json", ".jinja"),
@@ -33,7 +33,7 @@ _VOCABULARY = (".model", ".spm", ".tiktoken")
 POSITIONS_AFTER_PADDING = frozenset(
     {
         *("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "xmod", "ibert"),
-        *("mpnet", "longformer", "data2vec-text", "luke", "mluke", "lilt", "layoutlmv3", "markuplm"),
+        *("mpnet", "longformer", "data2vec-text", "luke", "mluke", "lilt", "layoutlmv3", "markuplm", "esm"),
     }
 )
 """Architectures that count positions from the padding id on, so that the first ones are never used."""
@@ -44,6 +44,13 @@ _PORTED = frozenset({"nomic_bert", "eurobert"})
 _QUANTIZED = frozenset({"I8", "U8", "I4", "U4", "F4", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2"})
 _LARGEST_JSON = 1 << 28  # bytes; the largest vocabularies take 40 MB
 _LARGEST_NUMBER = 10**8  # tokens, positions, widths: no model has more of anything
+_MOST_LAYERS = 10_000
+_SIZES = frozenset(
+    {
+        *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "type_vocab_size"),
+        *("embedding_size", "d_model", "d_ff", "d_kv", "num_layers", "num_heads", "n_embd", "n_layer", "n_head"),
+    }
+)
 _RACY_NS = 2_000_000_000  # a file this young may change again without a new modification time
 
 
@@ -73,6 +80,48 @@ class _Described(BaseModel):
 
         if isinstance(value, str) and not isinstance(getattr(torch, value.removeprefix("torch."), None), torch.dtype):
             raise ValueError(f"torch has no number format {shown(value)}")
+        return value
+
+
+class _Tokenizer(BaseModel):
+    """What tokenizer_config.json says, by the types that transformers takes for granted."""
+
+    model_config = ConfigDict(strict=True, protected_namespaces=())
+
+    tokenizer_class: str | None = None
+    model_max_length: float | None = Field(None, gt=0)
+    padding_side: Literal["left", "right"] | None = None
+    truncation_side: Literal["left", "right"] | None = None
+    model_input_names: list[str] | None = None
+    bos_token: str | dict[str, Any] | None = None
+    cls_token: str | dict[str, Any] | None = None
+    eos_token: str | dict[str, Any] | None = None
+    mask_token: str | dict[str, Any] | None = None
+    pad_token: str | dict[str, Any] | None = None
+    sep_token: str | dict[str, Any] | None = None
+    unk_token: str | dict[str, Any] | None = None
+    added_tokens_decoder: dict[str, dict[str, Any]] | None = None
+    additional_special_tokens: list[str | dict[str, Any]] | None = None
+    extra_special_tokens: list[str | dict[str, Any]] | dict[str, Any] | None = None
+    chat_template: str | list[Any] | dict[str, Any] | None = None
+    add_bos_token: bool | None = None
+    add_eos_token: bool | None = None
+    add_prefix_space: bool | None = None
+    do_lower_case: bool | None = None
+    strip_accents: bool | None = None
+    tokenize_chinese_chars: bool | None = None
+
+
+class _Index(BaseModel):
+    """What model.safetensors.index.json says: the file that each weight is in."""
+
+    weight_map: dict[str, str] = Field(min_length=1)
+
+    @field_validator("weight_map")
+    @classmethod
+    def _is_inside(cls, value: dict[str, str]) -> dict[str, str]:
+        if odd := [name for name in value.values() if Path(name).name != name]:
+            raise ValueError(f"{shown(odd[0])} is no file of this folder")
         return value
 
 
@@ -118,6 +167,16 @@ class Checkpoint:
         return _described(self.folder / self.part / "config.json", self.config)
 
     @property
+    def tensors(self) -> int:
+        """How many its weight files hold."""
+        total = 0
+        for name in self.files:
+            if name.endswith(".safetensors"):
+                with safe_open(self.folder / name, framework="np") as weights:
+                    total += len(weights.keys())
+        return total
+
+    @property
     def weight_bytes(self) -> int:
         """Of all its safetensors files."""
         return sum((self.folder / name).stat().st_size for name in self.files if name.endswith(".safetensors"))
@@ -141,12 +200,18 @@ def check_length(model: str, found: Checkpoint, name: str, length: int | None) -
 
 
 def check_attention(model: str, found: Checkpoint, length: int) -> None:
-    """Raises ModelError where attention would depend on which lengths the model has seen before.
+    """Raises ModelError where attention would depend on which lengths the model has seen before, or reaches further
+    than the model has positions: Longformer fills each text up to its window.
 
     BigBird's block-sparse attention turns itself off for good at the first input of at most
     (5 + 2 `num_random_blocks`) `block_size` tokens (transformers, `BigBirdModel.forward`).
     """
     config = found.config
+    windows = config.get("attention_window") or 0
+    if (widest := max(windows) if isinstance(windows, list) else windows) > found.positions:
+        raise ModelError(
+            f"{model}: attention_window is {widest} in its config.json, more than its {found.positions} positions"
+        )
     if config.get("model_type") != "big_bird" or config.get("attention_type", "block_sparse") != "block_sparse":
         return
     full = (5 + 2 * int(config.get("num_random_blocks", 3))) * int(config.get("block_size", 64))
@@ -199,7 +264,9 @@ def find_checkpoint(model: str, revision: str | None = None, part: str = "") -> 
     if not any(path.name in _VOCABULARIES or path.name.endswith(_VOCABULARY) for path in folder.iterdir()):
         raise ModelError(f"{model}: holds no tokenizer (tokenizer.json)")
     if (tokenizer_file := folder / "tokenizer_config.json").is_file():
-        _check_no_code(model, read_object(tokenizer_file) | {"model_type": config.get("model_type")}, tokenizer_file)
+        said = read_object(tokenizer_file)
+        _check_no_code(model, said | {"model_type": config["model_type"]}, tokenizer_file)
+        _validate(tokenizer_file, _Tokenizer, said)
     return Checkpoint(root, config, _content(root, files), files, part)
 
 
@@ -236,23 +303,35 @@ def shown(value: Any) -> str:
 def _check_config(file: Path, config: dict[str, Any]) -> None:
     for name in ("quantization_config", "compression_config"):
         if name in config:
+            how = config[name].get("quant_method") if isinstance(config[name], dict) else None
             raise ModelError(
-                f"{file}: the weights are quantized ({name}), which is not supported; use the original model"
+                f"{file}: the weights are quantized ({name}{f': {how}' if isinstance(how, str) else ''}), which is not "
+                "supported; use the original model"
             )
-    try:
-        _Described.model_validate(config)
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where, what = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
-        raise ModelError(f"{file}: {where}: {what}") from None
+    _validate(file, _Described, config)
     inner: list[tuple[str, Any]] = [("", config)]
     while inner:
         name, value = inner.pop()
         if isinstance(value, dict | list):
             inner += value.items() if isinstance(value, dict) else ((name, one) for one in value)
-        elif isinstance(value, int) and abs(value) > _LARGEST_NUMBER and "theta" not in name:
-            raise ModelError(f"{file}: {name} is {shown(value)}, which is more than any model has")
-    _described(file, config)
+        elif isinstance(value, int) and abs(value) > (_MOST_LAYERS if name.endswith("layers") else _LARGEST_NUMBER):
+            if "theta" not in name:
+                raise ModelError(f"{file}: {name} is {shown(value)}, which is more than any model has")
+        elif isinstance(value, int) and value < 0 and name in _SIZES:
+            raise ModelError(f"{file}: {name} is {value}; it must be a number from 0")
+    described = _described(file, config)
+    start, size = config.get("decoder_start_token_id"), getattr(described, "vocab_size", None)
+    if isinstance(start, int) and isinstance(size, int) and not 0 <= start < size:
+        raise ModelError(f"{file}: decoder_start_token_id is {start}, and the model has {size} tokens (vocab_size)")
+
+
+def _validate(file: Path, kind: type[BaseModel], content: dict[str, Any]) -> None:
+    try:
+        kind.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where, what = fault["loc"][0] if fault["loc"] else "", fault["msg"].removeprefix("Value error, ")
+        raise ModelError(f"{file}: {where} is {shown(content.get(str(where)))}: {what}") from None
 
 
 def _described(file: Path, config: dict[str, Any]) -> Any:
@@ -281,15 +360,17 @@ def check_weight_files(folder: Path) -> None:
     Raises:
         ModelError: its weights are missing, damaged, quantized, or nothing but pickle.
     """
-    index = folder / "model.safetensors.index.json"
-    names = sorted({str(name) for name in read_object(index).get("weight_map", {}).values()}) if index.is_file() else []
-    whole = folder / "model.safetensors"
+    index, whole, names = folder / "model.safetensors.index.json", folder / "model.safetensors", list[str]()
+    if index.is_file() and not whole.is_file():
+        listed = read_object(index)
+        _validate(index, _Index, listed)
+        names = sorted(set(listed["weight_map"].values()))
     for path in [whole] if whole.is_file() or not names else [folder / name for name in names]:
         if not path.is_file():
-            beside = sorted(other.name for other in folder.iterdir()) if folder.is_dir() else []
+            beside = sorted(other.name for other in [*folder.glob("*"), *folder.glob("onnx/*")])
             other = [name for name in beside if name.endswith(".safetensors")]
             named = f" (it has {', '.join(other)})" if other else ""
-            raise ModelError(f"{folder}: holds no {path.name}{named}{pickle_hint(beside)}")
+            raise ModelError(f"{folder}: holds no {path.name}{named}{format_hint(beside)}")
         try:
             with safe_open(path, framework="np") as weights:
                 kinds = {name: weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
@@ -313,7 +394,7 @@ def _check_weights(model: str, folder: Path) -> None:
 
 def _check_no_code(model: str, config: dict[str, Any], file: Path) -> None:
     mapped = config.get("auto_map")
-    if mapped and config.get("model_type") not in _PORTED:
+    if mapped and str(config.get("model_type")) not in _PORTED:
         shown = next(iter(mapped.values())) if isinstance(mapped, dict) else mapped
         raise ModelError(
             f"{model}: its {file.name} asks for code of its own (auto_map: {shown}), which is not run; use a model "

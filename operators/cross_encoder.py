@@ -159,7 +159,7 @@ class CrossEncoder(Pointwise):
         self._device, dtype = pick_placement(config.precision, device)
         self.precision = precision_name(dtype)
         reader = config.reader()
-        self._end = reader.checkpoint.described().eos_token_id if _reads_at_end(reader.checkpoint.kind) else None
+        self._end = _read_at(config.model, reader)
         self._takes_segments = "token_type_ids" in reader.tokenizer.model_input_names
         self._model = load_weights(AutoModelForSequenceClassification, config.model, reader.checkpoint, dtype)
         self._model.to(self._device)
@@ -210,10 +210,19 @@ def _check_encoder(model: str, config: dict[str, Any]) -> None:
         )
 
 
-def _reads_at_end(kind: str | None) -> bool:
+def _read_at(model: str, reader: PairReader) -> int | None:
+    """The token whose last place in a row BART's and T5's relatives read; None is of other models."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
-    return kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    if reader.checkpoint.kind not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        return None
+    end = reader.checkpoint.described().eos_token_id
+    if not isinstance(end, int) or end not in reader.tokenizer("a", "b")["input_ids"]:
+        raise ModelError(
+            f"{model}: reads a pair at its eos_token_id, which is {end} in its config.json, and its tokenizer puts no "
+            "such token behind a pair; correct the one that is wrong"
+        )
+    return end
 
 
 def _check_segments(model: str, found: Checkpoint, tokenizer: Any) -> None:

@@ -26,6 +26,10 @@ def reason_of(error: Exception) -> str:
     """The first line of what another package raised, with the next where it announces that, or its kind where it says
     nothing."""
     first, *more = str(error).strip().splitlines() or [type(error).__name__]
+    if isinstance(error, KeyError):
+        first = f"{first} is not known"
+    if first.endswith("(") and more:  # a module that is named by all that is in it
+        first = f"{first[:-1]} {more[-1].lstrip(') ')}"
     reason = f"{first} {more[0].strip()}" if first.endswith(":") and more else first
     return shortened(reason, _REASON)
 

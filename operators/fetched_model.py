@@ -54,7 +54,7 @@ def _check(uri: str, root: str, found: list[str]) -> None:
     if found == [root.rstrip("/")]:
         raise ModelError(f"{uri}: is a file; a model is a folder with its weights, config and tokenizer")
     if not any(path.endswith(".safetensors") for path in found):
-        raise ModelError(f"{uri}: holds no *.safetensors{pickle_hint(found)}")
+        raise ModelError(f"{uri}: holds no *.safetensors{format_hint(found)}")
 
 
 def _copied(system: Any, root: str, files: list[str]) -> Path:
@@ -74,7 +74,12 @@ def _copied(system: Any, root: str, files: list[str]) -> Path:
     return place
 
 
-def pickle_hint(names: list[str]) -> str:
+def format_hint(names: list[str]) -> str:
     """What to add where weights are there, and not as safetensors."""
-    pickled = [PurePosixPath(name).name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
-    return f"; {', '.join(pickled)} is pickle and not read, convert it to safetensors" if pickled else ""
+    beside = sorted({PurePosixPath(name).name for name in names})
+    pickled = [name for name in beside if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+    if pickled:
+        return f"; {', '.join(pickled[:3])} is pickle and not read, convert it to safetensors"
+    others = [name for name in beside if name.endswith((".gguf", ".ggml", ".onnx", ".h5", ".msgpack", ".tflite"))]
+    told = f"; {', '.join(others[:3])} is of another format and not read, use the checkpoint that it was made from"
+    return told if others else ""

@@ -1,12 +1,16 @@
 """The one door through which weights and tokenizers are loaded: safetensors only, all of them, and no other code."""
 
+import copy
+import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from operators.checkpoint import POSITIONS_AFTER_PADDING, Checkpoint
+from tokenizers import Tokenizer
+
+from operators.checkpoint import POSITIONS_AFTER_PADDING, Checkpoint, read_list, read_object, shown
 from operators.device import is_out_of_memory
 from operators.errors import ModelError, reason_of
 
@@ -25,6 +29,10 @@ _HEADS_ON_TOP = _PRETRAINING_HEADS | {"pooler", "classifier", "pre_classifier", 
 _TOKENIZER = "its tokenizer_config.json and tokenizer.json make no tokenizer"
 _WEIGHTS = "cannot be loaded by its config.json and generation_config.json"
 _UNKNOWN = "\N{SNOWMAN}"  # a text that few vocabularies have
+
+_MORE_TENSORS = (
+    1000  # that a model may have beyond those in its files: tied ones, and those that it will be said to lack
+)
 
 _verified: set[tuple[str, str]] = set()
 _one_at_a_time = threading.RLock()
@@ -62,8 +70,8 @@ def check_special_tokens(model: str, found: Checkpoint, tokenizer: Any) -> None:
     last, number = max(tokenizer.get_vocab().items(), key=lambda item: item[1], default=("", -1))
     if isinstance(size, int) and number >= size:
         raise ModelError(
-            f"{model}: {last!r} is number {number} in its tokenizer.json, and the model has {size} tokens (vocab_size) "
-            "by its config.json; use the tokenizer that belongs to it"
+            f"{model}: {last!r} is number {number} by its tokenizer.json and tokenizer_config.json, and the model has "
+            f"{size} tokens by its config.json (vocab_size); use the tokenizer that belongs to it"
         )
     ours, theirs = tokenizer.pad_token_id, described.pad_token_id
     counted = found.kind in POSITIONS_AFTER_PADDING
@@ -98,7 +106,7 @@ def load_weights(auto: Any, model: str, found: Checkpoint, dtype: Any) -> Any:
         loaded = auto.from_pretrained(
             str(folder / found.part), dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
-    loaded.config._name_or_path = model
+    loaded.config._name_or_path, loaded.config.return_dict = model, True
     return loaded.eval()
 
 
@@ -116,7 +124,7 @@ def verify_weights(auto: Any, model: str, found: Checkpoint) -> None:
     with (
         found.sealed() as folder,
         quiet_loading(),
-        explained(model, folder, _WEIGHTS),
+        explained(model, folder, _WEIGHTS, lambda: blamed_setting(auto, found)),
         checked_loading(model, found),
     ):
         auto.from_pretrained(
@@ -146,7 +154,17 @@ def checked_loading(model: str, found: Checkpoint, backbone: bool = False, new_h
         ModelError: weights are missing, unexpected or of another shape, or the class is not the one that config.json
             names.
     """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
     from transformers import PreTrainedModel
+
+    most, made = found.tensors + _MORE_TENSORS, itertools.count()
+
+    def count(*_: Any) -> None:
+        if next(made) > most:
+            raise ModelError(
+                f"{model}: its config.json asks for more weights than the {found.tensors} that its files hold; see its "
+                "numbers of layers"
+            )
 
     def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
         asked = kwargs.pop("output_loading_info", False)
@@ -159,9 +177,11 @@ def checked_loading(model: str, found: Checkpoint, backbone: bool = False, new_h
     with _one_at_a_time:
         original = PreTrainedModel.__dict__["from_pretrained"]
         PreTrainedModel.from_pretrained = classmethod(from_pretrained)
+        counting = register_module_parameter_registration_hook(count)
         try:
             yield
         finally:
+            counting.remove()
             PreTrainedModel.from_pretrained = original
 
 
@@ -234,8 +254,11 @@ def _listed(names: set[str]) -> str:
 
 
 @contextmanager
-def explained(model: str, folder: Path, what: str) -> Iterator[None]:
+def explained(model: str, folder: Path, what: str, blame: Callable[[], str | None] = lambda: None) -> Iterator[None]:
     """What a loader raises, with the model's own name and without the sealed folder's.
+
+    Args:
+        blame: says which setting it is, where that can be found out.
 
     Raises:
         ModelError: for anything but a lack of memory.
@@ -247,8 +270,48 @@ def explained(model: str, folder: Path, what: str) -> Iterator[None]:
     except Exception as error:  # loaders raise whatever the first thing raises that they did not expect
         if is_out_of_memory(error):
             raise
+        if unreadable := next(_unreadable(folder), None):
+            raise ModelError(f"{model}: {unreadable}") from error
         reason = reason_of(error).replace(str(folder), model)
-        raise ModelError(f"{model}: {what}: {reason}") from error
+        found = blame()
+        raise ModelError(f"{model}: {what}: {f'{found}: ' if found else ''}{reason}") from error
+
+
+def _unreadable(folder: Path) -> Iterator[str]:
+    """What of a folder is not the JSON that it should be."""
+    for file in sorted(folder.rglob("*.json")):
+        name = file.relative_to(folder)
+        try:
+            read_list(file) if file.name == "modules.json" else read_object(file)
+        except ModelError as error:
+            yield str(error).replace(str(file), str(name))
+        if file.name == "tokenizer.json":
+            try:
+                Tokenizer.from_file(str(file))
+            except Exception as error:  # the library raises nothing narrower
+                yield f"{name}: {reason_of(error)}"
+
+
+def blamed_setting(auto: Any, found: Checkpoint) -> str | None:
+    """The setting of config.json without which, or with 1 in its place, the model could be built."""
+    import torch
+
+    def builds(config: dict[str, Any]) -> bool:
+        try:
+            described = type(found.described()).from_dict(copy.deepcopy(config))
+            with torch.device("meta"):
+                auto.from_config(described)
+        except Exception:  # whatever the first odd value raises
+            return False
+        return True
+
+    if builds(found.config):
+        return None
+    for name, value in found.config.items():
+        without = {other: kept for other, kept in found.config.items() if other != name}
+        if builds(without) or (isinstance(value, int | float) and builds(without | {name: 1})):
+            return f"{name} is {shown(value)}"
+    return None
 
 
 @contextmanager

@@ -49,8 +49,14 @@ def try_out(config: ModelConfig, found: Checkpoint, load: Callable[[], object]) 
         ModelError: see `prove`.
     """
     known = any(key[0] == found.content and key[2] == _settings(config) for key in _proven)
-    if not known and found.weight_bytes <= TRIED_OUT:
+    if known or found.weight_bytes > TRIED_OUT:
+        return
+    try:
         load()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(f"{config.model}: a plain pair takes more memory than there is: {reason_of(error)}") from error
 
 
 def _settings(config: ModelConfig) -> str:
@@ -117,7 +123,11 @@ def _difference(
     if not np.isfinite(alone).all():
         raise ModelError(
             f"{model}: scores a plain pair as {alone[~np.isfinite(alone)][0]} in {precision}: "
-            + ("its weights are not whole" if precision == "fp32" else "try precision fp32")
+            + (
+                "its weights are not whole, or a number in its config.json is wrong"
+                if precision == "fp32"
+                else "try precision fp32"
+            )
         )
     together = evaluate(rows + company, Work())[: len(rows)]
     found = float(np.abs(together - alone).max()) / max(1.0, float(np.abs(alone).max()))

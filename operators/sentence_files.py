@@ -13,6 +13,7 @@ from operators.checkpoint import (
     find_folder,
     read_list,
     read_object,
+    shown,
 )
 from operators.errors import ModelError
 
@@ -63,12 +64,14 @@ class SentenceFiles:
 
     Attributes:
         modules: class names in their order; empty where there is no modules.json.
+        folders: theirs, inside the save.
         settings: config_sentence_transformers.json: prompts, similarity, the dimension that vectors are cut to.
         reading: how the first module reads texts: its sentence_bert_config.json.
     """
 
     checkpoint: Checkpoint
     modules: tuple[str, ...]
+    folders: tuple[str, ...]
     settings: dict[str, Any]
     reading: dict[str, Any]
 
@@ -106,19 +109,21 @@ def find_sentence_files(model: str, revision: str | None, kind: Kind) -> Sentenc
         raise ModelError(f"{settings_file}: model_type is null")
     _check_kind(model, settings, kind)
     _check_prompts(settings_file, settings)
-    names = (name for name in _READING if (root / found.part / name).is_file())
-    reading_file = root / found.part / next(names, _READING[0])
+    readings = (name for name in _READING if (root / found.part / name).is_file())
+    reading_file = root / found.part / next(readings, _READING[0])
     reading = read_object(reading_file) if reading_file.is_file() else {}
     _check_reading(reading_file, reading, kind)
-    return SentenceFiles(found, tuple(name for name, _ in modules), settings, reading)
+    names, folders = (tuple(part[side] for part in modules) for side in (0, 1))
+    return SentenceFiles(found, names, folders, settings, reading)
 
 
 def _modules(model: str, listing: Path) -> Iterator[tuple[str, str]]:
     """Class name and folder of each module."""
     for module in read_list(listing):
-        kind, path = (module.get("type"), module.get("path", "")) if isinstance(module, dict) else (None, None)
-        if not isinstance(kind, str) or not isinstance(path, str):
-            raise ModelError(f"{listing}: not a list of modules: each has a `type` and a `path`")
+        said = [module.get(key) if isinstance(module, dict) else None for key in ("type", "path", "name")]
+        kind, path, label = said
+        if not isinstance(kind, str) or not isinstance(path, str) or not isinstance(label, str):
+            raise ModelError(f"{listing}: not a list of modules: each has a `type`, a `path` and a `name`")
         if not kind.startswith(_TRUSTED):
             raise ModelError(f"{model}: module {kind} is not part of sentence-transformers; its code is not run")
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
@@ -144,6 +149,9 @@ def _check_module(model: str, name: str, folder: Path) -> None:
     activation = str(settings.get("activation_function", "torch."))
     if not activation.startswith("torch."):
         raise ModelError(f"{file}: activation_function {activation} is not part of torch; its code is not run")
+    for side in ("in_features", "out_features"):
+        if not isinstance(settings.get(side), int) or settings[side] < 1:
+            raise ModelError(f"{file}: {side} is {shown(settings.get(side))}; it must be a number from 1")
     if unknown := sorted(set(settings) - _DENSE):
         raise ModelError(f"{file}: {unknown[0]} is not a setting of Dense that is known here")
 

@@ -14,7 +14,14 @@ from operators.batches import TokenBudget, run_in_batches
 from operators.checkpoint import check_attention
 from operators.device import to_device
 from operators.errors import ModelError
-from operators.pretrained import check_special_tokens, checked_loading, explained, load_tokenizer, quiet_loading
+from operators.pretrained import (
+    blamed_setting,
+    check_special_tokens,
+    checked_loading,
+    explained,
+    load_tokenizer,
+    quiet_loading,
+)
 from operators.sentence_files import SentenceFiles
 from operators.work import Work
 
@@ -37,6 +44,8 @@ def load_sentence_model(cls: Any, model: str, files: SentenceFiles, device: Any,
     Raises:
         ModelError: it cannot be loaded, or what was loaded is not the checkpoint's: see `checked_loading`.
     """
+    from transformers import AutoModel
+
     found = files.checkpoint
     on_meta = str(device) == "meta"
     if not on_meta:
@@ -44,7 +53,7 @@ def load_sentence_model(cls: Any, model: str, files: SentenceFiles, device: Any,
     with (
         found.sealed() as folder,
         quiet_loading(),
-        explained(model, folder, _WEIGHTS),
+        explained(model, folder, _WEIGHTS, lambda: _blamed_module(files) or blamed_setting(AutoModel, found)),
         checked_loading(model, found, backbone=True),
     ):
         loaded = cls(
@@ -56,6 +65,20 @@ def load_sentence_model(cls: Any, model: str, files: SentenceFiles, device: Any,
         )
     _check_reader(model, files, loaded)
     return loaded.to(dtype).eval()
+
+
+def _blamed_module(files: SentenceFiles) -> str | None:
+    """The settings of a module without weights that its class does not take."""
+    from sentence_transformers.multi_vector_encoder import modules as late
+    from sentence_transformers.sentence_transformer import modules
+
+    for name, folder in zip(files.modules, files.folders, strict=True):
+        if name in {"Pooling", "Dropout", "MultiVectorMask", "TokenPooling"}:
+            try:
+                getattr(modules if hasattr(modules, name) else late, name).load(str(files.checkpoint.folder / folder))
+            except Exception:  # whatever the first odd value raises
+                return f"{folder}/config.json"
+    return None
 
 
 def verify_sentence_model(cls: Any, model: str, files: SentenceFiles) -> None:

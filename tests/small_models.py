@@ -111,6 +111,7 @@ def ragged_pairs(count: int, seed: int = 0, longest: int = 60) -> list[tuple[str
 
 
 SHAPES: dict[str, dict[str, Any]] = {
+    "Data2VecText": {"bos_token_id": 2, "eos_token_id": 3},
     "Roberta": {"bos_token_id": 2, "eos_token_id": 3},
     "Longformer": {"attention_window": [8, 8], "bos_token_id": 2, "eos_token_id": 3},
     "Bart": {

@@ -10,51 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from conftest import write_cross_encoder
-from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer
+from references import Pairs, by_cross_encoder, by_monot5, by_multi_vector_encoder, by_sentence_transformer
+from sentence_transformers import CrossEncoder, MultiVectorEncoder
 from small_models import ragged_pairs, write_bi_encoder, write_colbert, write_t5
-from transformers import AutoTokenizer, T5ForConditionalGeneration
 
 from operators.errors import ModelError
 from operators.scorers import scorer_config
 
 PAIRS = ragged_pairs(4, seed=3)
-QUERIES, DOCUMENTS = [query for query, _ in PAIRS], [document for _, document in PAIRS]
-
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def by_cross_encoder(folder: Path) -> np.ndarray:
-    model = CrossEncoder(str(folder), device="cpu", local_files_only=True, activation_fn=torch.nn.Identity())
-    return np.asarray(model.predict(PAIRS, batch_size=1, show_progress_bar=False))
-
-
-def by_sentence_transformer(folder: Path) -> np.ndarray:
-    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    queries = model.encode_query(QUERIES, batch_size=1)
-    return np.asarray(model.similarity_pairwise(queries, model.encode_document(DOCUMENTS, batch_size=1)))
-
-
-def by_multi_vector_encoder(folder: Path) -> np.ndarray:
-    model = MultiVectorEncoder(str(folder), device="cpu", local_files_only=True)
-    queries, documents = model.encode_query(QUERIES, batch_size=1), model.encode_document(DOCUMENTS, batch_size=1)
-    return np.asarray(model.similarity_pairwise(queries, documents))
-
-
-def by_transformers(folder: Path) -> np.ndarray:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = T5ForConditionalGeneration.from_pretrained(folder).eval()
-    wanted = tokenizer.convert_tokens_to_ids(["▁false", "▁true"])
-    scores = []
-    for query, document in PAIRS:
-        ids = tokenizer(f"Query: {query} Document: {document} Relevant:", return_tensors="pt")["input_ids"]
-        start = torch.tensor([[model.config.decoder_start_token_id]])
-        with torch.no_grad():
-            logits = model(input_ids=ids, decoder_input_ids=start).logits[0, 0, wanted]
-        scores.append(float(torch.log_softmax(logits, dim=0)[1]))
-    return np.array(scores)
 
 
 def write_saved_cross_encoder(folder: Path) -> Path:
@@ -78,7 +44,7 @@ class Family:
 
     kind: str
     write: Callable[[Path], Path]
-    reference: Callable[[Path], np.ndarray]
+    reference: Callable[[Path, Pairs], np.ndarray]
 
 
 FAMILIES = {
@@ -91,7 +57,7 @@ FAMILIES = {
     ),
     "colbert": Family("colbert", write_colbert, by_multi_vector_encoder),
     "saved colbert": Family("colbert", write_saved_colbert, by_multi_vector_encoder),
-    "monot5": Family("monot5", write_t5, by_transformers),
+    "monot5": Family("monot5", write_t5, by_monot5),
 }
 
 NOT_WALKED = {("model", "vocab"), ("model", "merges"), ("added_tokens",), ("weight_map",), ("_commit_hash",)}
@@ -251,7 +217,7 @@ def outcome(family: Family, folder: Path, file: str, known: Known) -> str:
     if identity == known.identity:
         return "same score" if moved < 1e-5 else f"WRONG: another score ({moved:.3g}), the same fingerprint"
     try:
-        expected = family.reference(folder)
+        expected = family.reference(folder, PAIRS)
     except Exception:  # whatever the reference raises, it does not score
         return "another fingerprint" if moved < 1e-5 else "WRONG: another score, where the reference gives none"
     away = float(np.abs(scores - expected).max())
@@ -264,7 +230,7 @@ def table(name: str, folder: Path, deep: bool) -> dict[str, str]:
     whole = family.write(folder / "model")
     config = scorer_of(family, whole)
     known = Known(config.identity(), config.load().score(PAIRS))
-    np.testing.assert_allclose(known.scores, family.reference(whole), atol=1e-5)
+    np.testing.assert_allclose(known.scores, family.reference(whole, PAIRS), atol=1e-5)
     found = {}
     for file, what, change in mutations(whole, deep):
         copy = Path(shutil.copytree(whole, folder / "changed"))

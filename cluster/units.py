@@ -2,7 +2,8 @@
 
 import io
 import itertools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -30,6 +31,15 @@ GroupStarts = Callable[[pa.Array], np.ndarray]
 """bool of n: where a column's rows begin another group that must stay in one unit."""
 
 _BATCH = 256  # rows decoded at a time: a file may have one huge row group
+_IDS = 65_536  # as many where they are ids alone
+_BATCH_BYTES = 256 << 20  # of a batch, if every row were all that a dictionary holds
+_UNIT_BYTES = 256 << 20  # of a unit as the footer has it; a single row may exceed it
+_READ_BYTES = 1 << 30  # of a unit or of a file's ids, once decoded
+_RATIO = 1000  # of a file's own bytes: so much comes of it at most
+_ROWS = 10_000_000  # that any file may have
+_ROWS_A_BYTE = 10  # of the file, beyond them
+_CONTAINER = 200_000  # columns, or row groups
+_DICTIONARY = re.compile(rb"\x15\x04\x15([\x80-\xff]*[\x00-\x7f])")  # how a dictionary's page begins, and its size
 _DAMAGE = (pa.ArrowException, OSError, KeyError, UnicodeDecodeError)  # what reading a damaged or changed file raises
 
 
@@ -78,8 +88,8 @@ def read_footers(files: list[StoredFile], item_column: str | None = None) -> tup
     def one(stored: StoredFile) -> ParquetShard | str:
         try:
             with open_read(stored.path) as handle:
-                parquet = pq.ParquetFile(handle)
-                _check_footer(parquet.metadata, item_column)
+                parquet = pq.ParquetFile(handle, thrift_container_size_limit=_CONTAINER)
+                _check_footer(parquet.metadata, item_column, stored.size)
                 return ParquetShard(stored, parquet.schema_arrow, parquet.metadata)
         except UnavailableError:
             raise
@@ -112,8 +122,9 @@ def plan_by_rows(shards: list[ParquetShard], item_column: str, target: int) -> l
             if row > start and held + items > target:
                 ranges.append((shard, start, row, held))
                 start, held = row, 0
-            if items > target and rows > 1:
-                pieces = min(-(-items // target), rows)
+            size = _bytes_of(group, shard)
+            if (items > target or size > _UNIT_BYTES) and rows > 1:
+                pieces = min(max(-(-items // target), -(-size // _UNIT_BYTES)), rows)
                 cuts = [row + rows * piece // pieces for piece in range(pieces + 1)]
                 shares = [items * (cut - row) // rows for cut in cuts]
                 ranges += [
@@ -145,7 +156,9 @@ def plan_by_group(shards: list[ParquetShard], column: str, starts: GroupStarts, 
     """
     ranges: list[tuple[ParquetShard, int, int, int]] = []
     seen = Values()
+    asked = target
     for shard in shards:
+        target = min(asked, _rows_of(shard, _UNIT_BYTES))
         values = whole_column(shard, column)
         if len(values) == 0:
             continue
@@ -186,7 +199,7 @@ def _read_rows(unit: Unit, columns: list[str]) -> pa.Table:
         try:
             content: dict[str, pa.ChunkedArray] = {}
             for parquet, own in _open_columns(handle, columns):
-                content |= _cut(parquet, own, unit)
+                content |= _cut(parquet, handle, own, unit)
         except _DAMAGE as error:
             raise StorageError(f"{unit.file}: rows {unit.start} to {unit.stop}: {_first_line(error)}") from None
     found = min(len(values) for values in content.values())
@@ -248,6 +261,19 @@ _PLAN_SCHEMA = pa.schema(
 _PLAN_TYPES = {field.name: str if pa.types.is_string(field.type) else int for field in _PLAN_SCHEMA}
 
 
+def _bytes_of(group: pq.RowGroupMetaData, shard: ParquetShard) -> int:
+    """Of a row group as the footer has it, which may claim too much."""
+    size: int = group.total_byte_size
+    return min(size, _RATIO * shard.stored.size) if shard.stored.size else size
+
+
+def _rows_of(shard: ParquetShard, size: int) -> int:
+    """How many rows have so many bytes, on average."""
+    rows: int = shard.metadata.num_rows
+    held = sum(_bytes_of(shard.metadata.row_group(number), shard) for number in range(shard.metadata.num_row_groups))
+    return max(1, rows * size // max(held, 1)) if rows else 1
+
+
 class _ReachedDataError(Exception):
     """Parquet came as far as to ask for data."""
 
@@ -271,23 +297,24 @@ class _NoData(io.RawIOBase):
         raise _ReachedDataError
 
 
-def _check_footer(metadata: pq.FileMetaData, item_column: str | None) -> None:
-    """Raise where a footer contradicts itself: rows that it promises would be missing.
-
-    A bad description of a column chunk (or an encrypted one) ends the process where pyarrow is asked for it by
-    `RowGroupMetaData.column`, and is an exception where the column is about to be read.
-    """
+def _check_footer(metadata: pq.FileMetaData, item_column: str | None, size: int) -> None:
+    """Raise where a footer contradicts itself, or claims more rows than the file's bytes can hold."""
     rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
     if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
         raise pa.ArrowInvalid(f"its footer counts {metadata.num_rows} rows and its row groups {sum(rows)}")
+    most = max(_ROWS, _ROWS_A_BYTE * size)
+    if size and sum(rows) > most:
+        raise pa.ArrowInvalid(f"its footer claims {sum(rows):,} rows in {size:,} bytes")
     leaf = None if item_column is None else _leaf_of(metadata.schema, item_column)
     if leaf is None:
         return
-    parquet = pq.ParquetFile(_NoData(), metadata=metadata, pre_buffer=False)
+    footer = pq.ParquetFile(_NoData(), metadata=metadata, pre_buffer=False)
+    claimed = 0
     for number in range(len(rows)):
-        with suppress(_ReachedDataError):
-            parquet.read_row_group(number, columns=[metadata.schema.column(leaf).path], use_threads=False)
-        values = metadata.row_group(number).column(leaf).num_values
+        values = _chunk(footer, number, leaf).num_values
+        claimed += values
+        if size and claimed > most:
+            raise pa.ArrowInvalid(f"its footer claims {claimed:,} values of {item_column!r} in {size:,} bytes")
         if values < rows[number]:
             raise pa.ArrowInvalid(
                 f"its footer counts {rows[number]} rows and {values} values of {item_column!r} in them"
@@ -308,7 +335,10 @@ def _whole_column(shard: ParquetShard, column: str) -> pa.Array:
     try:
         with open_read(shard.stored.path) as handle:
             [(parquet, _)] = _open_columns(handle, [column])
-            values = parquet.read(columns=[column])[column].combine_chunks()
+            groups = list(range(parquet.metadata.num_row_groups))
+            read = _batches(parquet, handle, [column], shard.stored.size, groups, _IDS)
+            pieces = [batch.column(column) for batch in read]
+            values = pa.chunked_array(pieces, parquet.schema_arrow.field(column).type).combine_chunks()
     except _DAMAGE as error:
         raise StorageError(f"{shard.stored.path}: column {column!r} cannot be read: {_first_line(error)}") from None
     if isinstance(values, pa.ChunkedArray):
@@ -327,7 +357,12 @@ def _open_columns(handle: IO[bytes], columns: list[str]) -> list[tuple[pq.Parque
     Dictionaries are read as the plain values that Parquet holds, by hiding the Arrow schema that says otherwise: Arrow
     cannot read one inside a list over several row groups, nor one of strings that are not all valid UTF-8.
     """
-    options: dict[str, Any] = {"buffer_size": READ_AHEAD, "pre_buffer": False, "page_checksum_verification": True}
+    options: dict[str, Any] = {
+        "thrift_container_size_limit": _CONTAINER,
+        "buffer_size": READ_AHEAD,
+        "pre_buffer": False,
+        "page_checksum_verification": True,
+    }
     parquet = pq.ParquetFile(handle, **options)
     coded = [name for name in columns if _holds_dictionary(parquet.schema_arrow.field(name).type)]
     if not coded:
@@ -339,7 +374,7 @@ def _open_columns(handle: IO[bytes], columns: list[str]) -> list[tuple[pq.Parque
     return [(pq.ParquetFile(handle, metadata=bare, **options), coded), *([(parquet, as_is)] if as_is else [])]
 
 
-def _cut(parquet: pq.ParquetFile, columns: list[str], unit: Unit) -> dict[str, pa.ChunkedArray]:
+def _cut(parquet: pq.ParquetFile, handle: IO[bytes], columns: list[str], unit: Unit) -> dict[str, pa.ChunkedArray]:
     schema = pa.schema([parquet.schema_arrow.field(name) for name in columns])
     pieces: list[pa.RecordBatch] = []
     groups: list[int] = []
@@ -351,15 +386,67 @@ def _cut(parquet: pq.ParquetFile, columns: list[str], unit: Unit) -> dict[str, p
             groups.append(group)
         at += rows
     row = first
-    for batch in parquet.iter_batches(_BATCH, row_groups=groups, columns=columns, use_threads=False):
+    held = 0
+    for batch in _batches(parquet, handle, columns, unit.size, groups, _BATCH):
         begin, end = max(unit.start - row, 0), min(unit.stop - row, batch.num_rows)
         if begin < end:
             pieces.append(batch.slice(begin, end - begin).select(columns))  # `a` also reads a column `a.b`
+            held += pieces[-1].nbytes
+            if held > _READ_BYTES:
+                raise pa.ArrowInvalid(
+                    f"hold more than {_READ_BYTES >> 30} GiB, which is the most of a unit: lower `unit_pairs`, or give "
+                    "fewer candidates a query or shorter texts"
+                )
         row += batch.num_rows
         if row >= unit.stop:
             break
     table = pa.Table.from_batches(pieces, schema=schema)
     return dict(zip(columns, table.columns, strict=True))
+
+
+def _batches(
+    parquet: pq.ParquetFile, handle: IO[bytes], columns: list[str], size: int, groups: list[int], most: int
+) -> Iterator[pa.RecordBatch]:
+    """Decode few rows at a time, and fewer where a dictionary or a text is long.
+
+    Args:
+        size: of the file in bytes; 0 where it is not known.
+        most: rows at a time.
+    """
+    footer = pq.ParquetFile(_NoData(), metadata=parquet.metadata, pre_buffer=False)
+    leaves = [leaf for name in columns for leaf in _leaves_of(footer.schema, name)]
+    rows = most
+    for group, leaf in itertools.product(groups, leaves):
+        chunk = _chunk(footer, group, leaf)
+        unpacked, packed = chunk.total_uncompressed_size, chunk.total_compressed_size
+        if unpacked > max(_READ_BYTES, _RATIO * packed):
+            raise pa.ArrowInvalid(f"column {chunk.path_in_schema} unpacks from {packed:,} bytes to {unpacked:,}")
+        longest = unpacked // max(footer.metadata.row_group(group).num_rows, 1)
+        if chunk.has_dictionary_page and chunk.physical_type == "BYTE_ARRAY" and unpacked * rows > _BATCH_BYTES:
+            handle.seek(min(chunk.dictionary_page_offset, chunk.data_page_offset))
+            if begins := _DICTIONARY.match(handle.read(16)):
+                longest = max(longest, sum((byte & 127) << 7 * at for at, byte in enumerate(begins[1])) >> 1)
+        rows = max(1, min(rows, _BATCH_BYTES // max(longest, 1)))
+    decoded = 0
+    for batch in parquet.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False):
+        yield batch
+        decoded += batch.nbytes
+        if size and decoded > max(_READ_BYTES, _RATIO * size):
+            raise pa.ArrowInvalid(f"more than {decoded >> 20:,} MiB come out of a file of {size:,} bytes")
+
+
+def _chunk(footer: pq.ParquetFile, group: int, leaf: int) -> pq.ColumnChunkMetaData:
+    """The description of a column chunk, whatever the footer holds.
+
+    A bad one (or an encrypted one) ends the process where pyarrow is asked for it by `RowGroupMetaData.column`, and is
+    an exception where the column is about to be read.
+
+    Args:
+        footer: of `_NoData`.
+    """
+    with suppress(_ReachedDataError):
+        footer.read_row_group(group, columns=[footer.schema.column(leaf).path], use_threads=False)
+    return footer.metadata.row_group(group).column(leaf)
 
 
 def _holds_dictionary(kind: pa.DataType) -> bool:
@@ -379,8 +466,11 @@ def _readable(value: pa.Scalar) -> str:
 
 def _leaf_of(schema: pq.ParquetSchema, column: str) -> int | None:
     """The first leaf of a top-level column, whose name may hold dots."""
-    leaves = (index for index in range(len(schema)) if f"{schema.column(index).path}.".startswith(f"{column}."))
-    return next(leaves, None)
+    return next(_leaves_of(schema, column), None)
+
+
+def _leaves_of(schema: pq.ParquetSchema, column: str) -> Iterator[int]:
+    return (index for index in range(len(schema)) if f"{schema.column(index).path}.".startswith(f"{column}."))
 
 
 def _named(ranges: list[tuple[ParquetShard, int, int, int]]) -> list[Unit]:

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, field_validator, model_validator
 
 from cluster.lease import held
@@ -26,6 +25,7 @@ from operators.exports.groups import FAULTS, columns_of, groups
 from operators.exports.ms_marco import UNFIT
 from operators.exports.selection import Choice, Positives, Tuples
 from operators.location import Location
+from operators.parquet_rows import batches, open_parquet
 
 RECORD = "_export/export.json"  # not beside the files: tools read every .json of a folder
 
@@ -126,12 +126,9 @@ def _export(config: Config, output: str, files: list[str], before: list[str], no
 
 
 def _batches(file: str) -> Iterator[pa.RecordBatch]:
-    try:
-        with open_read(file) as handle:
-            parquet = pq.ParquetFile(handle, pre_buffer=False)
-            yield from parquet.iter_batches(1024, columns=columns_of(parquet.schema_arrow, file))
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{file}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+    with open_read(file) as handle:
+        parquet = open_parquet(handle, file)
+        yield from batches(parquet, handle, file, columns_of(parquet.schema_arrow, file))
 
 
 def _claim(config: Config, output: str) -> list[str]:

@@ -3,17 +3,15 @@
 from collections.abc import Iterator
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster import storage
 from jobs.input_files import PARQUET, input_files
 from operators.errors import InputError
 from operators.faults import Refuse
 from operators.judgements import Qrels
+from operators.parquet_rows import batches, open_parquet
 from operators.rankings import Rankings, ranking_column, read_rankings
 from operators.runs import Run, read_run
-
-_BATCH = 1024
 
 
 def rankings_at(path: str) -> Rankings:
@@ -52,10 +50,7 @@ def counted_queries(qrels: Qrels, ranked: Run, only_ranked: bool, ranking: str, 
 def _tables(paths: list[str]) -> Iterator[tuple[str, pa.Table]]:
     for path in paths:
         with storage.open_read(path) as stream:
-            try:
-                file = pq.ParquetFile(stream)
-                columns = ["query_id", ranking_column(file.schema_arrow, path)]
-                for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
-                    yield path, pa.Table.from_batches([batch])
-            except (pa.ArrowException, OSError) as error:
-                raise InputError(f"{path}: cannot be read as Parquet: {error}") from None
+            file = open_parquet(stream, path)
+            columns = ["query_id", ranking_column(file.schema_arrow, path)]
+            for batch in batches(file, stream, path, columns):
+                yield path, pa.Table.from_batches([batch])

@@ -10,18 +10,17 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from operators.cells import is_number, is_text, number, shown
 from operators.collections import checked_id, json_id, json_text, named_fields
 from operators.column_files import DOC_ID, QUERY_ID
 from operators.content import with_compressed
-from operators.errors import InputError, listed
+from operators.errors import InputError, listed, reason_of
 from operators.faults import Fault, FaultSink, Reason
 from operators.file_kinds import what_they_are
 from operators.json_rows import Source, is_json, json_object, json_rows
 from operators.lines import Unusable, opening, parse_lines
-from operators.parquet_rows import is_parquet_file
+from operators.parquet_rows import PARQUET_DAMAGE, batches, is_parquet_file, open_parquet
 from operators.selections import Selection
 from operators.tables import Row, check_headless, read_table, row_size
 
@@ -87,16 +86,17 @@ def _table_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[tu
 
 
 def _parquet_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.Table]:
-    try:
-        file = pq.ParquetFile(stream)
-        _check_columns(file.schema_arrow, name)
-        columns = [*COLUMNS, *(["score"] if "score" in file.schema_arrow.names else [])]
-        start = 0
-        for batch in file.iter_batches(batch_size=_CHUNK, columns=columns):
-            yield _usable(pa.Table.from_batches([batch]), name, start, faults)
-            start += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{name}: cannot be read as Parquet: {error}") from None
+    file = open_parquet(stream, name)
+    _check_columns(file.schema_arrow, name)
+    columns = [*COLUMNS, *(["score"] if "score" in file.schema_arrow.names else [])]
+    start = 0
+    for batch in batches(file, stream, name, columns):
+        try:
+            table = _usable(pa.Table.from_batches([batch]), name, start, faults)
+        except PARQUET_DAMAGE as error:
+            raise InputError(f"{name}: cannot be read as Parquet beyond row {start}: {reason_of(error)}") from None
+        yield table
+        start += batch.num_rows
 
 
 def group_pairs(tables: Iterable[pa.Table], depth: int | None, faults: FaultSink) -> GroupedPairs:

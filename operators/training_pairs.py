@@ -7,7 +7,6 @@ from typing import IO, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -21,7 +20,7 @@ from operators.file_kinds import what_they_are
 from operators.json_rows import Source, is_json, json_object, json_rows
 from operators.leakage import Query
 from operators.lines import Unusable, parse_lines
-from operators.parquet_rows import is_parquet_file
+from operators.parquet_rows import batches, is_parquet_file, open_parquet
 from operators.same_text import normalised
 from operators.tables import read_table
 
@@ -29,6 +28,7 @@ DOCUMENT_NAMES = ("document", "text", "passage")
 READABLE = (".parquet", *with_compressed((".tsv", ".csv", ".jsonl", ".json")))
 """How the names of files of pairs end."""
 _TEXTS, _NUMBERS = ("query_id", "query", *DOCUMENT_NAMES), ("label", "score", "rank")
+_MOST_COLUMNS = 1000
 Target = Literal["label", "score"]
 SCHEMA = pa.schema(
     [
@@ -213,10 +213,11 @@ def read_parquet(file: str, content: IO[bytes]) -> pa.Table:
     Raises:
         InputError: it is no Parquet file.
     """
-    try:
-        return pyarrow.parquet.read_table(content)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{file}: cannot be read as Parquet: {error}") from None
+    parquet = open_parquet(content, file)
+    names = parquet.schema_arrow.names
+    if len(names) > _MOST_COLUMNS:
+        raise InputError(f"{file}: has {len(names):,} columns, more than {_MOST_COLUMNS:,}: {listed(names)}")
+    return pa.Table.from_batches(batches(parquet, content, file, names), parquet.schema_arrow)
 
 
 def _read_text(file: str, content: IO[bytes], torn: FaultLog) -> pa.Table:

@@ -114,17 +114,20 @@ def _connection(ray: Any, address: Address, cpus: int) -> Iterator[None]:
         with finishing():
             connection.over.set()
             if connection.ident and (address.here or connection.ready.is_set()):
-                connection.join(_END_S)
+                _await(connection.ended, _END_S)
 
 
-def _await(ready: threading.Event, limit: float) -> bool:
-    """Ray's core takes SIGTERM for itself while it starts, to print a stack and abort: it is taken back at once."""
+def _await(event: threading.Event, limit: float) -> bool:
+    """Wait while Ray starts or ends: its core takes SIGTERM for itself, to print a stack and abort, and resets it.
+
+    Both times it is taken back at once.
+    """
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     deadline = time.monotonic() + limit
     there = False
     while not there and time.monotonic() < deadline:
-        there = ready.wait(_GLANCE_S)
+        there = event.wait(_GLANCE_S)
         if main and handler is not None:
             signal.signal(signal.SIGTERM, handler)
     return there
@@ -133,7 +136,7 @@ def _await(ready: threading.Event, limit: float) -> bool:
 class _Connection(threading.Thread):
     def __init__(self, ray: Any, address: Address, cpus: int) -> None:
         super().__init__(daemon=True, name="ray")
-        self.ready, self.over = threading.Event(), threading.Event()
+        self.ready, self.over, self.ended = threading.Event(), threading.Event(), threading.Event()
         self.error: Exception | None = None
         self._ray, self._address, self._cpus = ray, address, cpus
 
@@ -144,11 +147,14 @@ class _Connection(threading.Thread):
         except Exception as error:  # Ray raises bare Exception where a node does not come up in time
             self.error = error
         self.ready.set()
-        if not self.error:
-            self.over.wait()
-            ours += [process for one in ours for process in _below(one)]
-            self._ray.shutdown()
-            _end(ours, _LINGER_S)
+        try:
+            if not self.error:
+                self.over.wait()
+                ours += [process for one in ours for process in _below(one)]
+                self._ray.shutdown()
+                _end(ours, _LINGER_S)
+        finally:
+            self.ended.set()
 
 
 def _start(ray: Any, address: Address, cpus: int) -> list[psutil.Process]:

@@ -23,7 +23,8 @@ from jobs.command import ExitCode
 ROOT = Path(__file__).resolve().parents[2]
 CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED, signal.SIGHUP: ExitCode.HUNG_UP}
 MOMENTS = ("imports", "ray starts", "workers load", "half-way", "report")
-JOBS = ("rerank", "label", "compare", "mine", "train", "loop")
+WITHOUT_RAY = ("imports", "half-way", "report")
+JOBS = dict.fromkeys(("rerank", "label", "compare", "mine", "train", "loop"), MOMENTS) | {"alone": WITHOUT_RAY}
 PATIENCE_S = 240
 
 
@@ -89,17 +90,14 @@ def hears(driver: Driver) -> bool:
 def seen(driver: Driver, moment: str) -> Callable[[], bool]:
     job = driver.arguments[0]
     report = {"rerank": "report.json", "label": "report.json", "mine": "part-*", "loop": "comparison/comparison.json"}
+    report |= {"train": "*.safetensors"}
     found: dict[str, Callable[[], bool]] = {
         "imports": lambda: hears(driver),
         "ray starts": lambda: any("gcs_server" in name for name in driver.names()),
         "workers load": lambda: any("MapBatches" in name or "TrainWorker" in name for name in driver.names()),
         "half-way": lambda: len(driver.markers()) > driver.done_before,
         "report": lambda: (
-            "\ntiming " in driver.told()
-            if job == "compare"
-            else any(driver.folder.glob(f"out/**/{report[job]}"))
-            if job in report
-            else (driver.folder / "out").is_dir()
+            "\ntiming " in driver.told() if job == "compare" else any(driver.folder.glob(f"out/**/{report[job]}"))
         ),
     }
     return found[moment]
@@ -139,16 +137,17 @@ def inputs(folder: Path, model: Path, job: str) -> list[str]:
         scorers = [{"name": name, "scorer": one["scorer"]} for name in ("a", "b", "c", "d")]
         given = ["--candidates", str(folder / "in"), "--qrels", str(folder / "qrels.txt")]
         return [job, *given, "--scorers", json.dumps(scorers), "--output", str(folder / "out")]
-    if job == "train":
+    if job in {"train", "alone"}:
         flat = [
             {"query": row["query"], "document": candidate["text"], "label": float(place == 0)}
             for row in rows(60, 4)
             for place, candidate in enumerate(row["candidates"])
         ]
         pq.write_table(pa.Table.from_pylist(flat), folder / "in" / "0.parquet")
-        given = ["--input", str(folder / "in"), "--model", str(model), "--num-workers", "2", "--threads", "1"]
+        given = ["--input", str(folder / "in"), "--model", str(model), "--threads", "1"]
+        given += ["--num-workers", "2"] if job == "train" else []
         more = ["--epochs", "20", "--checkpoint-every", "10", "--max-length", "32", "--batch-size", "8"]
-        return [job, *given, *more, "--output", str(folder / "out")]
+        return ["train", *given, *more, "--output", str(folder / "out")]
     return collection(folder, model, job)
 
 
@@ -183,10 +182,16 @@ def walk(folder: Path, model: Path, job: str, number: signal.Signals, moments: t
     assert not list(last.alive())
 
 
+def test_a_job_is_stopped_while_ray_starts_and_half_way(tmp_path: Path, cross_encoder: Path) -> None:
+    arguments = inputs(tmp_path, cross_encoder, "rerank")
+    assert stop(Driver(tmp_path, arguments), signal.SIGTERM, "ray starts", group=True)
+    assert stop(Driver(tmp_path, arguments), signal.SIGHUP, "half-way", group=False)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", list(CODES), ids=lambda number: number.name)
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_that_is_stopped_leaves_nothing_and_goes_on(
     tmp_path: Path, cross_encoder: Path, job: str, number: signal.Signals
 ) -> None:
-    walk(tmp_path, cross_encoder, job, number, MOMENTS)
+    walk(tmp_path, cross_encoder, job, number, JOBS[job])

@@ -76,6 +76,18 @@ def check_alive(address: Address) -> None:
         raise unreached(address, "something listens there, but not as Ray does")
 
 
+def answers(host_and_port: str) -> bool:
+    """Whether a head that was there still is, or may be: where its name cannot be looked up, that is not known."""
+    host, _, port = host_and_port.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    except socket.gaierror:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def unreached(address: Address, fault: str) -> ClusterError:
     """The cluster is not there, or does not take this job."""
     return ClusterError(f"the Ray cluster at {address} cannot be reached: {fault}")

@@ -35,5 +35,9 @@ class WorkerDeathError(ClusterError):
     """A unit took several workers with it and is left out."""
 
 
+class ClusterLostError(ClusterError):
+    """The cluster does not answer any more."""
+
+
 class OutputBusyError(ClusterError):
     """Another process is at work on the output."""

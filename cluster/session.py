@@ -27,7 +27,7 @@ _START_S = 300.0  # Ray's own limits end it long before
 _END_S = 60.0
 _LINGER_S = 5.0  # for processes of Ray that are to end by themselves
 _GLANCE_S = 0.01
-_OPEN_FILES = 1024  # half of it was enough on 2 CPUs, and each worker takes some more
+_OPEN_FILES = 1024  # of a process, what most systems allow at least
 _LEFT = ("RAY_", "PYTHONPATH", "PYTHONBREAKPOINT")  # what Ray writes into the environment
 _TOKEN = uuid.uuid4().hex
 _busy = threading.RLock()
@@ -102,8 +102,9 @@ def _connection(ray: Any, address: Address, cpus: int) -> Iterator[None]:
     connection = _Connection(ray, address, cpus)
     try:
         connection.start()
-        if not _await(connection.ready, _START_S if address.here else _CONNECT_S):
-            raise unreached(address, f"no answer in {_CONNECT_S:.0f} s")
+        limit = _START_S if address.here else _CONNECT_S
+        if not _await(connection.ready, limit):
+            connection.error = TimeoutError(f"timed out: no answer in {limit:g} s.")
         if connection.error:
             raise _told_of(address, connection.error) from None
         if not address.here and address not in _told:
@@ -137,14 +138,14 @@ class _Connection(threading.Thread):
     def __init__(self, ray: Any, address: Address, cpus: int) -> None:
         super().__init__(daemon=True, name="ray")
         self.ready, self.over, self.ended = threading.Event(), threading.Event(), threading.Event()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._ray, self._address, self._cpus = ray, address, cpus
 
     def run(self) -> None:
         ours: list[psutil.Process] = []
         try:
             ours = _start(self._ray, self._address, self._cpus)
-        except Exception as error:  # Ray raises bare Exception where a node does not come up in time
+        except BaseException as error:  # Ray raises bare Exception where a node does not come up in time
             self.error = error
         self.ready.set()
         try:
@@ -172,7 +173,7 @@ def _start(ray: Any, address: Address, cpus: int) -> list[psutil.Process]:
     return _ray_processes(ray, before)
 
 
-def _told_of(address: Address, error: Exception) -> ClusterError:
+def _told_of(address: Address, error: BaseException) -> ClusterError:
     if isinstance(error, ClusterError):
         return error
     if address.here:

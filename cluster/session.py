@@ -15,8 +15,8 @@ from typing import Any
 
 import psutil
 
-from cluster.address import Address, check_alive, unreached
-from cluster.errors import ClusterError
+from cluster.address import Address, answers, check_alive, unreached
+from cluster.errors import ClusterError, ClusterLostError
 from cluster.own_code import PACKAGES, ROOT
 from cluster.ray_folder import ray_folder
 from cluster.stopping import finishing
@@ -27,6 +27,9 @@ _START_S = 300.0  # Ray's own limits end it long before
 _END_S = 60.0
 _LINGER_S = 5.0  # for processes of Ray that are to end by themselves
 _GLANCE_S = 0.01
+_LOOK_S = 5.0  # between two looks at the head
+_SILENT_LOOKS = 4  # after which it is lost: Ray ends this process after 60 s, without a word
+_REFUSED = 2  # exit code
 _OPEN_FILES = 1024  # of a process, what most systems allow at least
 _LEFT = ("RAY_", "PYTHONPATH", "PYTHONBREAKPOINT")  # what Ray writes into the environment
 _TOKEN = uuid.uuid4().hex
@@ -51,6 +54,7 @@ def session(address: str | None = None, *, cpus: int) -> Iterator[dict[str, floa
 
     Raises:
         ClusterError: the cluster cannot be reached, or Ray not be started.
+        ClusterLostError: it does not answer any more; raised out of the with-block.
     """
     if not _busy.acquire(blocking=False):
         raise ClusterError("another job of this process is using Ray; start one after the other, or in processes apart")
@@ -110,7 +114,12 @@ def _connection(ray: Any, address: Address, cpus: int) -> Iterator[None]:
         if not address.here and address not in _told:
             _told.add(address)
             print(f"running on the Ray cluster at {address}", file=sys.stderr)
-        yield
+        try:
+            yield
+        except BaseException:
+            if connection.lost:
+                raise connection.lost from None
+            raise
     finally:
         with finishing():
             connection.over.set()
@@ -139,6 +148,8 @@ class _Connection(threading.Thread):
         super().__init__(daemon=True, name="ray")
         self.ready, self.over, self.ended = threading.Event(), threading.Event(), threading.Event()
         self.error: BaseException | None = None
+        self.lost: ClusterLostError | None = None
+        self._by_main = threading.current_thread() is threading.main_thread()
         self._ray, self._address, self._cpus = ray, address, cpus
 
     def run(self) -> None:
@@ -150,12 +161,30 @@ class _Connection(threading.Thread):
         self.ready.set()
         try:
             if not self.error:
-                self.over.wait()
+                self._watch(self._ray.get_runtime_context().gcs_address)
                 ours += [process for one in ours for process in _below(one)]
-                self._ray.shutdown()
-                _end(ours, _LINGER_S)
+                if not self.lost:  # else it would wait for an answer
+                    self._ray.shutdown()
+                _end(ours, 0 if self.lost else _LINGER_S)
         finally:
             self.ended.set()
+
+    def _watch(self, head: str) -> None:
+        """Until the connection is over, or the head has not answered for a while; then the main thread is told."""
+        silent = 0
+        while silent < _SILENT_LOOKS:
+            if self.over.wait(_LOOK_S):
+                return
+            silent = 0 if answers(head) else silent + 1
+        where = "Ray on this machine" if self._address.here else f"the Ray cluster at {self._address}"
+        self.lost = ClusterLostError(
+            f"{where} does not answer any more; what is committed stays, and the same command goes on from here"
+        )
+        if self._by_main:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        if not self.over.wait(_LOOK_S * _SILENT_LOOKS):  # what tidies up waits for Ray, too
+            print(f"ray-rerank: {self.lost}", file=sys.stderr, flush=True)
+            os._exit(_REFUSED)
 
 
 def _start(ray: Any, address: Address, cpus: int) -> list[psutil.Process]:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
-from cluster.errors import ClusterError, OutputBusyError
+from cluster.errors import ClusterError, ClusterLostError, OutputBusyError
 from cluster.records import brief
 from cluster.secrets import hiding_secrets
 from cluster.stopping import stoppable, stopped
@@ -78,7 +78,7 @@ def execute(argv: Sequence[str]) -> int:
 def _failed(name: str, error: BaseException) -> int:
     """Say what ended the job: a signal, and all that comes of it, before anything else."""
     number = stopped() or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
-    if number is not None and not isinstance(error, OutputBusyError):
+    if number is not None and not isinstance(error, OutputBusyError | ClusterLostError):
         how = "stopped; the same command goes on from here" if name in _RESUMED else "stopped"
         print(f"ray-rerank {name}: {how}", file=sys.stderr)
         return ExitCode(128 + number)

@@ -2,11 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Annotated, Any
 
-import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
 from cluster.lease import held
@@ -25,7 +24,7 @@ from operators.exports.groups import FAULTS, columns_of, groups
 from operators.exports.ms_marco import UNFIT
 from operators.exports.selection import Choice, Positives, Tuples
 from operators.location import Location
-from operators.parquet_rows import batches, open_parquet
+from operators.parquet_rows import open_parquet, parquet_rows
 
 RECORD = "_export/export.json"  # not beside the files: tools read every .json of a folder
 
@@ -104,7 +103,7 @@ def _export(config: Config, output: str, files: list[str], before: list[str], no
     left_out: Counter[str] = Counter()
     with export_files(output, export, choice) as written:
         for file in files:
-            for group in groups(_batches(file), seen, left_out):
+            for group in groups(_rows(file), seen, left_out):
                 for name, row in export.rows(group, choice, left_out):
                     written.write(name, row)
         if not any(written.rows.values()):
@@ -125,10 +124,10 @@ def _export(config: Config, output: str, files: list[str], before: list[str], no
     return ExitCode.DONE_WITH_ERRORS if faulty else ExitCode.DONE
 
 
-def _batches(file: str) -> Iterator[pa.RecordBatch]:
+def _rows(file: str) -> Iterator[Mapping[str, Any]]:
     with open_read(file) as handle:
-        parquet = open_parquet(handle, file)
-        yield from batches(parquet, handle, file, columns_of(parquet.schema_arrow, file))
+        columns = columns_of(open_parquet(handle, file).schema_arrow, file)
+        yield from (row for _, row in parquet_rows(handle, file, tuple(columns)))
 
 
 def _claim(config: Config, output: str) -> list[str]:

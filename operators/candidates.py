@@ -77,10 +77,10 @@ def shape_of(schema: pa.Schema, columns: Columns, extra: tuple[str, ...] = (), f
         _check_once(file, names, [columns.doc_id, columns.text, columns.score], prefix)
         fields = {field.name: field.type for field in kind.value_type}
     for held, before, name, fits in (
-        (present, "", columns.query_id, _is_id),
-        (present, "", columns.query, _is_text),
-        (fields, prefix, columns.doc_id, _is_id),
-        (fields, prefix, columns.text, _is_text),
+        (present, "", columns.query_id, holds_ids),
+        (present, "", columns.query, holds_text),
+        (fields, prefix, columns.doc_id, holds_ids),
+        (fields, prefix, columns.text, holds_text),
     ):
         if name not in held:
             raise InputError(
@@ -88,7 +88,7 @@ def shape_of(schema: pa.Schema, columns: Columns, extra: tuple[str, ...] = (), f
                 "name yours under `columns:`, or make candidate shards with `ray-rerank prepare`"
             )
         if not fits(held[name]):
-            wanted = "a string" if fits is _is_text else "a string or an integer"
+            wanted = "a string" if fits is holds_text else "a string or an integer"
             raise InputError(f"{file}: column {before + name!r} is {listed([held[name]])}; it should be {wanted}")
     score = fields.get(columns.score)
     if score is not None and not _is_number(score):
@@ -116,7 +116,7 @@ def check_carried(schema: pa.Schema, columns: Columns, shape: Shape, file: str) 
     _check_once(file, [field.name for field in fields], list(CARRIED), prefix)
     found = [field for field in fields if field.name in CARRIED]
     for field in found:
-        if field.name == "source" and not _is_text(field.type):
+        if field.name == "source" and not holds_text(field.type):
             raise InputError(f"{file}: column {prefix + field.name!r} is {listed([field.type])}; it should be a string")
         if field.name == "label" and not (_is_number(field.type) or pa.types.is_boolean(field.type)):
             raise InputError(f"{file}: column {prefix + field.name!r} is {listed([field.type])}; it should be a number")
@@ -442,11 +442,13 @@ def _faults(
     )
 
 
-def _is_id(kind: pa.DataType) -> bool:
-    return _is_text(kind) or pa.types.is_integer(kind)
+def holds_ids(kind: pa.DataType) -> bool:
+    """Whether a column's values can be ids."""
+    return holds_text(kind) or pa.types.is_integer(kind)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def holds_text(kind: pa.DataType) -> bool:
+    """Whether a column's values are texts."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(

@@ -3,11 +3,12 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 
+from operators.candidates import holds_ids, holds_text
 from operators.errors import InputError, listed
 from operators.exports.selection import Document, Group
 
@@ -35,22 +36,29 @@ def columns_of(schema: pa.Schema, file: str) -> list[str]:
     if missing:
         hint = "label again without --no-include-text" if set(missing) <= {"query", "text"} else "`label` writes them"
         raise InputError(f"{file}: there is no column {', '.join(missing)} (it has {listed(schema.names)}); {hint}")
+    for name in set(schema.names) & {*NEEDED, *OPTIONAL}:
+        if schema.names.count(name) > 1:
+            raise InputError(f"{file}: column {name!r} stands there twice")
+    for name in ("query_id", "doc_id", "query", "text", "source"):
+        kind = schema.field(name).type if name in schema.names else pa.string()
+        fits, wanted = (holds_ids, "a string or an integer") if name.endswith("_id") else (holds_text, "a string")
+        if not fits(kind):
+            raise InputError(f"{file}: column {name!r} is {listed([kind])}; it should be {wanted}")
     for name in ("score", "label"):
         kind = schema.field(name).type if name in schema.names else pa.float32()
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
-            raise InputError(f"{file}: column {name!r} is {kind}; it should be a number")
+            raise InputError(f"{file}: column {name!r} is {listed([kind])}; it should be a number")
     return [name for name in (*NEEDED, *OPTIONAL) if name in schema.names]
 
 
-def groups(batches: Iterable[pa.RecordBatch], seen: set[str], left_out: Counter[str]) -> Iterator[Group]:
+def groups(rows: Iterable[Mapping[str, Any]], seen: set[str], left_out: Counter[str]) -> Iterator[Group]:
     """Queries in the order of the input, each with its documents by falling score, ties as they stand.
 
     Args:
-        batches: rows of one file with the columns of `columns_of`, contiguous by query.
+        rows: of one file, with the columns of `columns_of`, contiguous by query.
         seen: query ids met before; this file's are added.
         left_out: counts by reason.
     """
-    rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
     for query_id, own in itertools.groupby(rows, key=lambda row: row["query_id"]):
         documents: dict[str, Document] = {}
         query = ""
@@ -70,7 +78,7 @@ def groups(batches: Iterable[pa.RecordBatch], seen: set[str], left_out: Counter[
         yield Group(str(query_id), query, tuple(sorted(documents.values(), key=lambda document: -document.score)))
 
 
-def _fault(row: dict[str, Any], documents: dict[str, Document], query: str) -> str | None:
+def _fault(row: Mapping[str, Any], documents: dict[str, Document], query: str) -> str | None:
     if row["query_id"] is None or row["doc_id"] is None:
         return FAULTS[0]
     if not (row["query"] or "").strip() or not (row["text"] or "").strip():
@@ -82,7 +90,7 @@ def _fault(row: dict[str, Any], documents: dict[str, Document], query: str) -> s
     return FAULTS[3] if str(row["doc_id"]) in documents else None
 
 
-def _document(row: dict[str, Any]) -> Document:
+def _document(row: Mapping[str, Any]) -> Document:
     label = row.get("label")
     known = label is not None and math.isfinite(label)
     return Document(str(row["doc_id"]), row["text"], row["score"], label if known else None, row.get("source"))

@@ -180,7 +180,7 @@ def without_ray() -> Iterator[None]:
 
     from jobs import compare, label, rerank, vectors
 
-    def serial(units: Any, read: Any, pools: Any, commit: Any, unit_bytes: int = 0) -> Iterator[Any]:
+    def serial(units: Any, read: Any, pools: Any, commit: Any, *_: Any, **__: Any) -> Iterator[Any]:
         steps = [pool.load() for pool in pools]
         for unit in units:
             payload, failure = None, None

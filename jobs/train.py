@@ -93,6 +93,7 @@ def run(config: Config) -> int:
     from operators.training_pairs import split_by_query
 
     checkpoints = _checkpoints(config)
+    model = find_checkpoint(config.model)
     notes = check_finished(config.input)
     evaluation = _evaluation(config, notes)
     for note in notes:
@@ -100,7 +101,6 @@ def run(config: Config) -> int:
     pairs = load_training_pairs(config.input, config.target)
     plan = _plan(config, pairs.table)
     code = ExitCode.DONE_WITH_ERRORS if pairs.left_out or notes else ExitCode.DONE
-    model = find_checkpoint(config.model)
     settings = _settings(config, model, plan, pairs.table, evaluation)
     if is_finished(config.output, checkpoints, settings, config.overwrite):
         print(f"{config.output}: already trained with these settings; --overwrite trains it again")

@@ -393,6 +393,11 @@ def _check_weights(model: str, folder: Path) -> None:
 
 
 def _check_no_code(model: str, config: dict[str, Any], file: Path) -> None:
+    for name, value in config.items():
+        if name.endswith("implementation") and "/" in str(value):
+            raise ModelError(
+                f"{model}: its {file.name} asks for code from elsewhere ({name}: {value}), which is not run"
+            )
     mapped = config.get("auto_map")
     if mapped and str(config.get("model_type")) not in _PORTED:
         shown = next(iter(mapped.values())) if isinstance(mapped, dict) else mapped

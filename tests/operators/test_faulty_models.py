@@ -115,6 +115,7 @@ CROSS: list[tuple[Callable[[Path], None], str]] = [
     (edited(dtype="float99"), r"config\.json: dtype is 'float99': torch has no"),
     (edited(architectures=[None]), r"config\.json: architectures is \[None\]"),
     (edited(model_type="own"), r"config\.json: model_type 'own' is not one that transformers implements"),
+    (edited(attn_implementation="someone/kernel"), r"config\.json asks for code from elsewhere"),
     (edited(quantization_config={"quant_method": "gptq"}), r"quantized \(quantization_config: gptq\)"),
     (edited("tokenizer_config.json", padding_side="up"), r"tokenizer_config\.json: padding_side is 'up'"),
     (edited("tokenizer_config.json", model_max_length="9"), r"tokenizer_config\.json: model_max_length is '9'"),

@@ -337,7 +337,7 @@ FOREIGN: dict[str, tuple[pa.DataType, Any]] = {
     "struct": (pa.struct([("doc_id", pa.string())]), {"doc_id": "a"}),
     "map": (pa.map_(pa.string(), pa.string()), [("a", "b")]),
     "uuid": (pa.uuid(), None),
-    **({"json": (pa.json_(), None)} if hasattr(pa, "json_") else {}),  # from pyarrow 19 on
+    "json": (pa.json_(), None),
 }
 FOREIGN_ID = [*FOREIGN, "float64"]
 FOREIGN_TEXT = [*FOREIGN_ID, "int64"]

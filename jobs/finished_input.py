@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cluster.errors import StorageError
+from cluster.errors import ClusterError, StorageError
 from cluster.output import Output, done_markers, failures, read_manifest
 from cluster.storage import UnavailableError, read_bytes, read_json
 from cluster.units import Unit, load_plan, read_rows
@@ -54,7 +54,7 @@ def check_begun(uri: str) -> list[str]:
     """
     check_prepared(uri)
     notes = []
-    for output, state in _runs(uri):
+    for output, state in _readable_runs(uri, tell=True):
         if not state.done and state.units:
             why = f": {state.failed[0]['reason']}" if state.failed else "; run it again first"
             raise InputError(f"{output.uri}: none of the {state.units} units of this run is done{why}")
@@ -67,7 +67,7 @@ def check_begun(uri: str) -> list[str]:
 def why_missing(uri: str, query_ids: Collection[str]) -> Counter[str]:
     """Why these queries are not in a ranking, as far as its books and the run's input tell."""
     reasons: dict[str, str] = {}
-    for output, _ in _runs(uri):
+    for output, _ in _readable_runs(uri):
         manifest, markers, failed = read_manifest(output), done_markers(output), failures(output)
         column = ((manifest or {}).get("identity", {}).get("columns") or {}).get("query_id", "query_id")
         for unit in load_plan(output.run("plan.parquet")):
@@ -85,6 +85,17 @@ def _runs(uri: str) -> Iterator[tuple[Output, RunState]]:
         output = Output(folder)
         if read_manifest(output) is not None:
             yield output, run_state(output)
+
+
+def _readable_runs(uri: str, tell: bool = False) -> Iterator[tuple[Output, RunState]]:
+    """As `_runs`, but for those whose books are damaged: the ranking itself may be whole."""
+    try:
+        yield from _runs(uri)
+    except UnavailableError:
+        raise
+    except ClusterError as error:
+        if tell:
+            print(f"note: whether the ranking is whole cannot be told: {error}")
 
 
 def _what_is_missing(output: Output, state: RunState) -> list[str]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cluster.errors import StorageError
+from cluster.errors import ClusterError, StorageError
 from cluster.output import Marker, Output, done_markers, failures, read_manifest
 from cluster.records import DamagedRecordError, Record, read_record
 from cluster.storage import UnavailableError, read_bytes
@@ -55,7 +55,7 @@ def check_begun(uri: str) -> list[str]:
     """
     check_prepared(uri)
     notes = []
-    for output, state in _runs(uri):
+    for output, state in _readable_runs(uri, tell=True):
         if not state.done and state.units:
             why = f": {state.failed[0]['reason']}" if state.failed else "; run it again first"
             raise InputError(f"{output.uri}: none of the {state.units} units of this run is done{why}")
@@ -68,7 +68,7 @@ def check_begun(uri: str) -> list[str]:
 def why_missing(uri: str, query_ids: Collection[str]) -> Counter[str]:
     """Why these queries are not in a ranking, as far as its books and the run's input tell."""
     reasons: dict[str, str] = {}
-    for output, _ in _runs(uri):
+    for output, _ in _readable_runs(uri):
         manifest, markers, failed = read_manifest(output), done_markers(output, Marker), failures(output)
         columns = manifest.identity.get("columns") if manifest else None
         column = columns.get("query_id", "query_id") if isinstance(columns, dict) else "query_id"
@@ -99,6 +99,17 @@ def _bad_files(output: Output) -> tuple[str, ...]:
     except DamagedRecordError:  # the next run of the job writes it again
         return ()
     return report.bad_files if report else ()
+
+
+def _readable_runs(uri: str, tell: bool = False) -> Iterator[tuple[Output, RunState]]:
+    """As `_runs`, but for those whose books are damaged: the ranking itself may be whole."""
+    try:
+        yield from _runs(uri)
+    except UnavailableError:
+        raise
+    except ClusterError as error:
+        if tell:
+            print(f"note: whether the ranking is whole cannot be told: {error}")
 
 
 def _what_is_missing(output: Output, state: RunState) -> list[str]:

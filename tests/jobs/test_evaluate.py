@@ -239,6 +239,13 @@ def test_what_a_run_that_is_not_whole_lacks_is_told_with_its_reasons(tmp_path: P
     fuzz(st.tuples(*[st.sampled_from("dlf")] * 6), check, 25)
 
 
+@pytest.mark.parametrize("damage", ["{}", "", "null", "{", '{"format": 1, "identity": {}}'])
+def test_a_ranking_whose_books_are_damaged_is_measured_with_a_note(files: Path, capsys: Any, damage: str) -> None:
+    (files / "reranked" / "_run" / "manifest.json").write_text(damage)
+    assert evaluate(files) == ExitCode.DONE
+    assert "note: whether the ranking is whole cannot be told" in capsys.readouterr().out
+
+
 @here
 def test_files_that_a_run_left_out_and_an_unfinished_first_stage_are_told(tmp_path: Path, cross_encoder: Path) -> None:
     write_candidates(tmp_path / "in" / "a.parquet", rows(3, 2))

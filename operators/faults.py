@@ -54,11 +54,11 @@ class Fault:
     doc_id: str | None = None
 
     def __post_init__(self) -> None:
-        """What is kept of 100,000 of them must fit into memory, whatever is taken for an id."""
+        """What is kept of 100,000 of them must fit into memory, and be written down, whatever is taken for an id."""
         for name in ("detail", "query_id", "doc_id"):
             text = getattr(self, name)
-            if text is not None and len(text) > _LONGEST:
-                object.__setattr__(self, name, shortened(text, _LONGEST))
+            if text is not None and not (text.isascii() and len(text) <= _LONGEST):
+                object.__setattr__(self, name, _writable(shortened(text, _LONGEST)))
 
     def __str__(self) -> str:
         place = f"{self.file}, line {self.line}" if self.line else self.file
@@ -103,16 +103,16 @@ class FaultLog:
             {
                 "file": fault.file,
                 "line": fault.line or None,
-                "query_id": _writable(fault.query_id),
-                "doc_id": _writable(fault.doc_id),
+                "query_id": fault.query_id,
+                "doc_id": fault.doc_id,
                 "reason": str(fault.reason),
-                "detail": _writable(fault.detail),
+                "detail": fault.detail,
             }
             for fault in self.kept
         ]
         return pa.Table.from_pylist(rows, schema=LINE_FAULT_SCHEMA)
 
 
-def _writable(text: str | None) -> str | None:
+def _writable(text: str) -> str:
     """Lone surrogates, which JSON can carry and UTF-8 cannot, as their escapes."""
-    return None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -86,7 +86,7 @@ def _elements(text: IO[str]) -> Iterator[Any]:
             try:
                 value, end = decoder.raw_decode(left, at)
             except ValueError:
-                if whole or len(left) - at > LONGEST:
+                if whole:
                     raise
             else:
                 if end < len(left) or whole:

@@ -64,7 +64,7 @@ def objects(draw: st.DrawFn) -> bytes:
 
 
 KINDS = st.sampled_from([
-    pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.int64(), pa.int8(), pa.float32(), pa.float64(),
+    pa.string(), pa.large_string(), pa.binary(), pa.int64(), pa.int8(), pa.float32(), pa.float64(),
     pa.bool_(), pa.null(), pa.date32(), pa.time32("s"), pa.decimal128(20, 2), pa.dictionary(pa.int32(), pa.string()),
     pa.list_(pa.string()), pa.struct([("doc_id", pa.string()), ("text", pa.string())]), pa.map_(pa.string(), pa.int8()),
 ])  # fmt: skip

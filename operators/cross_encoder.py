@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from operators.batches import TokenBudget
-from operators.checkpoint import Checkpoint, check_attention, check_length
+from operators.checkpoint import Checkpoint, check_attention, check_length, shown
 from operators.device import default_batch_tokens, pick_placement, precision_name, to_device
 from operators.errors import ModelError
 from operators.model_config import ModelConfig
@@ -246,7 +246,7 @@ def _check_settings(model: str, files: SentenceFiles, precision: str) -> None:
     if files.modules not in ((), ("Transformer",)):
         raise ModelError(f"{model}: its modules are {', '.join(files.modules)}; a cross-encoder is one Transformer")
     if (kept := settings.get("keep_in_fp32_modules")) and precision != "fp32":
-        raise ModelError(f"{model}: asks for {', '.join(map(str, kept))} in fp32; set `precision: fp32`")
+        raise ModelError(f"{model}: asks for {shown(kept)} in fp32; set `precision: fp32`")
     where = f"{model}: its sentence_bert_config.json"
     of_others = ("processing_kwargs", "query_length", "document_length", "query_expansion", *PASSED_ON)
     if odd := [name for name in of_others if reading.get(name)]:

@@ -189,8 +189,12 @@ def _check_reading(file: Path, reading: dict[str, Any], kind: Kind) -> None:
             raise ModelError(f"{file}: {name} is {length!r}; it must be a number of tokens, or null")
     if not isinstance(reading.get("do_lower_case", False), bool):
         raise ModelError(f"{file}: do_lower_case is {reading['do_lower_case']!r}; it must be true or false")
-    if not isinstance(reading.get("processing_kwargs") or {}, dict):
-        raise ModelError(f"{file}: processing_kwargs must be an object")
+    for name in ("processing_kwargs", "modality_config"):
+        if not isinstance(reading.get(name) or {}, dict):
+            raise ModelError(f"{file}: {name} is {shown(reading[name])}; it must be an object")
+    for name, part in (reading.get("processing_kwargs") or {}).items():
+        if not isinstance(part or {}, dict):
+            raise ModelError(f"{file}: processing_kwargs.{name} is {shown(part)}; it must be an object")
     task = "sequence-classification" if kind == "cross-encoder" else "feature-extraction"
     if (asked := reading.get("transformer_task", task)) != task:
         raise ModelError(f"{file}: transformer_task is {asked}; a {kind} needs {task}")

@@ -35,7 +35,6 @@ _IDS = 65_536  # as many where they are ids alone
 _BATCH_BYTES = 256 << 20  # of a batch, if every row were all that a dictionary holds
 _UNIT_BYTES = 256 << 20  # of a unit as the footer has it; a single row may exceed it
 _READ_BYTES = 1 << 30  # of a unit or of a file's ids, once decoded
-_TEXT_BYTES = 32 << 20  # of each of a column's values, on average
 _RATIO = 1000  # of a file's own bytes: so much comes of it at most
 _ROWS = 10_000_000  # that any file may have
 _ROWS_A_BYTE = 10  # of the file, beyond them
@@ -422,8 +421,6 @@ def _batches(
         unpacked, packed = chunk.total_uncompressed_size, chunk.total_compressed_size
         if unpacked > max(_READ_BYTES, _RATIO * packed):
             raise pa.ArrowInvalid(f"column {chunk.path_in_schema} unpacks from {packed:,} bytes to {unpacked:,}")
-        if (each := unpacked // max(chunk.num_values, 1)) > _TEXT_BYTES:
-            raise pa.ArrowInvalid(f"the values of {chunk.path_in_schema} have {each >> 20:,} MiB each; cut the texts")
         longest = unpacked // max(footer.metadata.row_group(group).num_rows, 1)
         if chunk.has_dictionary_page and chunk.physical_type == "BYTE_ARRAY" and unpacked * rows > _BATCH_BYTES:
             handle.seek(min(chunk.dictionary_page_offset, chunk.data_page_offset))

@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict
 
 from operators.errors import InputError, listed
 
+LONGEST_TEXT = 32 << 20
+LONGEST_ID = 1 << 16
+_TOO_LONG = "the {} has more than {:,} bytes"
+
 CANDIDATE = pa.struct([("doc_id", pa.string()), ("text", pa.string()), ("score", pa.float32())])
 CANDIDATE_SCHEMA = pa.schema([("query_id", pa.string()), ("query", pa.string()), ("candidates", pa.list_(CANDIDATE))])
 """One row a query; `candidates` stand in first-stage order, `score` (optional) is the first stage's."""
@@ -177,8 +181,10 @@ def read_candidates(
         ("the candidate list is empty", size == 0),
         ("the query is empty", _blank(flat.query)),
         ("the query is not valid UTF-8", flat.broken_query),
+        (_TOO_LONG.format("query", LONGEST_TEXT), _longer(flat.query, LONGEST_TEXT)),
         ("the query_id is empty", _blank(flat.query_id)),
         ("the query_id is not valid UTF-8", flat.broken_query_id),
+        (_TOO_LONG.format("query_id", LONGEST_ID), _longer(flat.query_id, LONGEST_ID)),
     ):
         query_reason[bad] = fault
     reason = np.full(len(flat.parent), None, dtype=object)
@@ -186,8 +192,10 @@ def read_candidates(
         ("this row's query differs from the first row's of the same query_id", flat.other_query),
         ("the text is empty", _blank(flat.text)),
         ("the text is not valid UTF-8", flat.broken_text),
+        (_TOO_LONG.format("text", LONGEST_TEXT), _longer(flat.text, LONGEST_TEXT)),
         ("the doc_id is empty", _blank(flat.doc_id)),
         ("the doc_id is not valid UTF-8", flat.broken_doc_id),
+        (_TOO_LONG.format("doc_id", LONGEST_ID), _longer(flat.doc_id, LONGEST_ID)),
     ):
         reason[bad] = fault
     whole = reason == np.array(None)
@@ -390,6 +398,11 @@ def one_array(column: pa.ChunkedArray) -> pa.Array:
     if pa.types.is_dictionary(combined.type):
         combined = combined.dictionary_decode()
     return combined
+
+
+def _longer(array: pa.Array, most: int) -> np.ndarray:
+    longer = pc.greater(pc.binary_length(array), most)
+    return np.asarray(pc.fill_null(longer, False).to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def _blank(array: pa.Array) -> np.ndarray:

@@ -1,12 +1,13 @@
 """Token ids of many texts in two flat arrays: each distinct text is tokenised once a unit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 _CHUNK = 1024  # texts a tokenizer call: its Python-side encodings are dropped between calls
+_CHARACTERS = 4 << 20  # of these texts, but for a single one; an encoding takes some 100 bytes a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,9 @@ def tokenise(tokenizer: Any, texts: Sequence[str], cap: int) -> TokenTable:
     left = tokenizer.truncation_side == "left"
     pieces: list[np.ndarray] = []
     full_lengths = np.zeros(len(texts), dtype=np.int64)
-    for start in range(0, len(texts), _CHUNK):
+    for start, stop in _chunks(texts):
         encoded = tokenizer(
-            list(texts[start : start + _CHUNK]),
+            list(texts[start:stop]),
             add_special_tokens=False,
             verbose=False,
             return_attention_mask=False,
@@ -54,6 +55,17 @@ def tokenise(tokenizer: Any, texts: Sequence[str], cap: int) -> TokenTable:
     ids = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int32)
     offsets = np.concatenate([[0], np.cumsum(np.minimum(full_lengths, cap))])
     return TokenTable(ids, offsets, full_lengths, "left" if left else "right")
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    start = characters = 0
+    for stop, text in enumerate(texts):
+        characters += len(text)
+        if stop > start and (stop - start == _CHUNK or characters > _CHARACTERS):
+            yield start, stop
+            start, characters = stop, len(text)
+    if start < len(texts):
+        yield start, len(texts)
 
 
 def distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.candidates import Columns, Origin, read_candidates, shape_of
+from operators.candidates import CANDIDATE_SCHEMA, Columns, Origin, read_candidates, shape_of
 from operators.errors import InputError
 
 HERE = Origin("shard.parquet", 100)
@@ -205,3 +205,23 @@ def test_large_and_dictionary_strings_are_taken() -> None:
     assert faults.num_rows == 0
     assert [c["doc_id"] for c in candidates["candidates"][0].as_py()] == ["2", "1"]
     assert np.isfinite(candidates["candidates"][0].as_py()[0]["first_stage_score"])
+
+
+def test_what_is_too_long_costs_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operators.candidates.LONGEST_TEXT", 100)
+    monkeypatch.setattr("operators.candidates.LONGEST_ID", 10)
+    plain = {"doc_id": "d", "text": "t", "score": 0.0}
+    content = [
+        {"query_id": "q1", "query": "a", "candidates": [plain, plain | {"doc_id": "e", "text": "t" * 101}]},
+        {"query_id": "q2", "query": "a", "candidates": [plain, plain | {"doc_id": "é" * 6}]},
+        {"query_id": "q3", "query": "a" * 101, "candidates": [plain]},
+        {"query_id": "q" * 11, "query": "a", "candidates": [plain]},
+    ]
+    table, faults = read_candidates(pa.Table.from_pylist(content, schema=CANDIDATE_SCHEMA), Columns(), Origin("f"))
+    assert table["query_id"].to_pylist() == ["q1", "q2"]
+    assert sorted(faults["reason"].to_pylist()) == [
+        "the doc_id has more than 10 bytes",
+        "the query has more than 100 bytes",
+        "the query_id has more than 10 bytes",
+        "the text has more than 100 bytes",
+    ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import storage
+from cluster.errors import StorageError
 from cluster.lease import held
 from cluster.records import DamagedRecordError, R, Record, brief, read_record
 from jobs.folders import check_folder, contents
@@ -88,7 +89,10 @@ def finish(output: str, checkpoints: Path, model: Path, record: Mapping[str, Any
         with file.open("rb") as content, storage.writing_whole(storage.join(output, file.name)) as target:
             shutil.copyfileobj(content, target)
     storage.write_whole(storage.join(output, RECORD), _json(record))
-    shutil.rmtree(checkpoints)
+    for _ in range(3):  # the lease's sign of life may come in between
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    if checkpoints.exists():
+        raise StorageError(f"{checkpoints}: cannot be removed, and is no longer needed; remove it")
 
 
 def started_from(model: str) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import shutil
 import sys
 import time
 import zipfile
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from operators.best_weights import LAST, BestWeights, evaluations, load_weights, save_weights
+from operators.best_weights import BEST, EVALUATIONS, LAST, BestWeights, evaluations, load_weights, save_weights
 from operators.checkpoint import Checkpoint, find_checkpoint
 from operators.cpus import usable_cpus
 from operators.errors import InputError, ModelError, reason_of
@@ -189,6 +190,9 @@ def fit(training: Training, alive: Callable[[], None] = lambda: None) -> None:
     from transformers.utils import logging
 
     plan, checkpoints = training.plan, training.checkpoints
+    for name in (EVALUATIONS, BEST, LAST, _LOSSES, PROGRESS):
+        if (checkpoints / name).is_dir():
+            raise ModelError(f"{checkpoints / name}: a folder is where a file belongs; move it away")
     logging.set_verbosity_error()  # a resumed trainer finds its own arguments spelled otherwise in the checkpoint
     torch.set_num_threads(training.threads or min(torch.get_num_threads(), usable_cpus()))
     set_seed(plan.seed)
@@ -202,7 +206,7 @@ def fit(training: Training, alive: Callable[[], None] = lambda: None) -> None:
         embeddings = getattr(encoder.base_model, "embeddings", None) or encoder.get_input_embeddings()
         embeddings.requires_grad_(False)
     watch = None if training.held_out is None else BestWeights(training.held_out, checkpoints, plan.batch_size)
-    resumed = _agreed(_newest_whole(checkpoints))
+    resumed = _agreed(_newest_whole(checkpoints) if _is_first() else None)
     if watch is not None and _is_first() and 0 not in evaluations(checkpoints):
         watch(trainee, 0)
 
@@ -395,7 +399,7 @@ class _State(BaseModel):
 
 
 def _newest_whole(checkpoints: Path) -> str | None:
-    """The newest checkpoint that was written to its end and is not damaged; those passed over are told."""
+    """The newest checkpoint that was written to its end and is not damaged; damaged ones are removed."""
     folders: Sequence[Path] = sorted(
         (folder for folder in checkpoints.glob("checkpoint-*") if folder.name.rpartition("-")[2].isdecimal()),
         key=lambda folder: int(folder.name.rpartition("-")[2]),
@@ -406,8 +410,8 @@ def _newest_whole(checkpoints: Path) -> str | None:
             continue
         if (fault := _damage(folder)) is None:
             return str(folder)
-        if _is_first():
-            print(f"{folder}: is damaged ({fault}); not gone on from", file=sys.stderr)
+        print(f"{folder}: is damaged ({fault}); it is removed, and its steps are done again", file=sys.stderr)
+        shutil.rmtree(folder)
     return None
 
 

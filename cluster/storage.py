@@ -27,7 +27,6 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_afte
 
 from cluster.disk import NO_FILE, fault_at, files_below, files_matching, is_hidden
 from cluster.errors import StorageError
-from cluster.secrets import shown as _shown
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -88,14 +87,14 @@ def filesystem(uri: str) -> tuple[Any, str]:
         StorageError: the scheme is unknown, its package is not installed, or URIs are chained.
     """
     if "::" in uri:
-        raise StorageError(f"{_shown(uri)}: names with `::`, which chain URIs (zip::, simplecache::), are not read")
+        raise StorageError(f"{uri}: names with `::`, which chain URIs (zip::, simplecache::), are not read")
     try:
         system, path = fsspec.core.url_to_fs(uri, **_options(uri))
         system.invalidate_cache()
         if hasattr(system, "retries"):
             system.retries = 1  # s3fs's would multiply with those that are made here, as botocore's
     except (ValueError, ImportError, OSError) as error:
-        raise StorageError(f"{_shown(uri)}: no way to reach it: {_reason(error)}") from None
+        raise StorageError(f"{uri}: no way to reach it: {_reason(error)}") from None
     return _Patient(system, uri), path
 
 
@@ -144,7 +143,7 @@ def find_files(uri: str) -> list[StoredFile]:
         found = _matching(system, path)
     shown = {name: file for name, file in found.items() if not is_hidden(name[len(root) :])}
     if not shown:
-        raise StorageError(f"{_shown(uri)}: there is no such file or folder, and nothing that matches it")
+        raise StorageError(f"{uri}: there is no such file or folder, and nothing that matches it")
     return [_as_given(file, uri) for _, file in sorted(shown.items())]
 
 
@@ -173,7 +172,7 @@ def stored_file(uri: str) -> StoredFile:
     try:
         info = system.info(path)
     except FileNotFoundError:
-        raise StorageError(f"{_shown(uri)}: {fault_of(uri) or 'there is no such file'}") from None
+        raise StorageError(f"{uri}: {fault_of(uri) or 'there is no such file'}") from None
     return StoredFile(uri, int(info["size"] or 0), _version(info))
 
 
@@ -193,7 +192,7 @@ def check_unchanged(file: StoredFile) -> None:
     if told:
         differs = "; ".join(f"{what} was {then}, is now {later}" for what, then, later in told)
         raise StorageError(
-            f"{_shown(file.path)}: has changed since the job first looked at it ({differs}); run the job again on "
+            f"{file.path}: has changed since the job first looked at it ({differs}); run the job again on "
             "files that stay as they are"
         )
 
@@ -228,12 +227,12 @@ def open_read(uri: str) -> IO[bytes]:
             return system.open(path, "rb")  # type: ignore[no-any-return]
         info = system.info(path)
         if info["type"] == "directory":
-            raise StorageError(f"{_shown(uri)}: cannot be read: it is a folder")
+            raise StorageError(f"{uri}: cannot be read: it is a folder")
         if info["size"] is None:  # a server that does not say
             return io.BytesIO(system.cat_file(path))
         return io.BufferedReader(_RemoteFile(system, path, info["size"]), READ_AHEAD)
     except FileNotFoundError:
-        raise StorageError(f"{_shown(uri)}: cannot be read: {fault_of(uri) or 'there is no such file'}") from None
+        raise StorageError(f"{uri}: cannot be read: {fault_of(uri) or 'there is no such file'}") from None
 
 
 def read_bytes(uri: str) -> bytes | None:
@@ -299,7 +298,7 @@ def writing_whole(uri: str) -> Iterator[IO[bytes]]:
                 file.flush()
                 system.put_file(file.name, path)
     except OSError as error:
-        raise StorageError(f"{_shown(uri)}: cannot be written: {_reason(error)}") from None
+        raise StorageError(f"{uri}: cannot be written: {_reason(error)}") from None
 
 
 def check_writable(uri: str, called: str = "output") -> None:
@@ -316,8 +315,8 @@ def check_writable(uri: str, called: str = "output") -> None:
         write_whole(probe, b"ray-rerank")
         remove(probe)
     except StorageError as error:
-        reason = str(error).removeprefix(f"{_shown(probe)}: ").removeprefix("cannot be written: ")
-        raise type(error)(f"{_shown(uri)}: the {called} cannot be written: {reason}") from None
+        reason = str(error).removeprefix(f"{probe}: ").removeprefix("cannot be written: ")
+        raise type(error)(f"{uri}: the {called} cannot be written: {reason}") from None
 
 
 def fault_of(uri: str) -> str | None:
@@ -344,7 +343,7 @@ def fingerprint_of(uri: str) -> tuple[int, str]:
                 told.update(piece)
                 size += len(piece)
     except OSError as error:
-        raise StorageError(f"{_shown(uri)}: cannot be read: {_reason(error)}") from None
+        raise StorageError(f"{uri}: cannot be read: {_reason(error)}") from None
     return size, told.hexdigest()
 
 
@@ -404,9 +403,9 @@ class _Patient:
     def _check_readable(self, path: str) -> None:
         """A pipe is waited for, and a device may have no end."""
         if (fault := fault_at(path)) and fault.startswith(NO_FILE):
-            raise StorageError(f"{_shown(path)}: cannot be read: it {fault}")
+            raise StorageError(f"{path}: cannot be read: it {fault}")
         if os.path.isdir(path):  # noqa: PTH112
-            raise StorageError(f"{_shown(path)}: cannot be read: it is a folder")
+            raise StorageError(f"{path}: cannot be read: it is a folder")
 
     def _try(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if name in _OPENED and _is_local(self._system):
@@ -417,7 +416,7 @@ class _Patient:
             if isinstance(error, FileNotFoundError | NotADirectoryError) and name not in _WRITES:
                 raise FileNotFoundError(*error.args) from None  # also what lies below a file is not there
             kind = UnavailableError if _may_pass(error) and not _is_local(self._system) else StorageError
-            raise kind(f"{_shown(self._uri)}: {_FAILED.get(name, 'cannot be read')}: {_reason(error)}") from None
+            raise kind(f"{self._uri}: {_FAILED.get(name, 'cannot be read')}: {_reason(error)}") from None
 
 
 _OPENED = ("open", "cat_file")
@@ -503,7 +502,7 @@ def _http_status(error: BaseException | None) -> int | None:
 def _reason(error: BaseException) -> str:
     if isinstance(error, IsADirectoryError):
         return f"a folder is where a file belongs ({error.filename2 or error.filename}); move it away"
-    return _shown(" ".join(str(error).split())) or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _options(uri: str) -> dict[str, Any]:
@@ -534,7 +533,7 @@ def _one(system: Any, path: str, uri: str) -> StoredFile:
     try:
         return _entry(system, system.info(path))
     except FileNotFoundError:
-        raise StorageError(f"{_shown(uri)}: {fault_of(uri) or 'there is no such file or folder'}") from None
+        raise StorageError(f"{uri}: {fault_of(uri) or 'there is no such file or folder'}") from None
 
 
 def _entry(system: Any, info: dict[str, Any]) -> StoredFile:
@@ -571,7 +570,7 @@ def _listing(uri: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise StorageError(f"{_shown(uri)}: cannot be listed: {_reason(error)}") from None
+        raise StorageError(f"{uri}: cannot be listed: {_reason(error)}") from None
 
 
 def _as_given(file: StoredFile, uri: str) -> StoredFile:

@@ -11,8 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import settings
 
 from operators.candidates import CANDIDATE_SCHEMA
+
+settings.register_profile("times are noise", deadline=None)
+settings.load_profile("times are noise")
 
 for name, value in {"num_workers_soft_limit": 12, "idle_worker_killing_time_threshold_ms": 600_000}.items():
     os.environ[f"RAY_{name}"] = str(value)  # workers wait for the next test's job: starting one takes seconds

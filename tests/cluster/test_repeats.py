@@ -2,7 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.repeats import Values
@@ -10,7 +10,6 @@ from cluster.repeats import Values
 KINDS = st.sampled_from([pa.string(), pa.large_string(), pa.string_view(), pa.binary_view()])
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.one_of(st.none(), st.sampled_from("abcde")), max_size=6), max_size=5), KINDS)
 def test_it_equals_a_dictionary(files: list[list[str | None]], kind: pa.DataType) -> None:
     seen, first, expected = Values(), dict[str, tuple[str, int]](), dict[str, list[int]]()

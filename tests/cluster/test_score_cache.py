@@ -51,7 +51,7 @@ def test_what_was_put_in_comes_out_and_nothing_else(cache: ScoreCache) -> None:
     assert cache.lookup(keys(everything[:0]), keys(everything[:0]))[0].shape == (0,)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     runs=st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=40), min_size=1, max_size=5),
     asked=st.lists(st.integers(0, 70), max_size=30),

@@ -33,7 +33,7 @@ def check_cover(units: list[Unit], folder: Path) -> None:
     assert len({unit.name for unit in units}) == len(units)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sizes=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6), st.integers(1, 9)), min_size=1, max_size=3),
     target=st.integers(1, 60),
@@ -57,7 +57,7 @@ def test_units_of_nested_rows_cover_each_row_once(
         assert table.num_rows == 1 or unit.items <= max(2 * target, target + depth)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(runs=st.lists(st.integers(1, 6), min_size=1, max_size=12), target=st.integers(1, 20), group=st.integers(1, 7))
 def test_units_of_flat_rows_never_part_a_query(
     tmp_path_factory: pytest.TempPathFactory, runs: list[int], target: int, group: int

@@ -60,7 +60,7 @@ def fuzz(strategy: SearchStrategy[Any], check: Callable[[Any], None], count: int
     """Check so many examples, the same ones each time; a failure is shrunk and printed."""
     phases = (Phase.explicit, Phase.generate, Phase.shrink)
     settled = settings(
-        max_examples=count, deadline=None, derandomize=True, database=None, phases=phases,
+        max_examples=count, derandomize=True, database=None, phases=phases,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     settled(given(strategy)(check))()

@@ -121,7 +121,7 @@ def test_a_run_whose_ranks_contradict_its_scores_is_mentioned(files: Path, capsy
     assert "1 of 2 queries have no candidate" in printed
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sets(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1),
     st.sets(st.integers(0, 9), min_size=1),

@@ -44,9 +44,7 @@ def fuzzing(examples: int) -> settings:
     """Few examples in the suite, FUZZ_EXAMPLES by hand."""
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     phases = [phase for phase in Phase if phase is not Phase.explain]  # which takes minutes here
-    return settings(
-        max_examples=EXAMPLES or examples, deadline=None, suppress_health_check=checks, phases=phases, print_blob=True
-    )
+    return settings(max_examples=EXAMPLES or examples, suppress_health_check=checks, phases=phases, print_blob=True)
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def test_fp32_scores_equal_the_raw_logits_of_sentence_transformers(cross_encoder
     np.testing.assert_allclose(scorer.score(asked), expected, atol=1e-4)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1000), budget=st.integers(1, 2000))
 def test_a_score_does_not_depend_on_batch_mates_or_order(cross_encoder: Path, seed: int, budget: int) -> None:
     asked = pairs(30, seed)

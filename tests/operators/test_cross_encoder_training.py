@@ -28,7 +28,7 @@ def epoch_of(rows: int, size: int, workers: int, rank: int, epoch: int, done: in
     return batches
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(8, 90), st.integers(1, 4), st.integers(2, 3), st.integers(0, 3))
 def test_processes_get_different_rows_and_as_many_batches(rows: int, size: int, workers: int, epoch: int) -> None:
     if rows < size * workers:

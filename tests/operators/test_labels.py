@@ -11,7 +11,7 @@ from operators.labels import Moments, labelled, pooled
 LOGITS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=30)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(LOGITS, min_size=1, max_size=6), st.floats(-1e6, 1e6))
 def test_moments_of_parts_are_those_of_all_values_together(parts: list[list[float]], far: float) -> None:
     arrays = [np.array(part, np.float64) + far for part in parts]
@@ -22,7 +22,7 @@ def test_moments_of_parts_are_those_of_all_values_together(parts: list[list[floa
     assert total.deviation == pytest.approx(whole.std(), rel=1e-6, abs=1e-7)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.floats(-1e4, 1e4, width=32), st.lists(st.integers(0, 9), min_size=1, max_size=5))
 def test_equal_values_have_no_deviation_at_all_however_they_are_parted(value: float, sizes: list[int]) -> None:
     [total] = pooled([[Moments.of(np.full(size, value, np.float32))] for size in sizes], 1)

@@ -34,7 +34,7 @@ def ranking(lists: dict[str, list[str]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=pa.schema([("query_id", pa.string()), ("ranking", pa.list_(place))]))
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(ids, st.lists(ids, min_size=1, max_size=4, unique=True), min_size=1, max_size=4))
 @example({"q1": ["a", "b\nq1 Q0 forged 1 99 t"], "q 2": ["a"]})
 def test_a_run_is_read_back_as_what_was_written_and_the_rest_is_told(
@@ -60,7 +60,7 @@ def test_a_run_is_read_back_as_what_was_written_and_the_rest_is_told(
     assert read == expected and not ours.contradictory
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(ids, min_size=1, max_size=5, unique=True))
 def test_a_table_by_query_is_read_back_as_what_was_written_and_the_rest_is_told(query_ids: list[str]) -> None:
     measures, faults = parse_measures("RR(\trel=1)@10 nDCG@10"), FaultLog()

@@ -59,7 +59,7 @@ def test_passages_that_have_no_more_to_say_end_the_making() -> None:
 words = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=120)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(words, min_size=1, max_size=4), st.integers(0, 5))
 def test_any_text_gives_distinct_lower_case_queries_of_2_to_14_words(texts: list[str], seed: int) -> None:
     made = pseudo_queries([(str(row), text) for row, text in enumerate(texts)], 10, seed)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.pairs import PAIR_SCHEMA
@@ -22,7 +22,6 @@ def is_own(rule: str, query_id: str, query: str, doc_id: str, text: str) -> bool
     return rule != "off" and any(same[kind] for kind in (same if rule == "both" else [rule]))
 
 
-@settings(deadline=None)
 @given(st.dictionaries(names, texts, min_size=1), st.dictionaries(names, texts), rules)
 def test_exactly_the_querys_own_documents_are_dropped(
     queries: dict[str, str], corpus: dict[str, str], rule: Any

@@ -12,7 +12,7 @@ TENTHS = st.integers(0, 10).map(lambda tenths: tenths / 10)
 
 
 @example([(0.0, 0.5), (0.3, 0.4), (0.0, 0.2), (0.5, 0.4), (0.7, 0.0)])  # a mean of 0, but for the last digit
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(TENTHS, TENTHS), min_size=2, max_size=8))
 def test_of_few_queries_every_exchange_is_tried(values: list[tuple[float, float]]) -> None:
     first, second = np.array(values).T

@@ -84,7 +84,7 @@ LINES = st.text(
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "plain.tsv"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(IDS, ODD), min_size=1, max_size=5), st.sampled_from([bytes, *COMPRESSIONS]))
 def test_what_is_written_in_a_shape_is_read_back(
     shape: str, texts: list[tuple[str, str]], compress: Callable[[bytes], bytes]
@@ -96,7 +96,7 @@ def test_what_is_written_in_a_shape_is_read_back(
         assert shape == "minimal.tsv" and "nothing shows whether" in str(refusal)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(COLUMN_IDS, LINES), min_size=1, max_size=5), st.sampled_from([0, 6]))
 def test_plain_lines_are_read_back_or_refused(odd: list[tuple[str, str]], ordinary: int) -> None:
     texts = odd + [("d1", "an ordinary text")] * ordinary

@@ -43,7 +43,7 @@ def score(model: Any, tokenizer: Any, query: str, document: str) -> float:
         return float(model(**tokenizer(query, document, return_tensors="pt", truncation=True)).logits)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     st.lists(st.sampled_from(KEPT), min_size=1, max_size=6), st.lists(st.sampled_from([*KEPT, "q", "!"]), min_size=1)
 )
@@ -55,7 +55,7 @@ def test_texts_of_kept_pieces_have_the_same_score(
     assert score(*trimmed, *texts) == pytest.approx(score(*whole, *texts), abs=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.one_of(st.sampled_from(WORDS), st.text("abcxyz!?—é東", min_size=1, max_size=8)), max_size=8))
 def test_nothing_becomes_unknown_that_was_known(
     whole: tuple[Any, Any], trimmed: tuple[Any, Any], words: list[str]

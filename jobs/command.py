@@ -23,7 +23,7 @@ from cluster.stopping import stoppable, stopped
 from jobs.config import JobConfig, fault_of_value
 from jobs.job_file import JobFile, read_job_file
 from jobs.output_files import ReadEnough, check_kinds, printing_beside
-from operators.errors import InputError, RerankError
+from operators.errors import InputError, RerankError, reason_of
 
 JOBS = {
     "prepare": "turn runs, BEIR folders, TSV or a bare corpus into candidate shards",
@@ -85,8 +85,21 @@ def _failed(name: str, error: BaseException) -> int:
     if isinstance(error, RerankError | ClusterError):
         print(f"ray-rerank {name}: {error}", file=sys.stderr)
         return ExitCode.REFUSED
+    if told := _of_this_machine(error):
+        print(f"ray-rerank {name}: {told}", file=sys.stderr)
+        return ExitCode.REFUSED
     traceback.print_exception(error)
+    print(f"ray-rerank {name}: a fault of ray-rerank's own; please report it with the lines above", file=sys.stderr)
     return ExitCode.FAILED
+
+
+def _of_this_machine(error: BaseException) -> str | None:
+    """What the machine could not do, where no step knew how to say it: memory, disks, rights."""
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return f"there is not enough memory on this machine ({reason_of(error)}); give the job more, or smaller units"
+    if isinstance(error, OSError) and error.errno:
+        return f"this machine refused: {reason_of(error)}"
+    return None
 
 
 def _run(name: str, arguments: list[str]) -> int:

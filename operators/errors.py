@@ -22,7 +22,7 @@ def listed(names: Iterable[object], most: int = _NAMED) -> str:
     return told + (f" and {len(every) - most:,} more" if len(every) > most else "")
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """The first line of what another package raised, with the next where it announces that, or its kind where it says
     nothing."""
     first, *more = str(error).strip().splitlines() or [type(error).__name__]

@@ -1,5 +1,6 @@
 """The command line itself: what it lists, and a reader that goes away."""
 
+import errno
 import json
 import os
 import signal
@@ -115,6 +116,27 @@ def test_a_signal_ends_a_job_and_only_what_goes_on_is_said_to(
     told = capsys.readouterr().err
     assert told.startswith(f"ray-rerank {name}: stopped") and told.count("\n") == 1
     assert ("the same command goes on from here" in told) == (name in command._RESUMED)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (MemoryError("malloc of size 9"), ExitCode.REFUSED, "there is not enough memory on this machine (malloc of"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), ExitCode.REFUSED, "No space left on device: '/x'"),
+        (ZeroDivisionError("division by zero"), ExitCode.FAILED, "a fault of ray-rerank's own; please report it"),
+    ],
+)
+def test_what_no_step_foresaw_is_told_too(
+    error: Exception, code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(command, "_run", run)
+    assert execute(["rerank"]) == code
+    said = capsys.readouterr().err
+    assert told in said.splitlines()[-1]
+    assert ("Traceback" in said) == (code == ExitCode.FAILED)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["models"], ["mine", "--help"]])

@@ -1,5 +1,7 @@
 """What a loaded model has to show before it scores: a pair gets the same score alone and in padded company."""
 
+import queue
+import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -33,6 +35,8 @@ _AS_LONG = ("when does a plant rest", "let the soil dry out between two watering
 TRIED_OUT = 1 << 30
 """The largest model, in bytes of its weights, that is loaded where a job is planned."""
 
+_PATIENCE_S = 600.0
+
 _proven: dict[tuple[str, ...], bool] = {}
 """What this process has proven, and whether it is for batches of one length."""
 
@@ -51,12 +55,28 @@ def try_out(config: ModelConfig, found: Checkpoint, load: Callable[[], object]) 
     known = any(key[0] == found.content and key[2] == _settings(config) for key in _proven)
     if known or found.weight_bytes > TRIED_OUT:
         return
+    ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+    threading.Thread(target=_end_of, args=(load, ended), daemon=True).start()
+    try:
+        error = ended.get(timeout=_PATIENCE_S)
+    except queue.Empty:
+        raise ModelError(
+            f"{config.model}: was not loaded and did not score a plain pair within {_PATIENCE_S:g} s"
+        ) from None
+    if error and is_out_of_memory(error):
+        raise ModelError(f"{config.model}: a plain pair takes more memory than there is: {reason_of(error)}") from error
+    if error:
+        raise error
+
+
+def _end_of(load: Callable[[], object], ended: queue.SimpleQueue[Exception | None]) -> None:
+    """In a thread of its own: native code that does not return cannot be interrupted."""
     try:
         load()
     except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ModelError(f"{config.model}: a plain pair takes more memory than there is: {reason_of(error)}") from error
+        ended.put(error)
+    else:
+        ended.put(None)
 
 
 def _settings(config: ModelConfig) -> str:

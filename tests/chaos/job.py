@@ -15,5 +15,5 @@ from jobs.__main__ import main  # noqa: E402
 if __name__ == "__main__":
     if VARIABLE in os.environ:
         rerank.ReadUnit, rerank.LoadStage, rerank.CommitUnit = FailingRead, FailingStage, FailingCommit
-    with faults():
+    with faults(of_driver=True):
         main()

@@ -274,6 +274,26 @@ def test_a_node_removed_and_another_added(bench: Bench, books: Books, tmp_path: 
         cluster.shutdown()
 
 
+@long_form
+def test_the_head_lost_in_mid_run(bench: Bench, books: Books, tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    output = tmp_path / "out"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        process = bench.start(bench.command(output, "--address", cluster.address, actors=1, seconds=2.0))
+        wait_for(output, 2, process)
+        cluster.head_node.kill_gcs_server()
+        _, told = process.communicate(timeout=120)
+        assert process.returncode == ExitCode.REFUSED, told
+        assert "does not answer any more" in told and "Traceback" not in told
+        assert 0 < markers(output) < UNITS
+    finally:
+        cluster.shutdown()
+    bench.finish(bench.command(output))
+    books.enter("the head lost", bench.expected, output)
+
+
 WAYS = {"dies": "2 workers died", "stands still": "2 workers did not go on for 5 s", "raises": SAID}
 QUICK = json.dumps({"attempts": 2, "read": 5, "load": 30, "batch": 5, "commit": 5})
 IN_THE_SHORT_FORM = {("marker", "dies"), ("forward", "stands still")}

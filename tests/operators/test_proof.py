@@ -1,5 +1,6 @@
 """A model whose scores depend on their company is scored in batches of one length, or refused."""
 
+import threading
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from operators import proof
 from operators.batches import TokenBudget
 from operators.checkpoint import Checkpoint
 from operators.errors import ModelError
 from operators.model_config import ModelConfig
-from operators.proof import TOLERANCE, prove
+from operators.proof import TOLERANCE, prove, try_out
 from operators.work import Work
 
 CONFIG = ModelConfig(model="model")
@@ -77,3 +79,11 @@ def test_a_process_proves_a_model_once_and_another_anew() -> None:
     prove(CONFIG, checkpoint("bert", "one"), never, again, "fp32")
     prove(CONFIG, checkpoint("bert", "two"), Model(other, 0), other, "fp32")
     assert (first.equal_lengths, again.equal_lengths, other.equal_lengths) == (True, True, False)
+
+
+def test_a_model_that_does_not_come_back_is_refused_where_a_job_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "_PATIENCE_S", 0.1)
+    returned = threading.Event()
+    with pytest.raises(ModelError, match=r"did not score a plain pair within 0.1 s"):
+        try_out(CONFIG, checkpoint("bert"), lambda: returned.wait(60))
+    returned.set()

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, PlainSerializer
 
 from cluster.output import Manifest, Marker
 from cluster.records import Count
@@ -15,6 +15,9 @@ def _counted(work: Work) -> Work:
     if not all(0 <= value < 1 << 63 for value in work.as_dict().values()):
         raise ValueError("a count is out of range")
     return work
+
+
+Counts = Annotated[Work, AfterValidator(_counted), PlainSerializer(Work.as_dict)]
 
 
 class Scored(Marker):
@@ -31,7 +34,7 @@ class Scored(Marker):
 
     pairs: Count
     ranked: Count
-    works: tuple[Annotated[Work, AfterValidator(_counted)], ...]
+    works: tuple[Counts, ...]
     queries: Count | None = None
     notes: tuple[str, ...] = ()
     provisional: bool = False
@@ -44,7 +47,7 @@ class Embedded(Scored):
 
     similarity: Similarity
     ranked: Count = 0
-    works: tuple[Work, ...] = ()
+    works: tuple[Counts, ...] = ()
 
 
 def kind_of(manifest: Manifest) -> type[Scored]:

@@ -16,9 +16,8 @@ from pydantic import Field
 from cluster.storage import absolute
 from jobs.command import ExitCode
 from jobs.config import JobConfig
-from jobs.finished_input import check_finished
 from jobs.folders import check_apart
-from jobs.training_input import load_evaluation, load_training_pairs
+from jobs.training_input import find_inputs, load_evaluation, load_training_pairs
 from jobs.training_state import claimed, finish, is_finished, started_from
 from operators.checkpoint import Checkpoint, find_checkpoint
 from operators.errors import InputError
@@ -93,8 +92,8 @@ def run(config: Config) -> int:
     from operators.training_pairs import split_by_query
 
     checkpoints = _checkpoints(config)
+    notes = find_inputs(config.input, config.evaluation)
     model = find_checkpoint(config.model)
-    notes = check_finished(config.input)
     evaluation = _evaluation(config, notes)
     for note in notes:
         print(note)

@@ -13,6 +13,20 @@ if TYPE_CHECKING:
     from operators.held_out import JudgedCandidates
 
 
+def find_inputs(pairs: str, candidates: str | None) -> list[str]:
+    """See that the files of both are there to be read; the notes on what their jobs left out.
+
+    Raises:
+        StorageError, InputError: they are not, or a job has not finished one of them.
+    """
+    notes = check_finished(pairs)
+    _pair_files(pairs)
+    if candidates is not None:
+        notes += check_finished(candidates)
+        _candidate_files(candidates)
+    return notes
+
+
 def load_training_pairs(uri: str, target: Target | None) -> TrainingPairs:
     """Pairs of a file, or of all Parquet, TSV and JSONL files of a folder, by `read_training_pairs`.
 
@@ -21,8 +35,7 @@ def load_training_pairs(uri: str, target: Target | None) -> TrainingPairs:
     Raises:
         StorageError, InputError: nothing is there to be read, or it holds no usable pair.
     """
-    paths = [file.path for file in input_files(uri, READABLE, "`ray-rerank mine` and `label` write training pairs")]
-    return read_training_pairs(_opened(paths), uri, target)
+    return read_training_pairs(_opened(_pair_files(uri)), uri, target)
 
 
 def load_evaluation(candidates: str, qrels: str, notes: list[str]) -> "JudgedCandidates":
@@ -33,11 +46,17 @@ def load_evaluation(candidates: str, qrels: str, notes: list[str]) -> "JudgedCan
     """
     from operators.held_out import judged_candidates
 
-    notes += check_finished(candidates)
     judged = load_qrels(qrels)
-    paths = [file.path for file in input_files(candidates, PARQUET, "`ray-rerank prepare` makes candidate shards")]
-    tables = ((path, read_parquet(path, content)) for path, content in _opened(paths))
+    tables = ((path, read_parquet(path, content)) for path, content in _opened(_candidate_files(candidates)))
     return judged_candidates(tables, judged, candidates, notes)
+
+
+def _pair_files(uri: str) -> list[str]:
+    return [file.path for file in input_files(uri, READABLE, "`ray-rerank mine` and `label` write training pairs")]
+
+
+def _candidate_files(uri: str) -> list[str]:
+    return [file.path for file in input_files(uri, PARQUET, "`ray-rerank prepare` makes candidate shards")]
 
 
 def _opened(paths: list[str]) -> Iterator[tuple[str, IO[bytes]]]:

@@ -172,7 +172,7 @@ def test_models_are_short_for_cross_encoders_named_by_what_tells_them_apart() ->
     given = ["--candidates", "c", "--qrels", "q", "--output", "o", "--models", "org/one,org/two"]
     config = parse(Config, given)
     assert [(entry.name, entry.kind) for entry in config.scorers] == [(n, "cross-encoder") for n in ("one", "two")]
-    assert [one["name"] for one in entries_of_models(["/x/a/model", "b/model"])] == ["a-model", "b-model"]
+    assert [one["name"] for one in entries_of_models(["/x/a/model", "b/model"], {})] == ["a-model", "b-model"]
 
 
 def made_up(points: dict[str, tuple[float, float, float]]) -> Comparison:

@@ -217,7 +217,8 @@ def test_what_a_run_that_is_not_whole_lacks_is_told_with_its_reasons(tmp_path: P
                 (folder / f"part-{name}.parquet").unlink()
             if state == "f":
                 (folder / "_run" / "failed").mkdir(exist_ok=True)
-                (folder / "_run" / "failed" / f"{name}.json").write_text('{"reason": "out of luck"}')
+                failure = {"unit": name, "file": "a", "start": 0, "stop": 1, "reason": "out of luck"}
+                (folder / "_run" / "failed" / f"{name}.json").write_text(json.dumps(failure))
         tried = try_command(["evaluate", "--ranking", str(folder), "--qrels", str(tmp_path / "qrels.txt")])
         tried.check()
         left, failed = states.count("l"), states.count("f")

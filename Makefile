@@ -14,6 +14,8 @@ PIP    := $(BIN)/pip install --quiet -c .ci/constraints.txt
 WORK   := work/model
 LOWEST := work/lowest
 TESTS  ?= tests
+# Most tests of Ray wait; a file's tests stay in one process, whose Ray they share.
+SIDE_BY_SIDE := -n 2 --dist loadfile
 TEACHER   ?= $(SHARED)/models/ms-marco-minilm-l12
 PASSAGES  ?= $(SHARED)/data/dl20/passages.tsv
 COUNT     ?= 500
@@ -33,13 +35,13 @@ test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2
 
 lowest: $(LOWEST)/.dev
-	$(LOWEST)/bin/python -m pytest -m "not slow" $(TESTS)
+	$(LOWEST)/bin/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(TESTS)
 
 chaos: $(VENV)/.dev
 	CHAOS=long $(BIN)/python -m pytest tests/chaos -v

@@ -34,7 +34,8 @@ def attempts(monkeypatch: pytest.MonkeyPatch, *faults: str) -> list[str]:
 
 
 def connect(given: str | None) -> None:
-    ray = SimpleNamespace(__file__="/nowhere/ray/__init__.py", shutdown=lambda: None)
+    here = SimpleNamespace(gcs_address="nowhere:0")
+    ray = SimpleNamespace(__file__="/nowhere/ray/__init__.py", shutdown=lambda: None, get_runtime_context=lambda: here)
     with session._connection(ray, Address.of(given), 1):
         pass
 

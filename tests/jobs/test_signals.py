@@ -189,6 +189,7 @@ def test_a_job_is_stopped_while_ray_starts_and_half_way(tmp_path: Path, cross_en
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("number", list(CODES), ids=lambda number: number.name)
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_that_is_stopped_leaves_nothing_and_goes_on(

@@ -17,7 +17,7 @@ from jobs.compare_quality import FirstStage, Ranked, rank, read_first_stage
 from jobs.compare_result import Tried, comparison, ranking_of
 from jobs.compare_table import print_comparison
 from jobs.compare_timing import time_pipelines
-from jobs.config import JobConfig
+from jobs.config import JobConfig, RayAddress
 from jobs.folders import check_apart, check_output
 from jobs.ranked_files import counted_queries
 from jobs.rerank_plan import Asked, Input, default_unit_pairs, plan_units, read_input
@@ -62,7 +62,9 @@ class Config(JobConfig):
     price_per_hour: float | None = Field(None, gt=0, description="of what one actor runs on; gives the cost of pairs")
     seed: int = Field(0, ge=0, description="of the sample, the bootstrap and the randomisation test")
     limits: Limits = Field(Limits(), description="attempts, and seconds, that each step of a unit has")
-    address: str | None = Field(None, description="Ray cluster to run on; default: Ray is started on this machine")
+    address: RayAddress | None = Field(
+        None, description="Ray cluster to run on; default: Ray is started on this machine"
+    )
 
     @model_validator(mode="before")
     @classmethod

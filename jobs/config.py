@@ -1,12 +1,14 @@
 """What every job's config shares: frozen, strict, and filled from YAML, flags or Python alone."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from cluster.address import Address
+from cluster.errors import ClusterError
 from cluster.secrets import has_secret, shown
 
 
@@ -48,6 +50,18 @@ def fault_of_value(value: Any, deep: int = _DEEPEST) -> str | None:
         return f"holds values in one another, {_DEEPEST} deep"
     inner = [*value, *value.values()] if isinstance(value, dict) else value
     return next((fault for own in inner if (fault := fault_of_value(own, deep - 1))), None)
+
+
+def _address(given: str) -> str:
+    try:
+        Address.of(given)
+    except ClusterError as error:
+        raise ValueError(str(error)) from None
+    return given
+
+
+RayAddress = Annotated[str, AfterValidator(_address)]
+"""Of a Ray cluster, as `cluster.address` takes it."""
 
 
 class Section(BaseModel):

@@ -15,7 +15,7 @@ from cluster.lease import held
 from cluster.storage import StoredFile, absolute, fingerprint, join
 from jobs import prepared_folder
 from jobs.collection_files import beir_files, load_qrels, load_queries, stored
-from jobs.config import JobConfig
+from jobs.config import JobConfig, RayAddress
 from jobs.folder_report import report_folder
 from jobs.folders import check_apart
 from jobs.guarding import teacher_scores
@@ -80,7 +80,7 @@ class Config(JobConfig):
     )
     shard_queries: int = Field(1000, ge=1, description="queries a shard")
     limits: Limits = Field(Limits(), description="attempts, and seconds, that each step of a unit has")
-    address: str | None = Field(None, description="Ray cluster for encoder and teacher; default: this machine")
+    address: RayAddress | None = Field(None, description="Ray cluster for encoder and teacher; default: this machine")
     output: Location = Field(description="folder of the shards")
     overwrite: bool = Field(False, description="replace the shards of another mine")
 

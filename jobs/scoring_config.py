@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from cluster.attempts import Limits
-from jobs.config import JobConfig, Section
+from jobs.config import JobConfig, RayAddress, Section
 from operators.candidates import Columns
 from operators.device import Precision
 from operators.location import Location
@@ -41,7 +41,9 @@ class ScoringConfig(JobConfig):
     verify: bool = Field(False, description="read all that is done already; what is damaged is done again")
     skip_bad_files: bool = Field(False, description="leave out input files that cannot be read, and report them")
     limits: Limits = Field(Limits(), description="attempts, and seconds, that each step of a unit has")
-    address: str | None = Field(None, description="Ray cluster to run on; default: Ray is started on this machine")
+    address: RayAddress | None = Field(
+        None, description="Ray cluster to run on; default: Ray is started on this machine"
+    )
     dry_run: bool = Field(False, description="print the plan and stop")
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from cluster.storage import absolute
 from jobs.command import ExitCode
-from jobs.config import JobConfig
+from jobs.config import JobConfig, RayAddress
 from jobs.folders import check_apart
 from jobs.training_input import find_inputs, load_evaluation, load_training_pairs
 from jobs.training_state import claimed, finish, is_finished, started_from
@@ -77,7 +77,9 @@ class Config(JobConfig):
         None, ge=1, description="CPU threads a process; default: all that torch takes, one in each of several workers"
     )
     num_workers: int = Field(1, ge=1, description="processes to train in, by Ray Train; a step reads that many batches")
-    address: str | None = Field(None, description="a running Ray cluster: auto, HOST:PORT; default: this machine")
+    address: RayAddress | None = Field(
+        None, description="a running Ray cluster: auto, HOST:PORT; default: this machine"
+    )
     step_seconds: float = Field(
         3600, gt=0, description="seconds of a step or an evaluation, by Ray Train, after which a worker counts as lost"
     )

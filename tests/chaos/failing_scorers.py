@@ -56,8 +56,9 @@ class Limited(CrossEncoder):
     """A cross-encoder on a device with little memory."""
 
     def __init__(self, config: CrossEncoderConfig, threads: int | None, memory: int | None) -> None:
-        self._memory = memory
+        self._memory: int | None = None  # the few rows that it proves itself with would teach it what fits
         super().__init__(config, threads)
+        self._memory = memory
 
     def _start(self, ids: np.ndarray, segments: np.ndarray, mask: np.ndarray) -> Callable[[], np.ndarray]:
         if self._memory and ids.size > self._memory:

@@ -5,6 +5,7 @@ import socket
 from dataclasses import dataclass
 
 from cluster.errors import ClusterError
+from cluster.secrets import shown
 
 _ANSWER_S = 5.0
 _FLAG = "--address"
@@ -47,12 +48,12 @@ class Address:
         return self.text is None
 
     def __str__(self) -> str:
-        return f"{self.text} (from {self.source})"
+        return f"{shown(f'ray://{self.text}').removeprefix('ray://')} (from {self.source})"
 
     def host_and_port(self) -> tuple[str, int]:
         """The two parts of an address that is not `auto`."""
         host, _, port = (self.text or "").removeprefix("ray://").rpartition(":")
-        if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        if not host or "/" in host or "@" in host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
             raise ClusterError(f"{self} is no address of a Ray cluster: {_FORMS}")
         return host.strip("[]"), int(port)
 

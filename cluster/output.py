@@ -114,7 +114,8 @@ def claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> None:
 
 
 def check_claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> bool:
-    """Whether a folder is the output of this run already; else it can become that.
+    """Whether a folder is the output of this run already; else it can become that: nothing is in it yet, or nothing but
+    what another run had set out to do.
 
     Raises:
         OutputMismatchError, StorageError: as `claim` does.
@@ -125,6 +126,8 @@ def check_claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> 
         differences = _differences(before.identity, identity)
         if not differences and (planned := load_plan(output.run("plan.parquet"))) != units:
             differences = _plan_differences(planned, units)
+        if differences and not _begun(output):
+            return False
         if differences:
             raise OutputMismatchError(
                 f"{output.uri}: was made by another run; what differs:\n  "
@@ -139,6 +142,11 @@ def check_claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> 
             "use an empty output"
         )
     return False
+
+
+def _begun(output: Output) -> bool:
+    """Whether a run has come so far that it left anything, be it a failure."""
+    return any(read_folder(output.run(name), ".json") for name in ("done", "failed")) or bool(foreign_files(output))
 
 
 def read_manifest(output: Output) -> Manifest | None:

@@ -26,6 +26,7 @@ from operators.location import Location
 
 _STDOUT = 1
 _LINKS = 40  # as many in a row as the system follows
+_MADE = {"--output", "--cache", "--vectors", "--checkpoints"}  # folders
 _pipes: dict[str, int] = {}  # those that are opened, by path: to close one tells its reader that this was all
 
 
@@ -47,7 +48,8 @@ def check_kinds(config: JobConfig) -> None:
     for name, path, is_written in _locations(config):
         fault = None if is_written else fault_at(os.path.expanduser(path.removeprefix("file://")))  # noqa: PTH111
         if fault and fault.startswith(NO_FILE):
-            raise InputError(f"{name}: {path} {fault}; copy its content into a file and name that")
+            remedy = "name a folder" if name in _MADE else "copy its content into a file and name that"
+            raise InputError(f"{name}: {path} {fault}; {remedy}")
 
 
 class ReadEnough(Exception):

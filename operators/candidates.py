@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
+from operators.cells import LONGEST_ID
 from operators.errors import InputError, listed
 
 LONGEST_TEXT = 32 << 20
-LONGEST_ID = 1 << 16
 _TOO_LONG = "the {} has more than {:,} bytes"
 
 CANDIDATE = pa.struct([("doc_id", pa.string()), ("text", pa.string()), ("score", pa.float32())])

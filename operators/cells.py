@@ -12,6 +12,9 @@ BLANKS = re.compile("[ \t]+")
 ITERATION = frozenset({"0", "Q0", "q0"})
 """What stands in TREC's second column, as a rule."""
 
+LONGEST_ID = 1 << 16
+"""Bytes of an id."""
+
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _INT64_MAX = 2**63 - 1
 
@@ -54,10 +57,12 @@ def identifier(text: str, what: str) -> str:
     """An id as it stands.
 
     Raises:
-        Unusable: it is empty.
+        Unusable: it is empty, or longer than LONGEST_ID.
     """
     if not text:
         raise Unusable(f"{what} is empty")
+    if len(text) > LONGEST_ID // 4 and len(text.encode("utf-8", "replace")) > LONGEST_ID:
+        raise Unusable(f"{what} has more than {LONGEST_ID:,} bytes")
     return text
 
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -342,7 +342,22 @@ def _described(file: Path, config: dict[str, Any]) -> Any:
     try:
         return CONFIG_MAPPING[kind].from_dict(copy.deepcopy(config))
     except Exception as error:  # config classes raise whatever the first odd value raises
-        raise ModelError(f"{file}: {reason_of(error)}") from None
+        reason = reason_of(error)
+        odd = _odd_setting(kind, config)
+        if odd is not None and f"'{odd}'" not in reason:
+            reason = f"{odd} is {shown(config[odd])}: {reason}"
+        raise ModelError(f"{file}: {reason}") from None
+
+
+def _odd_setting(kind: str, config: dict[str, Any]) -> str | None:
+    """The setting without which a config could be read."""
+    from transformers import CONFIG_MAPPING
+
+    for name in config:
+        with suppress(Exception):
+            CONFIG_MAPPING[kind].from_dict(copy.deepcopy({key: own for key, own in config.items() if key != name}))
+            return name
+    return None
 
 
 def _read_json(file: Path) -> Any:

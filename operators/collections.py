@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from operators.cells import identifier
 from operators.column_files import DOC_ID, QUERY_ID
 from operators.errors import InputError, listed
 from operators.faults import Fault, FaultSink, Reason
@@ -182,7 +183,7 @@ def json_id(value: Mapping[str, Any], names: tuple[str, ...]) -> str:
     """The id under the first of the names that is there; whole numbers are taken as their digits: 3, not 3.0.
 
     Raises:
-        Unusable: there is none, or it is blank, of another type, or not valid unicode.
+        Unusable: there is none, or it is blank, too long, of another type, or not valid unicode.
     """
     key = next((name for name in names if value.get(name) is not None), None)
     if key is None:
@@ -195,7 +196,7 @@ def json_id(value: Mapping[str, Any], names: tuple[str, ...]) -> str:
     text = json_text(value, key)
     if not text.strip():
         raise Unusable("the id is empty")
-    return text
+    return identifier(text, "the id")
 
 
 def json_text(value: Mapping[str, Any], key: str) -> str:
@@ -221,11 +222,11 @@ def checked_id(text: str) -> str:
     """An id in a column of a text file, without the ASCII white space around it.
 
     Raises:
-        Unusable: nothing is left, or only other white space.
+        Unusable: nothing is left, or only other white space, or too much.
     """
     if not text.strip():
         raise Unusable("the id is empty")
-    return text.strip(_SPACE)
+    return identifier(text.strip(_SPACE), "the id")
 
 
 def _table_entries(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[tuple[int, tuple[str, str]]]:

@@ -66,11 +66,19 @@ def test_a_host_that_is_not_known_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    "given", ["", " ", "head", "head:", ":6379", "head:0", "head:99999", "http://head:1", "a b", "ray://head"]
+    "given",
+    ["", " ", "head", "head:", ":6379", "head:0", "head:99999", "http://head:1", "a b", "ray://head", "me@head:1"],
 )
 def test_what_is_no_address_is_refused(given: str) -> None:
     with pytest.raises(ClusterError, match=r"HOST:PORT of the head, ray://HOST:PORT"):
         Address.of(given)
+
+
+def test_a_user_in_an_address_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "geheim@head:6379")
+    with pytest.raises(ClusterError) as error:
+        Address.of(None)
+    assert "geheim" not in str(error.value) and "@head:6379 (from RAY_ADDRESS" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Only a marker makes a unit done; an output belongs to one identity and one input."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -56,6 +57,8 @@ def test_the_same_run_may_claim_again_and_another_is_told_what_differs(output: O
     identity = {"stages": [{"scorer": {"weights": "aaaa", "max_length": 512}}]}
     claim(output, identity, UNITS)
     claim(output, identity, UNITS)
+    commit(output, UNITS[0], RESULTS, NONE, {})
+    claim(output, identity, UNITS)
     other = {"stages": [{"scorer": {"weights": "bbbb", "max_length": 64}}]}
     with pytest.raises(OutputMismatchError) as error:
         claim(output, other, UNITS)
@@ -63,8 +66,22 @@ def test_the_same_run_may_claim_again_and_another_is_told_what_differs(output: O
     assert "stages[0].scorer.max_length: was 512, is now 64" in str(error.value)
 
 
+@pytest.mark.parametrize("began", ["nothing", "done", "failed"])
+def test_a_run_that_did_nothing_gives_way_to_another(output: Output, began: str) -> None:
+    claim(output, {"k": 1}, UNITS)
+    if began == "done":
+        commit(output, UNITS[0], RESULTS, NONE, {})
+    elif began == "failed":
+        commit_failure(output, UNITS[0], "out of luck")
+    if began == "nothing":
+        claim(output, {"k": 2}, UNITS[:1])
+    with pytest.raises(OutputMismatchError) if began != "nothing" else nullcontext():
+        claim(output, {"k": 2}, UNITS[:1])
+
+
 def test_another_input_is_refused_naming_the_files(output: Output) -> None:
     claim(output, {}, UNITS)
+    commit(output, UNITS[0], RESULTS, NONE, {})
     with pytest.raises(OutputMismatchError, match=r"/in/b\.parquet was there and is gone"):
         claim(output, {}, UNITS[:1])
     with pytest.raises(OutputMismatchError, match=r"/in/b\.parquet has changed since"):

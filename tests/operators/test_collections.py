@@ -96,6 +96,16 @@ def test_a_tsv_line_without_a_tab_or_an_id_costs_itself() -> None:
     assert [fault.line for fault in log.kept] == [2, 3]
 
 
+@pytest.mark.parametrize("name", ["p.tsv", "p.jsonl", "headed.tsv"])
+def test_an_id_of_more_than_64_kib_costs_its_row(name: str) -> None:
+    log = FaultLog()
+    ids = ["1", "é" * (1 << 15), "é" * (1 << 15) + "x", "2"]
+    rows = [f'{{"id": "{one}", "text": "a"}}\n' if name.endswith("jsonl") else f"{one}\ta\n" for one in ids]
+    found = entries("".join((["id\ttext\n"] if name == "headed.tsv" else []) + rows), name, log)
+    assert [len(entry.id) for entry in found] == [1, 1 << 15, 1]
+    assert ["the id has more than 65,536 bytes" in (fault.detail or "") for fault in log.kept] == [True]
+
+
 def test_only_the_passages_that_are_wanted_are_kept() -> None:
     found = passages_of([Entry(i, str(i), f"text {i}") for i in range(100)], "p", FaultLog(), frozenset({"7", "9"}))
     assert dict(found.row) == {"7": 0, "9": 1}

@@ -112,6 +112,7 @@ CROSS: list[tuple[Callable[[Path], None], str]] = [
     (edited(pad_token_id=500), r"config\.json.*: pad_token_id is 500"),
     (edited(layer_norm_eps=-1.0), r"scores a plain pair as nan .* a number in its config\.json is wrong"),
     (edited(id2label=["a"]), r"config\.json: id2label is \['a'\]"),
+    (edited(id2label={"x": "a"}), r"config\.json: id2label is \{'x': 'a'\}: invalid literal"),
     (edited(dtype="float99"), r"config\.json: dtype is 'float99': torch has no"),
     (edited(architectures=[None]), r"config\.json: architectures is \[None\]"),
     (edited(model_type="own"), r"config\.json: model_type 'own' is not one that transformers implements"),

@@ -11,7 +11,7 @@ from operators.batches import TokenBudget
 from operators.checkpoint import Checkpoint
 from operators.device import default_batch_tokens, pick_placement, precision_name
 from operators.errors import ModelError
-from operators.model_config import ModelConfig
+from operators.model_config import ModelConfig, whatever_is_raised_names_the_model
 from operators.pointwise import Pointwise
 from operators.proof import prove, try_out
 from operators.sentence_files import SentenceFiles, find_sentence_files
@@ -44,6 +44,7 @@ class BiEncoderConfig(ModelConfig):
     document_prompt: str | None = Field(None, description="put before documents; default: the checkpoint's")
     similarity: Similarity | None = Field(None, description="default: the checkpoint's, or cosine")
 
+    @whatever_is_raised_names_the_model
     def identity(self) -> dict[str, Any]:
         """All that decides a score, and nothing else (not where the model lies, nor the batch size).
 

@@ -15,7 +15,7 @@ from operators.batches import TokenBudget
 from operators.checkpoint import Checkpoint, check_length
 from operators.device import default_batch_tokens, pick_placement, precision_name
 from operators.errors import ModelError
-from operators.model_config import ModelConfig
+from operators.model_config import ModelConfig, whatever_is_raised_names_the_model
 from operators.pointwise import Pointwise
 from operators.proof import prove, try_out
 from operators.sentence_files import SentenceFiles, find_sentence_files
@@ -45,6 +45,7 @@ class ColBERTConfig(ModelConfig):
     augment_queries: bool | None = Field(None, description="fill queries up with [MASK]; default: the checkpoint's")
     mask_punctuation: bool | None = Field(None, description="leave punctuation out of documents; default: the same")
 
+    @whatever_is_raised_names_the_model
     def identity(self) -> dict[str, Any]:
         """All that decides a score, and nothing else (not where the model lies, nor the batch size).
 

@@ -11,7 +11,7 @@ from operators.batches import TokenBudget
 from operators.checkpoint import Checkpoint, check_attention, check_length, shown
 from operators.device import default_batch_tokens, pick_placement, precision_name, to_device
 from operators.errors import ModelError
-from operators.model_config import ModelConfig
+from operators.model_config import ModelConfig, whatever_is_raised_names_the_model
 from operators.pair_layout import pair_layout
 from operators.pointwise import Pointwise
 from operators.pretrained import load_tokenizer, load_weights, verify_weights
@@ -38,6 +38,7 @@ class CrossEncoderConfig(ModelConfig):
     truncation: Truncation = Field("longest_first", description="what gives way: the longer text, or the document")
     query_prompt: str | None = Field(None, description="put before queries; default: the checkpoint's")
 
+    @whatever_is_raised_names_the_model
     def identity(self) -> dict[str, Any]:
         """All that decides a score, and nothing else (not where the model lies, nor the batch size).
 

@@ -1,14 +1,38 @@
 """What the config of every scorer says: which model, how exact, how much at a time."""
 
+import functools
 import platform
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from operators.device import Precision
-from operators.errors import ModelError
+from operators.errors import ModelError, RerankError, reason_of
 from operators.location import Location
+
+Identity = TypeVar("Identity", bound=Callable[..., dict[str, Any]])
+
+
+def whatever_is_raised_names_the_model(identity: Identity) -> Identity:
+    """For what looks into a checkpoint: code of transformers raises what nobody foresaw where one is odd."""
+
+    @functools.wraps(identity)
+    def named(self: "ModelConfig") -> dict[str, Any]:
+        try:
+            return identity(self)
+        except (RerankError, MemoryError):
+            raise
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            raise ModelError(
+                f"{self.model}: cannot be read as {self.__class__.__name__.removesuffix('Config')}: "
+                f"{type(error).__name__}: {reason_of(error)} ({Path(where.filename).name}:{where.lineno})"
+            ) from error
+
+    return named  # type: ignore[return-value]
 
 
 class ModelConfig(BaseModel):

@@ -73,7 +73,7 @@ def check_special_tokens(model: str, found: Checkpoint, tokenizer: Any) -> None:
             f"{model}: {last!r} is number {number} by its tokenizer.json and tokenizer_config.json, and the model has "
             f"{size} tokens by its config.json (vocab_size); use the tokenizer that belongs to it"
         )
-    ours, theirs = tokenizer.pad_token_id, described.pad_token_id
+    ours, theirs = tokenizer.pad_token_id, getattr(described, "pad_token_id", None)
     counted = found.kind in POSITIONS_AFTER_PADDING
     if counted and theirs is None:
         raise ModelError(

@@ -10,7 +10,7 @@ from operators.batches import TokenBudget
 from operators.checkpoint import Checkpoint, find_checkpoint
 from operators.device import default_batch_tokens, pick_placement, precision_name, to_device
 from operators.errors import ModelError
-from operators.model_config import ModelConfig
+from operators.model_config import ModelConfig, whatever_is_raised_names_the_model
 from operators.pretrained import load_tokenizer, load_weights, verify_weights
 from operators.prompt_template import template_layout, template_slots
 from operators.proof import prove, try_out
@@ -59,6 +59,7 @@ class Seq2SeqConfig(ModelConfig):
             raise ValueError(f"reduction {self.reduction!r} needs two targets or more")
         return self
 
+    @whatever_is_raised_names_the_model
     def identity(self) -> dict[str, Any]:
         """All that decides a score, and nothing else (not where the model lies, nor the batch size).
 

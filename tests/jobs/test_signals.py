@@ -129,7 +129,7 @@ def inputs(folder: Path, model: Path, job: str) -> list[str]:
         write_candidates(folder / "in" / "0.parquet", rows(120, 10), row_group_size=2)
         given = ["--input", str(folder / "in"), "--stages", json.dumps([one | {"actors": 1}])]
         if job == "label":
-            given = ["--input", str(folder / "in"), "--teachers", json.dumps([one["scorer"] | {"name": "teacher"}])]
+            given = ["--input", str(folder / "in"), "--teachers", json.dumps([one["scorer"]])]
         return [job, *given, "--unit-pairs", "20", "--output", str(folder / "out")]
     if job == "compare":
         write_candidates(folder / "in" / "0.parquet", rows(40, 10))
@@ -166,7 +166,7 @@ def collection(folder: Path, model: Path, job: str) -> list[str]:
     scorer = {"kind": "cross-encoder", "model": str(model), "precision": "fp32"}
     if job == "mine":
         sources = [{"kind": "bi-encoder", "encoder": {"model": str(encoder)}, "count": 2}]
-        return [job, *given, "--sources", json.dumps(sources), "--guard", json.dumps({"scorer": scorer})]
+        return [job, *given, "--sources", json.dumps(sources), "--guard", json.dumps({"scorer": scorer, "at_most": 1.0})]
     sizes = ["--count", "40", "--negatives", "2", "--depth", "5", "--max-length", "64", "--trainings", "1"]
     return [job, *given, "--teacher", str(model), "--encoder", str(encoder), "--student", "layers=1", *sizes]
 

@@ -158,6 +158,20 @@ def test_a_fault_is_told_with_its_cause_where_the_job_is_planned(tmp_path: Path,
         assert len(str(refused.value)) < 1000
 
 
+def test_what_nobody_foresaw_names_the_model_and_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_cross_encoder(tmp_path / "model")
+
+    def odd(*_: object) -> None:
+        raise AttributeError("no attribute 'pad_token_id'")
+
+    monkeypatch.setattr("operators.cross_encoder.verify_weights", odd)
+    with pytest.raises(
+        ModelError, match=r"cannot be read as CrossEncoder: AttributeError: no attribute .*\.py:\d+\)"
+    ) as told:
+        scorer("cross-encoder", folder).identity()
+    assert str(folder) in str(told.value)
+
+
 def test_a_model_too_large_to_be_tried_where_the_job_is_planned_is_tried_by_its_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

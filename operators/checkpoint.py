@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
 from safetensors import SafetensorError, safe_open
 
 from operators.errors import ModelError, reason_of
@@ -72,6 +72,13 @@ class _Described(BaseModel):
     is_encoder_decoder: bool | None = None
     dtype: str | dict[str, Any] | None = None
     torch_dtype: str | dict[str, Any] | None = None
+    auto_map: dict[str, Any] = Field(default_factory=dict)
+    problem_type: str | None = None
+    chunk_size_feed_forward: NonNegativeInt = 0
+    output_attentions: bool | None = None
+    output_hidden_states: bool | None = None
+    return_dict: bool | None = None
+    use_cache: bool | None = None
 
     @field_validator("dtype", "torch_dtype")
     @classmethod
@@ -88,6 +95,7 @@ class _Tokenizer(BaseModel):
 
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
+    auto_map: dict[str, Any] = Field(default_factory=dict)
     tokenizer_class: str | None = None
     model_max_length: float | None = Field(None, gt=0)
     padding_side: Literal["left", "right"] | None = None
@@ -110,6 +118,13 @@ class _Tokenizer(BaseModel):
     do_lower_case: bool | None = None
     strip_accents: bool | None = None
     tokenize_chinese_chars: bool | None = None
+
+    @field_validator("added_tokens_decoder")
+    @classmethod
+    def _is_by_number(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if odd := [key for key in value or () if not (key.isascii() and key.isdecimal())]:
+            raise ValueError(f"{shown(odd[0])} is no number of a token")
+        return value
 
 
 class _Index(BaseModel):
@@ -302,7 +317,7 @@ def shown(value: Any) -> str:
 
 def _check_config(file: Path, config: dict[str, Any]) -> None:
     for name in ("quantization_config", "compression_config"):
-        if name in config:
+        if config.get(name) is not None:
             how = config[name].get("quant_method") if isinstance(config[name], dict) else None
             raise ModelError(
                 f"{file}: the weights are quantized ({name}{f': {how}' if isinstance(how, str) else ''}), which is not "

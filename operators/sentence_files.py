@@ -144,6 +144,8 @@ def _check_module(model: str, name: str, folder: Path) -> None:
     for side in ("module_input_name", "module_output_name"):
         if not isinstance(settings.get(side, ""), str):
             raise ModelError(f"{file}: {side} must be a name")
+    if name == "Pooling":
+        _check_pooling(file, settings)
     if name != "Dense":
         return
     activation = str(settings.get("activation_function", "torch."))
@@ -156,6 +158,16 @@ def _check_module(model: str, name: str, folder: Path) -> None:
         raise ModelError(f"{file}: {unknown[0]} is not a setting of Dense that is known here")
 
 
+def _check_pooling(file: Path, settings: dict[str, Any]) -> None:
+    for name in ("embedding_dimension", "word_embedding_dimension"):
+        size = settings.get(name, 1)
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ModelError(f"{file}: {name} is {shown(size)}; it must be a number from 1")
+    mode = settings.get("pooling_mode", "mean")
+    if not isinstance(mode, str) and not (isinstance(mode, list) and all(isinstance(one, str) for one in mode)):
+        raise ModelError(f"{file}: pooling_mode is {shown(mode)}; it must be a name, or a list of names")
+
+
 def _check_kind(model: str, settings: dict[str, Any], kind: Kind) -> None:
     named = settings.get("model_type")
     known = _KINDS.get(str(named))
@@ -166,8 +178,11 @@ def _check_kind(model: str, settings: dict[str, Any], kind: Kind) -> None:
 
 
 def _check_prompts(file: Path, settings: dict[str, Any]) -> None:
-    prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
-    if not isinstance(prompts, dict) or not all(isinstance(prompt, str | None) for prompt in prompts.values()):
+    for name in ("prompts", "__version__"):
+        if not isinstance(settings.get(name, {}), dict):
+            raise ModelError(f"{file}: {name} is {shown(settings[name])}; it must be an object")
+    prompts, default = settings.get("prompts", {}), settings.get("default_prompt_name")
+    if not all(isinstance(prompt, str | None) for prompt in prompts.values()):
         raise ModelError(f"{file}: prompts must be texts by their names")
     if default is not None and (not isinstance(default, str) or default not in prompts):
         raise ModelError(f"{file}: default_prompt_name {default!r} is none of its prompts ({', '.join(prompts)})")
@@ -190,8 +205,10 @@ def _check_reading(file: Path, reading: dict[str, Any], kind: Kind) -> None:
     if not isinstance(reading.get("do_lower_case", False), bool):
         raise ModelError(f"{file}: do_lower_case is {reading['do_lower_case']!r}; it must be true or false")
     for name in ("processing_kwargs", "modality_config"):
-        if not isinstance(reading.get(name) or {}, dict):
+        if not isinstance(reading.get(name, {}), dict):
             raise ModelError(f"{file}: {name} is {shown(reading[name])}; it must be an object")
+    if not isinstance(reading.get("module_output_name", ""), str):
+        raise ModelError(f"{file}: module_output_name is {shown(reading['module_output_name'])}; it must be a name")
     for name, part in (reading.get("processing_kwargs") or {}).items():
         if not isinstance(part or {}, dict):
             raise ModelError(f"{file}: processing_kwargs.{name} is {shown(part)}; it must be an object")

@@ -166,7 +166,8 @@ def collection(folder: Path, model: Path, job: str) -> list[str]:
     scorer = {"kind": "cross-encoder", "model": str(model), "precision": "fp32"}
     if job == "mine":
         sources = [{"kind": "bi-encoder", "encoder": {"model": str(encoder)}, "count": 2}]
-        return [job, *given, "--sources", json.dumps(sources), "--guard", json.dumps({"scorer": scorer, "at_most": 1.0})]
+        guard = {"scorer": scorer, "at_most": 1.0}
+        return [job, *given, "--sources", json.dumps(sources), "--guard", json.dumps(guard)]
     sizes = ["--count", "40", "--negatives", "2", "--depth", "5", "--max-length", "64", "--trainings", "1"]
     return [job, *given, "--teacher", str(model), "--encoder", str(encoder), "--student", "layers=1", *sizes]
 

@@ -5,7 +5,7 @@ import socket
 from dataclasses import dataclass
 
 from cluster.errors import ClusterError
-from cluster.secrets import shown
+from cluster.secrets import has_secret, shown
 
 _ANSWER_S = 5.0
 _FLAG = "--address"
@@ -38,6 +38,8 @@ class Address:
         found = cls(named, _ENVIRONMENT) if named and given in (None, "auto") else cls(given)
         if found.text in (None, "local"):
             return cls(None)
+        if has_secret(f"ray://{found.text}"):
+            raise ClusterError(f"{found} holds a user or a key, which an address of Ray has not; give {_FORMS}")
         if found.text != "auto":
             found.host_and_port()
         return found
@@ -53,7 +55,7 @@ class Address:
     def host_and_port(self) -> tuple[str, int]:
         """The two parts of an address that is not `auto`."""
         host, _, port = (self.text or "").removeprefix("ray://").rpartition(":")
-        if not host or "/" in host or "@" in host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
             raise ClusterError(f"{self} is no address of a Ray cluster: {_FORMS}")
         return host.strip("[]"), int(port)
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
+import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 _SLOWEST = 256 << 10  # bytes a second of storage that is slow and not dead
 _GRACE_S = 15.0  # for a process to say that it is late before it is ended without a word
+_BEAT_S = 5.0  # between two signs that the process runs at all
 
 
 class Limits(BaseModel):
@@ -36,8 +38,14 @@ class Limits(BaseModel):
         return self.commit or 600 + size / _SLOWEST
 
 
+def _nothing() -> None:
+    pass
+
+
 @contextmanager
-def time_limit(seconds: float, late: Callable[[], None] = lambda: None) -> Iterator[None]:
+def time_limit(
+    seconds: float, late: Callable[[], None] = _nothing, beat: Callable[[], None] = _nothing
+) -> Iterator[None]:
     """End this process when a with-block takes longer, counted from its last sign of life (`alive`).
 
     For processes whose end somebody else sees: no exception would stop native code that does not return. One at a time
@@ -45,9 +53,10 @@ def time_limit(seconds: float, late: Callable[[], None] = lambda: None) -> Itera
 
     Args:
         late: called before the end, from another thread; not where native code keeps Python itself from going on.
+        beat: called every few seconds, from another thread: the process runs, whatever becomes of the step.
     """
     global _watch
-    _watch = _Watch(seconds, late)
+    _watch = _Watch(seconds, late, beat)
     try:
         yield
     finally:
@@ -62,8 +71,8 @@ def alive() -> None:
 
 
 class _Watch:
-    def __init__(self, seconds: float, late: Callable[[], None]) -> None:
-        self._seconds, self._late = seconds, late
+    def __init__(self, seconds: float, late: Callable[[], None], beat: Callable[[], None]) -> None:
+        self._seconds, self._late, self._beat = seconds, late, beat
         self._ended = threading.Event()
         self._armed = 0.0
         self.alive()
@@ -81,8 +90,9 @@ class _Watch:
 
     def _wait(self) -> None:
         while (left := self._last + self._seconds - time.monotonic()) > 0:
-            if self._ended.wait(left):
+            if self._ended.wait(min(left, _BEAT_S)):
                 return
+            self._beat()
         if not self._ended.is_set():
             self._late()
             os._exit(1)
@@ -98,11 +108,31 @@ def _nowhere() -> IO[str]:
     return _sink[0]
 
 
+Place = tuple[str, int, float]
+"""A process: its node's id, its number there, and when it was started."""
+
+
+def this_process() -> Place:
+    """For whoever is to end it."""
+    import ray
+
+    return ray.get_runtime_context().get_node_id(), os.getpid(), psutil.Process().create_time()
+
+
 def ledger_class() -> type:
     """Made here, so that Ray takes it to the workers by value: by name it could be another's there."""
+    grace = 2 * _GRACE_S
+
+    def end_process(number: int, started: float) -> None:
+        process = psutil.Process(number)
+        if process.create_time() == started:
+            process.kill()
 
     class Ledger:
         """An actor that outlives the workers and counts what they began and did not end.
+
+        A process that does not run at all (stopped, frozen with its container) cannot watch itself: where one has not
+        been heard of for its time limit and a while, the ledger ends it.
 
         Where its node is lost it starts anew elsewhere and counts from nothing; calls wait for it meanwhile.
         """
@@ -113,10 +143,37 @@ def ledger_class() -> type:
             self._late: dict[tuple[str, str], int] = {}
             self._starts: dict[str, dict[str, int]] = {}
             self._starting: set[tuple[str, str]] = set()
+            self._running: dict[tuple[str, str], tuple[Place, float, float]] = {}
+            threading.Thread(target=self._watch, daemon=True).start()
 
-        def begin(self, step: str, unit: str) -> tuple[int, int]:
+        def _watch(self) -> None:
+            while True:
+                time.sleep(1)
+                for key, (place, seconds, heard) in list(self._running.items()):
+                    if time.monotonic() - heard > seconds + grace:
+                        self._running.pop(key, None)
+                        self.late(*key)
+                        self._end(place)
+
+        def _end(self, place: Place) -> None:
+            import ray
+            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+            node, number, started = place
+            there = NodeAffinitySchedulingStrategy(node, soft=False)
+            ray.remote(end_process).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(
+                number, started
+            )
+
+        def beat(self, step: str, unit: str) -> None:
+            """The worker's process runs."""
+            if (found := self._running.get((step, unit))) is not None:
+                self._running[step, unit] = (*found[:2], time.monotonic())
+
+        def begin(self, step: str, unit: str, place: Place, seconds: float) -> tuple[int, int]:
             """How often a step of a unit was begun before and not ended, and how often of these for want of time."""
             key = step, unit
+            self._running[key] = place, seconds, time.monotonic()
             self._begun[key] = self._begun.get(key, 0) + 1
             return self._begun[key] - 1, self._late.get(key, 0)
 
@@ -126,11 +183,13 @@ def ledger_class() -> type:
 
         def end(self, step: str, unit: str) -> None:
             """The worker is alive."""
+            self._running.pop((step, unit), None)
             self._begun.pop((step, unit), None)
             self._late.pop((step, unit), None)
 
-        def start(self, stage: str, actor: str) -> tuple[int, int, bool]:
+        def start(self, stage: str, actor: str, place: Place, seconds: float) -> tuple[int, int, bool]:
             """A stage's actor is about to load: how often it failed to before, for want of time, and as `hopeless`."""
+            self._running[stage, actor] = place, seconds, time.monotonic()
             failures = self._starts.setdefault(stage, {}).setdefault(actor, 0)
             if (stage, actor) in self._starting:
                 failures = self._starts[stage][actor] = failures + 1
@@ -139,12 +198,14 @@ def ledger_class() -> type:
 
         def loaded(self, stage: str, actor: str) -> None:
             """An actor has started."""
+            self._running.pop((stage, actor), None)
             self._starting.discard((stage, actor))
             self._late.pop((stage, actor), None)
             self._starts[stage][actor] = 0
 
         def refused(self, stage: str, actor: str, final: bool) -> tuple[int, bool]:
             """An actor could not load; `final`: it never will. Its failures, and as `hopeless`."""
+            self._running.pop((stage, actor), None)
             self._starting.discard((stage, actor))
             failures = self._starts[stage].get(actor, 0) + 1
             self._starts[stage][actor] = max(failures, self._attempts) if final else failures

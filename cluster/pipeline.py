@@ -10,12 +10,13 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from cluster.attempts import Limits, ledger_class, time_limit
+from cluster.attempts import Limits, ledger_class, this_process, time_limit
 from cluster.errors import ClusterError, WorkerDeathError
 from cluster.own_code import PACKAGES, carried
 from cluster.units import Unit
@@ -136,14 +137,23 @@ class _Tries:
         """How often the step has failed before, and why it is not to be tried again, if so."""
         import ray
 
-        failed, late = ray.get(ledger.begin.remote(self.doing, unit.name))
+        failed, late = ray.get(ledger.begin.remote(self.doing, unit.name, this_process(), self.seconds))
         if failed < self.attempts:
             return failed, None
         return failed, f"left out: {_ends(failed, late, self.seconds)} while {self.doing}"
 
+    def limit(self, ledger: Any, unit: Unit) -> AbstractContextManager[None]:
+        """The step's time limit, from its beginning."""
+        late, beat = (functools.partial(say, ledger, unit) for say in (self.late, self.beat))
+        return time_limit(self.seconds, late, beat)
+
     def late(self, ledger: Any, unit: Unit) -> None:
         """Say that this worker gives up."""
         _tell(ledger.late.remote(self.doing, unit.name))
+
+    def beat(self, ledger: Any, unit: Unit) -> None:
+        """Say that this worker's process runs."""
+        ledger.beat.remote(self.doing, unit.name)
 
     def end(self, ledger: Any, unit: Unit) -> None:
         """Say that this worker is alive."""
@@ -159,7 +169,7 @@ class _Tries:
         if given_up:
             raise WorkerDeathError(given_up)
         try:
-            with time_limit(self.seconds, functools.partial(self.late, ledger, unit)):
+            with self.limit(ledger, unit):
                 return step()
         finally:
             self.end(ledger, unit)
@@ -219,11 +229,12 @@ def _start(load: Callable[[], Step], number: int, limits: Limits, ledger: Any) -
     import ray
 
     stage, actor = f"stage {number}", ray.get_runtime_context().get_actor_id()
-    failed, late, hopeless = ray.get(ledger.start.remote(stage, actor))
+    failed, late, hopeless = ray.get(ledger.start.remote(stage, actor, this_process(), limits.load))
     if hopeless:
         return _lost(f"{stage} cannot be started: {_ends(failed, late, limits.load)} while they loaded its model")
     try:
-        with time_limit(limits.load, lambda: _tell(ledger.late.remote(stage, actor))):
+        late, beat = lambda: _tell(ledger.late.remote(stage, actor)), lambda: ledger.beat.remote(stage, actor)
+        with time_limit(limits.load, late, beat):
             step = load()
     except Exception as error:
         failed, hopeless = ray.get(ledger.refused.remote(stage, actor, _is_own(error)))
@@ -259,12 +270,11 @@ class _Committing:
 
     def _try(self, ledger: Any, unit: Unit, payload: bytes | None, failure: str | None) -> dict[str, Any]:
         """Commit the unit; where that cannot be, that it failed; where not even that, the job is lost."""
-        late = functools.partial(self._tries.late, ledger, unit)
         failed, given_up = self._tries.begin(ledger, unit)
         if given_up and failed >= 2 * self._tries.attempts:
             return {_FATAL: f"a unit could not be committed: {given_up.removeprefix('left out: ')}"}
         try:
-            with time_limit(self._tries.seconds, late):
+            with self._tries.limit(ledger, unit):
                 if given_up:
                     return self._commit(unit, None, given_up)
                 try:

@@ -1,6 +1,7 @@
 """Where a Ray of the job's own keeps its sockets and logs: their path must be short, and the folder writable."""
 
 import os
+import tempfile
 from pathlib import Path
 
 from cluster.errors import ClusterError
@@ -47,4 +48,8 @@ def _unwritable(folder: Path) -> str | None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return f"cannot be made ({error.strerror})"
-    return None if os.access(folder, os.W_OK | os.X_OK) else "cannot be written"
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # whatever its rights say: /proc takes no file of root either
+    except OSError as error:
+        return f"cannot be written ({error.strerror})"
+    return None

@@ -32,8 +32,8 @@ _HARMLESS = _pattern(r"\?(?:(?:versionId|generation|snapshot|download)=[\w.:-]*(
 _CONTAINER = re.compile(r"[a-z0-9$-]{3,63}@[a-z0-9-]+\.(?:dfs|blob)\.[a-z0-9.-]+(?![^/])")
 """Azure's container@account, which is no user."""
 _AZURE = ("abfs", "abfss", "wasb", "wasbs", "az")
-_USER = re.compile(r"(?:^|(?<=[=,;('\"`<\[{|]))[^\s/=@:,;('\"`<\[{|]+:")
-"""The user of `user:password@host` where no scheme stands before it."""
+_USER = re.compile(r"(?:^|(?<=[=,;('\"`<\[{|]))(?:[\w-]+(?:\.[\w-]+)+/)?[^\s/=@:,;('\"`<\[{|]+:")
+"""The user of `user:password@host`, or of `host.name/user:password@`, where no scheme stands before it."""
 _NAMED = _pattern(
     r"(?<![\w.%-])([\w.%-]{0,40}(?:secret|passw(?:or)?d|passphrase|pwd|signature|credentials?"
     r"|(?:api|access|account|private|secret|sas|shared)[-_.]?key(?:[-_.]?id)?"

@@ -27,6 +27,7 @@ _START_S = 300.0  # Ray's own limits end it long before
 _END_S = 60.0
 _LINGER_S = 5.0  # for processes of Ray that are to end by themselves
 _GLANCE_S = 0.01
+_WAIT_S = 0.5  # between two looks at the node of this machine
 _LOOK_S = 5.0  # between two looks at the head
 _SILENT_LOOKS = 4  # after which it is lost: Ray ends this process after 60 s, without a word
 _REFUSED = 2  # exit code
@@ -161,7 +162,7 @@ class _Connection(threading.Thread):
         self.ready.set()
         try:
             if not self.error:
-                self._watch(self._ray.get_runtime_context().gcs_address)
+                self._watch(self._ray.get_runtime_context().gcs_address, ours)
                 ours += [process for one in ours for process in _below(one)]
                 if not self.lost:  # else it would wait for an answer
                     self._ray.shutdown()
@@ -169,20 +170,29 @@ class _Connection(threading.Thread):
         finally:
             self.ended.set()
 
-    def _watch(self, head: str) -> None:
-        """Until the connection is over, or the head has not answered for a while; then the main thread is told."""
-        silent = 0
-        while silent < _SILENT_LOOKS:
-            if self.over.wait(_LOOK_S):
+    def _watch(self, head: str, ours: list[psutil.Process]) -> None:
+        """Until the connection is over, or the head has not answered for a while; then the main thread is told.
+
+        Where Ray's node on this machine has gone, Ray ends this process in some seconds, without a word.
+        """
+        silent, looked = 0, time.monotonic()
+        node = [process for process in ours if _is_alive(process) and process.name() == "raylet"]
+        workers: set[psutil.Process] = set()
+        while silent < _SILENT_LOOKS and all(map(_is_alive, node)):
+            if self.over.wait(_WAIT_S):
                 return
-            silent = 0 if answers(head) else silent + 1
+            if time.monotonic() - looked >= _LOOK_S:
+                silent, looked = 0 if answers(head) else silent + 1, time.monotonic()
+                workers.update(*map(_below, node))
+        ours += workers  # of a node that has gone, they are nobody's children
         where = "Ray on this machine" if self._address.here else f"the Ray cluster at {self._address}"
         self.lost = ClusterLostError(
             f"{where} does not answer any more; what is committed stays, and the same command goes on from here"
         )
         if self._by_main:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        if not self.over.wait(_LOOK_S * _SILENT_LOOKS):  # what tidies up waits for Ray, too
+        if not self.over.wait(_LINGER_S):  # what tidies up waits for Ray, too
+            _end(ours, 0)
             print(f"ray-rerank: {self.lost}", file=sys.stderr, flush=True)
             os._exit(_REFUSED)
 
@@ -256,6 +266,13 @@ def _ray_processes(ray: Any, before: list[psutil.Process]) -> list[psutil.Proces
             if process not in before and any(part.startswith(home) for part in process.cmdline()):
                 found.append(process)
     return found
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def _end(processes: list[psutil.Process], patience: float) -> None:

@@ -33,8 +33,9 @@ GroupStarts = Callable[[pa.Array], np.ndarray]
 _BATCH = 256  # rows decoded at a time: a file may have one huge row group
 _IDS = 65_536  # as many where they are ids alone
 _BATCH_BYTES = 256 << 20  # of a batch, if every row were all that a dictionary holds
-_UNIT_BYTES = 256 << 20  # of a unit as the footer has it; a single row may exceed it
-_READ_BYTES = 1 << 30  # of a unit or of a file's ids, once decoded
+_UNIT_BYTES = 64 << 20  # of a unit as the footer has it; a single row may exceed it
+_HELD_BYTES = 256 << 20  # of a unit, once decoded: a job holds it some ten times
+_READ_BYTES = 1 << 30  # of a file, once decoded
 _RATIO = 1000  # of a file's own bytes: so much comes of it at most
 _ROWS = 10_000_000  # that any file may have
 _ROWS_A_BYTE = 10  # of the file, beyond them
@@ -392,9 +393,9 @@ def _cut(parquet: pq.ParquetFile, handle: IO[bytes], columns: list[str], unit: U
         if begin < end:
             pieces.append(batch.slice(begin, end - begin).select(columns))  # `a` also reads a column `a.b`
             held += pieces[-1].nbytes
-            if held > _READ_BYTES:
+            if held > _HELD_BYTES:
                 raise pa.ArrowInvalid(
-                    f"hold more than {_READ_BYTES >> 30} GiB, which is the most of a unit: lower `unit_pairs`, or give "
+                    f"hold more than {_HELD_BYTES >> 20} MiB, which is the most of a unit: lower `unit_pairs`, or give "
                     "fewer candidates a query or shorter texts"
                 )
         row += batch.num_rows

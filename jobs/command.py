@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import IntEnum
 from itertools import pairwise
 from pathlib import Path
@@ -77,6 +78,8 @@ def execute(argv: Sequence[str]) -> int:
 
 def _failed(name: str, error: BaseException) -> int:
     """Say what ended the job: a signal, and all that comes of it, before anything else."""
+    with suppress(Exception):
+        sys.stdout.flush()  # what was said before, in front of the end
     number = stopped() or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
     if number is not None and not isinstance(error, OutputBusyError | ClusterLostError):
         how = "stopped; the same command goes on from here" if name in _RESUMED else "stopped"

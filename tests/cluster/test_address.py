@@ -79,6 +79,7 @@ def test_a_user_in_an_address_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ClusterError) as error:
         Address.of(None)
     assert "geheim" not in str(error.value) and "@head:6379 (from RAY_ADDRESS" in str(error.value)
+    assert "holds a user or a key" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Each unit goes through every stage once, with its own payload, however Ray cuts and bundles blocks."""
 
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -126,7 +128,6 @@ def ending(how: str, once: Path | None = None) -> Callable[[], None]:
     """What ends a worker, or keeps it for ever, or raises; with a file to leave, only the first time."""
 
     def end() -> None:
-        import os
         import time
 
         if once is not None:
@@ -137,6 +138,8 @@ def ending(how: str, once: Path | None = None) -> Callable[[], None]:
             os._exit(7)
         if how == "stands still":
             time.sleep(3600)
+        if how == "is stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
         raise ValueError("it said no")
 
     return end
@@ -147,6 +150,7 @@ QUICK = Limits(attempts=2, read=4, load=60, batch=4, commit=4)
 WAYS = {
     "dies": "2 workers died",
     "stands still": "2 workers did not go on for 4 s",
+    "is stopped": "2 workers did not go on for 4 s",
     "raises": "ValueError: it said no (",
 }
 
@@ -161,6 +165,8 @@ WAYS = {
         pytest.param("scoring", "dies", marks=slow),
         ("scoring", "stands still"),
         pytest.param("scoring", "raises", marks=slow),
+        pytest.param("scoring", "is stopped", marks=slow),
+        pytest.param("committing", "is stopped", marks=slow),
         pytest.param("committing", "dies", marks=slow),
         pytest.param("committing", "stands still", marks=slow),
     ],

@@ -91,16 +91,17 @@ def seen(driver: Driver, moment: str) -> Callable[[], bool]:
     job = driver.arguments[0]
     report = {"rerank": "report.json", "label": "report.json", "mine": "part-*", "loop": "comparison/comparison.json"}
     report |= {"train": "*.safetensors"}
+    deep = "" if job == "mine" else "**/"  # its vectors are parts, too
     found: dict[str, Callable[[], bool]] = {
         "imports": lambda: hears(driver),
         "ray starts": lambda: any("gcs_server" in name for name in driver.names()),
         "workers load": lambda: any("MapBatches" in name or "TrainWorker" in name for name in driver.names()),
         "half-way": lambda: len(driver.markers()) > driver.done_before,
         "report": lambda: (
-            "\ntiming " in driver.told() if job == "compare" else any(driver.folder.glob(f"out/**/{report[job]}"))
+            "\ntiming " in driver.told() if job == "compare" else any(driver.folder.glob(f"out/{deep}{report[job]}"))
         ),
     }
-    return found[moment]
+    return lambda: hears(driver) and found[moment]()
 
 
 def stop(driver: Driver, number: signal.Signals, moment: str, group: bool) -> bool:

@@ -86,7 +86,7 @@ def embed(
     name = fingerprint(repr(sorted(identity.items(), key=str)).encode())
     source, output = join(absolute(folder), f"{name}.texts.parquet"), Output(join(absolute(folder), name))
     done = done_markers(output, Embedded)
-    if (units := _finished(output, done)) is None:
+    if (units := _finished(output, done, len(texts))) is None:
         units = _plan(source, texts)
         claim(output, identity, units)
     left = [unit for unit in units if unit.name not in done]
@@ -108,11 +108,14 @@ def embed(
     return Vectors(output, units, done, similarity)
 
 
-def _finished(output: Output, done: Mapping[str, Any]) -> list[Unit] | None:
+def _finished(output: Output, done: Mapping[str, Any], count: int) -> list[Unit] | None:
     """The units of vectors that are all there, wherever their folder lay when they were made: its name says of what."""
     if read_manifest(output) is None:
         return None
-    units = load_plan(output.run("plan.parquet"))
+    plan = output.run("plan.parquet")
+    units = load_plan(plan)
+    if [0, *(unit.stop for unit in units)] != [*(unit.start for unit in units), count]:
+        raise ClusterError(f"{plan}: is damaged: its units are not those of {count:,} texts; remove {output.uri}")
     return units if all(unit.name in done for unit in units) else None
 
 

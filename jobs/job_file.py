@@ -66,7 +66,9 @@ def read_job_file(path: Path) -> JobFile:
         if error.context and told.startswith(("but ", "second ")):  # the rest of a sentence
             told = f"{error.context}, {told}"
         raise InputError(f"{path}: {line}cannot be read as YAML: {brief(told)}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # `!!bool x` is a KeyError, and so on
         raise InputError(f"{path}: cannot be read as YAML: {brief(' '.join(str(error).split()))}") from None
 
 

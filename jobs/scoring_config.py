@@ -17,9 +17,13 @@ OF_SCORER = ("kind", "precision", "max_length")
 class ActorPool(Section):
     """The actors that hold one scorer."""
 
-    actors: int | None = Field(None, ge=1, description="size of the actor pool; default: what the cluster has room for")
-    cpus: float = Field(1, gt=0, description="CPUs, and so torch threads, of each actor")
-    gpus: float | None = Field(None, ge=0, description="GPUs of each actor; default: 1 where the cluster has GPUs")
+    actors: int | None = Field(
+        None, ge=1, le=100_000, description="size of the actor pool; default: what the cluster has room for"
+    )
+    cpus: float = Field(1, gt=0, le=100_000, description="CPUs, and so torch threads, of each actor")
+    gpus: float | None = Field(
+        None, ge=0, le=100_000, description="GPUs of each actor; default: 1 where the cluster has GPUs"
+    )
 
 
 class ScoringConfig(JobConfig):

@@ -107,7 +107,7 @@ def run(config: Config) -> int:
         print(f"{config.output}: already trained with these settings; --overwrite trains it again")
         return code
     table, held_out = split_by_query(pairs.table, settings["held_out"], config.seed)
-    _check_labels(config, plan, pairs.table, table)
+    _check_labels(config, plan, pairs.table, table, sum(pairs.left_out.values()))
     measured = _measured_on(config, plan, table, held_out, evaluation)
     groups = group_rows(table, LOSSES[plan.loss], plan.group_size, plan.seed)
     _check_size(config, plan, len(groups))
@@ -267,12 +267,13 @@ def _measured_on(
     return LabelledPairs(held_out, plan.loss) if held_out.num_rows else None
 
 
-def _check_labels(config: Config, plan: "TrainingPlan", read: pa.Table, table: pa.Table) -> None:
+def _check_labels(config: Config, plan: "TrainingPlan", read: pa.Table, table: pa.Table, without: int) -> None:
     """Print a note where nothing tells documents of a query apart, and the loss learns from pairs all the same.
 
     Args:
         read: all pairs.
         table: those to train on.
+        without: rows that were left out.
 
     Raises:
         InputError: nothing tells one pair from another.
@@ -283,6 +284,7 @@ def _check_labels(config: Config, plan: "TrainingPlan", read: pa.Table, table: p
     if labels.min() == labels.max():
         apart = read.num_rows > table.num_rows and pc.count_distinct(read["label"]).as_py() > 1
         what = f"all {len(labels):,} labels are {labels[0]:g}"
+        what += f" ({without:,} rows have none that can be used)" if without else ""
         if apart:
             what += f" but for the {read.num_rows - len(labels):,} pairs of held-out queries"
         remedy = "hold out less (--held-out 0), or add" if apart else "add"

@@ -181,6 +181,17 @@ class Checkpoint:
         """
         return _described(self.folder / self.part / "config.json", self.config)
 
+    def odd_weight(self) -> tuple[str, str] | None:
+        """A weight that is no floating-point number, and what it is (as safetensors has it)."""
+        for name in self.files:
+            if name.endswith(".safetensors"):
+                with safe_open(self.folder / name, framework="np") as weights:
+                    for key in weights.keys():  # noqa: SIM118 - it is no mapping
+                        kind = weights.get_slice(key).get_dtype()
+                        if key.endswith((".weight", ".bias")) and not kind.startswith(("F", "BF")):
+                            return key, kind
+        return None
+
     @property
     def tensors(self) -> int:
         """How many its weight files hold."""

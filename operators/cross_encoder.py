@@ -106,7 +106,7 @@ class CrossEncoderConfig(ModelConfig):
                 f"by its config.json this is {', '.join(names)[:200] or 'of unknown architecture'} with {labels}. "
                 "`train` makes one from an encoder"
             )
-        _check_encoder(self.model, config)
+        check_encoder(self.model, config)
         _check_settings(self.model, files, self.precision)
         check_length(self.model, files.checkpoint, "max_length", self.max_length)
         return files
@@ -194,7 +194,7 @@ class CrossEncoder(Pointwise):
         return lambda: np.asarray(logits.cpu().numpy())
 
 
-def _check_encoder(model: str, config: dict[str, Any]) -> None:
+def check_encoder(model: str, config: dict[str, Any]) -> None:
     """A decoder reads a template, which a tokenizer's pair of texts is not."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,

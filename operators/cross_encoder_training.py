@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field
 from operators.best_weights import BEST, EVALUATIONS, LAST, BestWeights, evaluations, load_weights, save_weights
 from operators.checkpoint import Checkpoint, find_checkpoint
 from operators.cpus import usable_cpus
+from operators.cross_encoder import check_encoder
 from operators.errors import InputError, ModelError, reason_of
 from operators.held_out import HeldOut
 from operators.length_groups import full_batches, length_grouped_batches
@@ -112,8 +113,11 @@ def write_start(model: str, plan: TrainingPlan, pairs: pa.Table, folder: Path) -
     from transformers import set_seed
 
     set_seed(plan.seed)
-    trainee = load_trainee(model, plan.max_length)
-    tokenizer = load_tokenizer(model, find_checkpoint(model))
+    found = find_checkpoint(model)
+    check_encoder(model, found.config)
+    with explained(model, found.folder, "cannot be made a cross-encoder by its config.json and tokenizer"):
+        trainee = load_trainee(model, plan.max_length)
+        tokenizer = load_tokenizer(model, found)
     encoder = trainee.model
     if plan.student.layers is not None:
         keep_layers(encoder, plan.student.layers)

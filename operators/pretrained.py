@@ -121,6 +121,10 @@ def verify_weights(auto: Any, model: str, found: Checkpoint) -> None:
     key = (auto.__name__, found.content)
     if key in _verified:
         return
+    if odd := found.odd_weight():
+        raise ModelError(
+            f"{model}: {odd[0]} is of type {odd[1]} in its safetensors; weights are floating-point numbers"
+        )
     with (
         found.sealed() as folder,
         quiet_loading(),

@@ -194,6 +194,7 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("output: a\ninput:\n", "line 2: input: there is no value"),
         ("input: a\n---\ninput: b\n", "line 2: .*another document"),
         ("input: a\nstages:\n\t- b\n", "line 3: "),
+        ("input: !!bool x\n", "cannot be read as YAML: 'x'"),
         ("input: a\nmodel: !!python/object/apply:os.system [ls]\n", "line 2: .*python/object"),
         ("input: a\nstages: " + "[" * 10_000, "line 2: .*50 deep"),
         ("k" * 1_000_000 + ": 1\n", "line 1: "),

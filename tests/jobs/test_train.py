@@ -30,6 +30,8 @@ from transformers import (  # noqa: E402
     BertConfig,
     BertForSequenceClassification,
     BertTokenizerFast,
+    LlamaConfig,
+    LlamaForCausalLM,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +90,15 @@ def train(source: Path, checkpoint: Path, output: Path, *flags: str) -> int:
 
 
 QUICK = ("--epochs", "1", "--max-length", "32", "--batch-size", "16")
+
+
+def test_a_decoder_is_refused_before_it_is_trained(tmp_path: Path, checkpoint: Path, capsys: Any) -> None:
+    source = write_pairs(tmp_path / "pairs.parquet", pairs(20))
+    model = Path(shutil.copytree(checkpoint, tmp_path / "llama"))
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=400, **sizes)).save_pretrained(model)
+    assert train(source, model, tmp_path / "out") == ExitCode.REFUSED
+    assert "is a decoder (llama)" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_training_lowers_the_held_out_loss(tmp_path: Path, checkpoint: Path) -> None:

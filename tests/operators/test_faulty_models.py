@@ -78,6 +78,12 @@ def in_place_of_weights(name: str) -> Callable[[Path], None]:
     return replace
 
 
+def whole_numbers(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.weight"] = weights["classifier.weight"].long()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def headless(folder: Path) -> None:
     weights = {name: one for name, one in load_file(folder / "model.safetensors").items() if "classifier" not in name}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -112,6 +118,7 @@ CROSS: list[tuple[Callable[[Path], None], str]] = [
     (edited(pad_token_id=500), r"config\.json.*: pad_token_id is 500"),
     (edited(layer_norm_eps=-1.0), r"scores a plain pair as nan .* a number in its config\.json is wrong"),
     (edited(id2label=["a"]), r"config\.json: id2label is \['a'\]"),
+    (whole_numbers, r"classifier\.weight is of type I64 in its safetensors"),
     (edited(id2label={"x": "a"}), r"config\.json: id2label is \{'x': 'a'\}: invalid literal"),
     (edited(dtype="float99"), r"config\.json: dtype is 'float99': torch has no"),
     (edited(architectures=[None]), r"config\.json: architectures is \[None\]"),

@@ -1,6 +1,7 @@
 """A job file: one mapping in plain YAML, read so that nothing in it explodes, hides, or turns into something else.
 
-What YAML 1.1 takes for dates, octal, sexagesimal or underscored numbers stays the text that it is.
+What YAML 1.1 takes for dates, for octal, sexagesimal or underscored numbers, or (`off`, `no`) for truth stays the text
+that it is.
 """
 
 import re
@@ -15,6 +16,7 @@ import yaml
 from cluster.records import brief
 from operators.errors import InputError
 
+_TRUTH = re.compile("^(?:true|True|TRUE|false|False|FALSE)$")
 _BYTES = 1 << 20
 _NODES = 10_000  # values, those behind an alias counted each time
 _DEPTH = 50
@@ -91,7 +93,8 @@ class _Loader(yaml.SafeLoader):
     """The safe loader, which refuses what would surprise."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, form) for tag, form in known if tag in {f"{_TAG}bool", f"{_TAG}null", f"{_TAG}merge"}]
+        first: [(tag, form) for tag, form in known if tag in {f"{_TAG}null", f"{_TAG}merge"}]
+        + ([(f"{_TAG}bool", _TRUTH)] if first in "tTfF" else [])
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 

@@ -204,7 +204,8 @@ def print_plan(
     )
     for reason in given.bad_files:
         print(f"left out   {reason}")
-    print(f"units      {len(units)}, of which {len(units) - len(left)} are done; {about}{max(pairs, 0)} pairs are left")
+    remaining = f"{about}{max(pairs, 0)}" if left else "0"
+    print(f"units      {len(units)}, of which {len(units) - len(left)} are done; {remaining} pairs are left")
     for number, (stage, size) in enumerate(zip(config.stages, sizes, strict=True), start=1):
         keep = f", keeps {stage.keep}" if stage.keep else ""
         print(

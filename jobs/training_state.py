@@ -1,6 +1,7 @@
 """Whether a training is new, unfinished or done: what decided it, written beside its checkpoints and its model."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -50,11 +51,30 @@ def is_finished(output: str, checkpoints: Path, settings: Mapping[str, Any], ove
     if record is None:
         raise InputError(f"{output}: holds no finished training; name another output, or --overwrite")
     if record.settings == settings:
+        _check_weights(storage.join(output, "model.safetensors"))
         return True
     raise InputError(
         f"{output}: holds a model trained otherwise "
         f"({difference(record.settings, settings)}); name another output, or --overwrite"
     )
+
+
+def _check_weights(uri: str) -> None:
+    """See that a safetensors file is as long as its header says."""
+    try:
+        with storage.open_read(uri) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            header = int.from_bytes(file.read(8), "little")
+            told = json.loads(file.read(min(header, size)))
+            ends = [one["data_offsets"][1] for name, one in told.items() if name != "__metadata__"]
+            whole = 8 + header + max(ends) == size
+    except storage.UnavailableError:
+        raise
+    except (StorageError, ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise InputError(f"{uri}: the trained weights are gone or damaged; --overwrite trains anew")
 
 
 @contextmanager

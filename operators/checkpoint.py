@@ -131,6 +131,7 @@ class _Index(BaseModel):
     """What model.safetensors.index.json says: the file that each weight is in."""
 
     weight_map: dict[str, str] = Field(min_length=1)
+    metadata: dict[str, Any]
 
     @field_validator("weight_map")
     @classmethod

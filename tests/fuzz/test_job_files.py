@@ -194,6 +194,7 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("output: a\ninput:\n", "line 2: input: there is no value"),
         ("input: a\n---\ninput: b\n", "line 2: .*another document"),
         ("input: a\nstages:\n\t- b\n", "line 3: "),
+        ("input: off\noutput: true\n", "output: Input should be a valid string"),
         ("input: !!bool x\n", "cannot be read as YAML: 'x'"),
         ("input: a\nmodel: !!python/object/apply:os.system [ls]\n", "line 2: .*python/object"),
         ("input: a\nstages: " + "[" * 10_000, "line 2: .*50 deep"),
@@ -229,10 +230,10 @@ def test_what_is_no_job_file_is_refused_at_once(path: str, tmp_path: Path) -> No
 
 def test_texts_that_older_yaml_takes_for_something_else_stay_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(
-        "\ufeffa: 2020-01-01\nb: 010\nc: 1:30\nd: 1_000\ne: 7\nf: 1e-4\ng: .5\nh: yes\ni: ~\nj: -3\nk: 0x1F\n"
+        "\ufeffa: 2020-01-01\nb: 010\nc: 1:30\nd: 1_000\ne: 7\nf: 1e-4\ng: .5\nh: yes\nl: true\nm: off\ni: ~\nj: -3\nk: 0x1F\n"
     )
     assert read_job_file(tmp_path / "job.yaml").values == {
-        "a": "2020-01-01", "b": "010", "c": "1:30", "d": "1_000", "e": 7, "f": 1e-4, "g": 0.5, "h": True, "i": None,
+        "a": "2020-01-01", "b": "010", "c": "1:30", "d": "1_000", "e": 7, "f": 1e-4, "g": 0.5, "h": "yes", "l": True, "m": "off", "i": None,
         "j": -3, "k": "0x1F",
     }  # fmt: skip
 

@@ -219,6 +219,9 @@ def test_the_same_command_again_trains_nothing_and_another_setting_is_refused(
     assert (model / "model.safetensors").stat().st_mtime_ns == written
     assert train(source, checkpoint, model, *QUICK, "--learning-rate", "0.001", "--overwrite") == ExitCode.DONE
     assert (model / "model.safetensors").stat().st_mtime_ns > written
+    (model / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes()[:-1])
+    assert train(source, checkpoint, model, *QUICK, "--learning-rate", "0.001") == ExitCode.REFUSED
+    assert "the trained weights are gone or damaged; --overwrite trains anew" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("low", "high", "loss"), [(0.0, 1.0, "bce"), (0.2, 0.9, "bce"), (-3.0, 1.0, "mse")])

@@ -230,11 +230,12 @@ def test_what_is_no_job_file_is_refused_at_once(path: str, tmp_path: Path) -> No
 
 def test_texts_that_older_yaml_takes_for_something_else_stay_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(
-        "\ufeffa: 2020-01-01\nb: 010\nc: 1:30\nd: 1_000\ne: 7\nf: 1e-4\ng: .5\nh: yes\nl: true\nm: off\ni: ~\nj: -3\nk: 0x1F\n"
+        "\ufeffa: 2020-01-01\nb: 010\nc: 1:30\nd: 1_000\ne: 7\nf: 1e-4\ng: .5\nh: yes\n"
+        "i: ~\nj: -3\nk: 0x1F\nl: true\nm: off\n"
     )
     assert read_job_file(tmp_path / "job.yaml").values == {
-        "a": "2020-01-01", "b": "010", "c": "1:30", "d": "1_000", "e": 7, "f": 1e-4, "g": 0.5, "h": "yes", "l": True, "m": "off", "i": None,
-        "j": -3, "k": "0x1F",
+        "a": "2020-01-01", "b": "010", "c": "1:30", "d": "1_000", "e": 7, "f": 1e-4, "g": 0.5, "h": "yes", "i": None,
+        "j": -3, "k": "0x1F", "l": True, "m": "off",
     }  # fmt: skip
 
 

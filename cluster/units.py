@@ -420,7 +420,7 @@ def _batches(
     for group, leaf in itertools.product(groups, leaves):
         chunk = _chunk(footer, group, leaf)
         unpacked, packed = chunk.total_uncompressed_size, chunk.total_compressed_size
-        if unpacked > max(_READ_BYTES, _RATIO * packed):
+        if unpacked > max(_HELD_BYTES, _RATIO * packed):
             raise pa.ArrowInvalid(f"column {chunk.path_in_schema} unpacks from {packed:,} bytes to {unpacked:,}")
         longest = unpacked // max(footer.metadata.row_group(group).num_rows, 1)
         if chunk.has_dictionary_page and chunk.physical_type == "BYTE_ARRAY" and unpacked * rows > _BATCH_BYTES:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from itertools import combinations
 from pathlib import Path
+from time import monotonic, sleep
 from typing import IO, Annotated, Any, get_args
 
 from pydantic import BaseModel
@@ -25,6 +26,7 @@ from operators.errors import InputError
 from operators.location import Location
 
 _STDOUT = 1
+_READER_S = 5  # as the shell starts both ends of a pipe at once, its reader may come second
 _LINKS = 40  # as many in a row as the system follows
 _MADE = {"--output", "--cache", "--vectors", "--checkpoints"}  # folders
 _pipes: dict[str, int] = {}  # those that are opened, by path: to close one tells its reader that this was all
@@ -175,11 +177,16 @@ def _check(path: str, flag: str, made: str | None) -> None:
 def _check_stream(target: str, path: str, flag: str) -> None:
     """Only what is read: to open a pipe that is not is to wait, and a device may take nothing, or be a disk."""
     if Path(target).is_fifo():
-        try:
-            _pipes[target] = os.open(target, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError as error:
-            reason = "is a pipe that nobody reads" if error.errno == errno.ENXIO else f"is a pipe: {error.strerror}"
-            raise InputError(f"{path}: {reason}; start its reader first, or name a file for {flag}") from None
+        until = monotonic() + _READER_S
+        while target not in _pipes:
+            try:
+                _pipes[target] = os.open(target, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno == errno.ENXIO and monotonic() < until:
+                    sleep(0.05)
+                    continue
+                reason = "is a pipe that nobody reads" if error.errno == errno.ENXIO else f"is a pipe: {error.strerror}"
+                raise InputError(f"{path}: {reason}; start its reader first, or name a file for {flag}") from None
         os.set_blocking(_pipes[target], True)
     elif Path(target).stat().st_rdev != Path(os.devnull).stat().st_rdev and not _is_terminal(target):
         raise InputError(f"{path}: is a device; {flag} is a file")

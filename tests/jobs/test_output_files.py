@@ -135,7 +135,7 @@ def test_a_pipe_is_written_to_and_stays(
     content, got = expected(job, flag), list[bytes]()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
-    reader = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_bytes()))
+    reader = threading.Timer(0.5, lambda: got.append((tmp_path / "pipe").read_bytes()))  # it may come second
     reader.start()
     assert execute(arguments(job, flag, str(tmp_path / "link"), given, tmp_path)) == ExitCode.DONE
     reader.join(10)
@@ -244,8 +244,10 @@ def full(path: Path) -> str:
     "spoil", [folder, link_to_folder, no_parent, parent_is_a_file, link_into_nothing, ring, socket, pipe, full]
 )
 def test_what_cannot_be_a_file_is_refused_before_anything_is_read(
-    job: str, flag: str, spoil: Callable[[Path], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    job: str, flag: str, spoil: Callable[[Path], str], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("jobs.output_files._READER_S", 0.2)
     path = tmp_path / "to" / "file"
     path.parent.mkdir()
     told = spoil(path).replace("FLAG", flag)

@@ -11,6 +11,8 @@ VENV   ?= .venv
 SHARED ?= ../shared
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet -c .ci/constraints.txt
+# mypy and editors look here; Python itself follows the editable install.
+NAMESPACE := $(VENV)/namespace/ray_rerank
 WORK   := work/model
 LOWEST := work/lowest
 TESTS  ?= tests
@@ -47,11 +49,11 @@ chaos: $(VENV)/.dev
 	CHAOS=long $(BIN)/python -m pytest tests/chaos -v
 
 bench: $(VENV)/.dev
-	PYTHONPATH=. $(BIN)/python tests/benchmarks/scoring_speed.py
-	PYTHONPATH=. $(BIN)/python tests/benchmarks/streaming_memory.py
-	PYTHONPATH=. $(BIN)/python tests/benchmarks/cache_lookup.py
-	PYTHONPATH=. $(BIN)/python tests/benchmarks/cache_warm.py
-	PYTHONPATH=. $(BIN)/python tests/benchmarks/mining_memory.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/scoring_speed.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/streaming_memory.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/cache_lookup.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/cache_warm.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/mining_memory.py
 
 # Mine, label, train, distil and compare, on the real collections where they are, else on the starter collection.
 loop: $(VENV)/.loop
@@ -92,6 +94,8 @@ $(VENV)/.core: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
 	$(PIP) -e ".[dev]"
+	mkdir -p $(NAMESPACE)
+	ln -sfn $(addprefix $(CURDIR)/,jobs operators cluster) $(NAMESPACE)
 	touch $@ $(VENV)/.core
 
 # Of torch it takes what CI pins, and keeps it: older ones come with gigabytes of CUDA.

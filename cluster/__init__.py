@@ -1,1 +1,1 @@
-"""Where work runs: storage, units, commits, actors. Nothing here knows what a score is."""
+"""Where work runs: storage, units, commits, the score cache, Ray sessions and pipelines."""

@@ -4,8 +4,8 @@ import os
 import socket
 from dataclasses import dataclass
 
-from cluster.errors import ClusterError
-from cluster.secrets import has_secret, shown
+from ray_rerank.cluster.errors import ClusterError
+from ray_rerank.cluster.secrets import has_secret, shown
 
 _ANSWER_S = 5.0
 _FLAG = "--address"

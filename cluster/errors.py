@@ -1,6 +1,6 @@
 """The errors of the cluster side: each message says what is wrong, where, and what to do."""
 
-from cluster.secrets import shown
+from ray_rerank.cluster.secrets import shown
 
 _LONGEST = 4000
 

@@ -17,9 +17,9 @@ from typing import Annotated
 import psutil
 from pydantic import Field
 
-from cluster.errors import OutputBusyError, StorageError
-from cluster.records import DamagedRecordError, Record, read_record
-from cluster.storage import absolute, join, remove, write_whole
+from ray_rerank.cluster.errors import OutputBusyError, StorageError
+from ray_rerank.cluster.records import DamagedRecordError, Record, read_record
+from ray_rerank.cluster.storage.files import absolute, join, remove, write_whole
 
 LEASE = ".lease"  # no ending: tools read every .json of a folder
 

@@ -9,11 +9,13 @@ and only then unpickles the bytes.
 from __future__ import annotations  # in a worker nothing of this module is there to look an annotation up
 
 import functools
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("jobs", "operators", "cluster")
+NAMESPACE = "ray_rerank"
+PACKAGES = ("jobs", "operators", "cluster")  # in the namespace
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -68,7 +70,7 @@ def _settle_function() -> Callable[[str, Mapping[str, str]], None]:
     fingerprint = _fingerprint_function()
 
     def settle(root: str, sources: Mapping[str, str]) -> None:
-        """See that imports of the packages give those with these sources, wherever on the path they lie.
+        """See that imports of the packages give those with these sources, wherever on the path they are.
 
         Raises:
             ImportError: one of them is not there, or another was imported already.
@@ -76,24 +78,36 @@ def _settle_function() -> Callable[[str, Mapping[str, str]], None]:
         import importlib.util
         import platform
         import sys
-        from importlib.machinery import PathFinder
+        from contextlib import suppress
+        from importlib.machinery import ModuleSpec, PathFinder
         from pathlib import Path
 
         settled = "_ray_rerank_sources"
         if getattr(sys, settled, None) == sources:
             return
+
+        def installed(name: str) -> str:
+            with suppress(Exception):
+                spec = importlib.util.find_spec(f"ray_rerank.{name}")
+                return str(spec.origin) if spec else ""
+            return ""
+
+        def places(name: str) -> Iterator[Path]:
+            yield Path(root) / name
+            for place in sys.path:
+                yield Path(place) / "ray_rerank" / name
+            yield Path(installed(name)).parent  # an editable install is on no path
+
         folders: dict[str, str] = {}
         for name, wanted in sources.items():
-            loaded = getattr(sys.modules.get(name), "__file__", None)
-            places = [Path(loaded).parents[1]] if loaded else [Path(place) for place in (root, *sys.path)]
-            found = (str(place) for place in places if fingerprint(str(place / name)) == wanted)
-            folders[name] = next(found, "")
+            loaded = getattr(sys.modules.get(f"ray_rerank.{name}"), "__file__", None)
+            tried = [Path(loaded).parent] if loaded else places(name)
+            folders[name] = next((str(place) for place in tried if fingerprint(str(place)) == wanted), "")
             if not folders[name]:
-                spec = None if loaded else importlib.util.find_spec(name)
-                other = loaded or (spec and spec.origin) or "no such package"
                 raise ImportError(
-                    f"the driver runs {Path(root) / name}, and a worker on {platform.node()} has other code under that "
-                    f"name ({other}); both must have the same version of ray-rerank"
+                    f"the driver runs {Path(root) / name}, and a worker on {platform.node()} has other code under "
+                    f"ray_rerank.{name} ({loaded or installed(name) or 'no such package'}); both must have the same "
+                    "version of ray-rerank"
                 )
 
         class Finder:
@@ -101,9 +115,26 @@ def _settle_function() -> Callable[[str, Mapping[str, str]], None]:
 
             @staticmethod
             def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
-                return PathFinder.find_spec(name, [folders[name]], target) if name in folders else None
+                if name == "ray_rerank":
+                    return ModuleSpec(name, None, is_package=True)
+                parent, _, leaf = name.rpartition(".")
+                if parent != "ray_rerank" or leaf not in folders:
+                    return None
+                return PathFinder.find_spec(name, [str(Path(folders[leaf]).parent)], target)
 
+        if not any(name.startswith("ray_rerank.") for name in sys.modules):
+            sys.modules.pop("ray_rerank", None)  # whatever was found under that name before
         sys.meta_path.insert(0, Finder)
         setattr(sys, settled, sources)
 
     return settle
+
+
+def copy_code(folder: Path) -> Path:
+    """Copy the Python sources of all packages below a folder, as one package that workers elsewhere can be sent."""
+    for name in PACKAGES:
+        for source in (ROOT / name).rglob("*.py"):
+            copy = folder / NAMESPACE / name / source.relative_to(ROOT / name)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+    return folder / NAMESPACE

@@ -16,10 +16,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster.attempts import Limits, ledger_class, this_process, time_limit
-from cluster.errors import ClusterError, WorkerDeathError
-from cluster.own_code import PACKAGES, carried
-from cluster.units import Unit
+from ray_rerank.cluster.attempts import Limits, ledger_class, this_process, time_limit
+from ray_rerank.cluster.errors import ClusterError, WorkerDeathError
+from ray_rerank.cluster.own_code import NAMESPACE, carried
+from ray_rerank.cluster.units import Unit
 
 Read = Callable[[Unit], bytes]
 Step = Callable[[Unit, bytes], bytes]
@@ -291,7 +291,7 @@ class _Committing:
 
 def _is_own(error: Exception) -> bool:
     """Whether this product raised it, knowing why; then trying again would not help."""
-    return type(error).__module__.partition(".")[0] in PACKAGES
+    return type(error).__module__.partition(".")[0] == NAMESPACE
 
 
 def _described(error: Exception) -> str:

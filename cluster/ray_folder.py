@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from cluster.errors import ClusterError
+from ray_rerank.cluster.errors import ClusterError
 
 _LONGEST = 107  # bytes of a socket's path
 _BELOW = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")

@@ -8,8 +8,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from cluster.errors import StorageError
-from cluster.storage import fault_of, read_bytes
+from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.storage.files import fault_of, read_bytes
 
 _LONGEST = 300  # characters of a value in a message
 

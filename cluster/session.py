@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -15,11 +16,11 @@ from typing import Any
 
 import psutil
 
-from cluster.address import Address, answers, check_alive, unreached
-from cluster.errors import ClusterError, ClusterLostError
-from cluster.own_code import PACKAGES, ROOT
-from cluster.ray_folder import ray_folder
-from cluster.stopping import finishing
+from ray_rerank.cluster.address import Address, answers, check_alive, unreached
+from ray_rerank.cluster.errors import ClusterError, ClusterLostError
+from ray_rerank.cluster.own_code import copy_code
+from ray_rerank.cluster.ray_folder import ray_folder
+from ray_rerank.cluster.stopping import finishing
 
 _UNIT_LIMIT_S = 24 * 3600  # Ray Data raises after this long without a finished task; units take minutes
 _CONNECT_S = 60.0
@@ -237,7 +238,9 @@ def _connect(ray: Any, address: Address, cpus: int) -> None:
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **folders, **quiet)
     else:
         submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # the job brought its code along
-        ray.init(address=address.text, runtime_env=None if submitted else _code(), **quiet)
+        with tempfile.TemporaryDirectory() as folder:
+            code = None if submitted else {"py_modules": [str(copy_code(Path(folder)))]}
+            ray.init(address=address.text, runtime_env=code, **quiet)
 
 
 def _check_open_files() -> None:
@@ -318,12 +321,6 @@ def _own_groups() -> Iterator[None]:
         yield
     finally:
         services.ConsolePopen = popen
-
-
-def _code() -> dict[str, Any]:
-    """Workers on other machines are sent the three packages, without the model that ships inside."""
-    modules = [str(ROOT / name) for name in PACKAGES]
-    return {"py_modules": modules, "excludes": ["*.safetensors", "__pycache__"]}
 
 
 def _quiet() -> None:

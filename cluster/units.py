@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.errors import StorageError
-from cluster.parquet_bytes import parquet_bytes
-from cluster.repeats import Values
-from cluster.storage import (
+from ray_rerank.cluster.duplicates import Values
+from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.parquet import parquet_bytes
+from ray_rerank.cluster.storage.files import (
     READ_AHEAD,
     StoredFile,
     UnavailableError,

@@ -1,1 +1,1 @@
-"""What a user runs: one module a job, each one config and one `run()`."""
+"""What a user runs: one module or package per job, each with a `Config` and a `run()`, and what they share."""

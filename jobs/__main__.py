@@ -1,11 +1,11 @@
-"""`ray-rerank` and `python -m jobs`: the same command."""
+"""`ray-rerank` and `python -m ray_rerank.jobs`: the same command."""
 
 import os
 import sys
 import traceback
 
-from cluster.stopping import stoppable, stopped
-from jobs.streams import StandardStreams
+from ray_rerank.cluster.stopping import stoppable, stopped
+from ray_rerank.jobs.cli.streams import StandardStreams
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
 def _execute() -> int:
     """Signals are heard from here on, and imports take a while."""
     try:
-        from jobs.command import execute
+        from ray_rerank.jobs.cli.command import execute
 
         return execute(sys.argv[1:])
     except SystemExit as ended:  # --help

@@ -8,20 +8,20 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from cluster.cache_upkeep import Namespace, check, compact, hashes, merged, namespaces, sound
-from cluster.lease import held
-from cluster.parquet_bytes import parquet_bytes
-from cluster.score_cache import ScoreCache
-from cluster.storage import absolute, join, write_whole
-from jobs.command import ExitCode
-from jobs.config import JobConfig
-from jobs.folders import check_apart, check_empty
-from jobs.rerank_plan import Asked, default_unit_pairs, plan_units, read_input
-from jobs.unit_pairs import text_pairs, unit_pairs
-from operators.cached_evaluation import row_keys
-from operators.candidates import Columns
-from operators.errors import InputError
-from operators.location import Location
+from ray_rerank.cluster.lease import held
+from ray_rerank.cluster.parquet import parquet_bytes
+from ray_rerank.cluster.score_cache.lookup import ScoreCache
+from ray_rerank.cluster.score_cache.upkeep import Namespace, check, compact, hashes, merged, namespaces, sound
+from ray_rerank.cluster.storage.files import absolute, join, write_whole
+from ray_rerank.jobs.cli.command import ExitCode
+from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.outputs.checks import check_apart, check_empty
+from ray_rerank.jobs.scoring.pairs import text_pairs, unit_pairs
+from ray_rerank.jobs.scoring.plan import Asked, default_unit_pairs, plan_units, read_input
+from ray_rerank.operators.candidates.read import Columns
+from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.location import Location
+from ray_rerank.operators.scorers.cached import row_keys
 
 
 class Config(JobConfig):

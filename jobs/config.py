@@ -7,9 +7,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from cluster.address import Address
-from cluster.errors import ClusterError
-from cluster.secrets import has_secret, shown
+from ray_rerank.cluster.address import Address
+from ray_rerank.cluster.errors import ClusterError
+from ray_rerank.cluster.secrets import has_secret, shown
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -61,7 +61,7 @@ def _address(given: str) -> str:
 
 
 RayAddress = Annotated[str, AfterValidator(_address)]
-"""Of a Ray cluster, as `cluster.address` takes it."""
+"""Of a Ray cluster, as `ray_rerank.cluster.address` takes it."""
 
 
 class Section(BaseModel):

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow.dataset as pads
 from pydantic import Field
 
-from jobs import evaluate, prepare, rerank
-from jobs.collection_files import load_qrels
-from jobs.command import ExitCode
-from jobs.config import JobConfig
-from operators.errors import InputError
-from operators.location import Location
+from ray_rerank.jobs import evaluate, prepare, rerank
+from ray_rerank.jobs.cli.command import ExitCode
+from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.inputs.collections import load_qrels
+from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.location import Location
 
 STARTER = Path(str(resources.files("jobs"))) / "starter"
 _SHOWN = 5

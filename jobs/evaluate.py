@@ -6,22 +6,22 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from jobs.collection_files import load_qrels
-from jobs.command import ExitCode
-from jobs.config import JobConfig
-from jobs.finished_input import check_begun, why_missing
-from jobs.left_out import print_left_out
-from jobs.output_files import OutputFile, check_output_files, write_file
-from jobs.ranked_files import counted_queries, rankings_at
-from operators.bootstrap import RESAMPLES, paired_interval
-from operators.faults import Fault, FaultLog, FaultSink, Reason
-from operators.judgements import Qrels
-from operators.line_ids import fits_tabs
-from operators.location import Location
-from operators.measures import Measured, NamedMeasure, default_measures, evaluate, parse_measures
-from operators.rankings import Rankings
-from operators.runs import Run
-from operators.self_pairs import chosen, own_documents, told, without_own
+from ray_rerank.jobs.cli.command import ExitCode
+from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.inputs.collections import load_qrels
+from ray_rerank.jobs.inputs.rankings import counted_queries, rankings_at
+from ray_rerank.jobs.outputs.files import OutputFile, check_output_files, write_file
+from ray_rerank.jobs.outputs.finished import check_begun, why_missing
+from ray_rerank.jobs.outputs.skipped import print_left_out
+from ray_rerank.operators.candidates.self_pairs import chosen, own_documents, told, without_own
+from ray_rerank.operators.evaluation.intervals import RESAMPLES, paired_interval
+from ray_rerank.operators.evaluation.measures import Measured, NamedMeasure, default_measures, evaluate, parse_measures
+from ray_rerank.operators.formats.line_ids import fits_tabs
+from ray_rerank.operators.formats.qrels import Qrels
+from ray_rerank.operators.formats.rankings import Rankings
+from ray_rerank.operators.formats.trec_runs import Run
+from ray_rerank.operators.location import Location
+from ray_rerank.operators.rejects import Fault, FaultLog, FaultSink, Reason
 
 SHOWN = 5  # largest gains and losses
 

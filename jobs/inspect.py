@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from cluster.output import Output
-from cluster.units import load_plan
-from jobs.command import ExitCode
-from jobs.config import JobConfig
-from jobs.run_state import print_state, run_state
-from jobs.verification import Damage, damages
-from operators.location import Location
+from ray_rerank.cluster.run_folder import Output
+from ray_rerank.cluster.units import load_plan
+from ray_rerank.jobs.cli.command import ExitCode
+from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.outputs.run_state import print_state, run_state
+from ray_rerank.jobs.outputs.verification import Damage, damages
+from ray_rerank.operators.location import Location
 
 
 class Config(JobConfig):

@@ -12,28 +12,28 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from cluster.lease import held
-from cluster.records import DamagedRecordError, read_record
-from cluster.storage import write_whole
-from jobs import compare, label, mine, prepare, queries, train
-from jobs.collection_files import beir_files, beir_qrels, judged_queries, load_qrels, load_queries
-from jobs.command import ExitCode
-from jobs.compare_entries import FIRST_STAGE
-from jobs.config import JobConfig
-from jobs.ranked_files import counted_queries, rankings_at
-from jobs.training_state import difference
-from operators.bi_encoder import BiEncoderConfig
-from operators.checkpoint import find_checkpoint
-from operators.errors import InputError, RerankError
-from operators.faults import FaultLog
-from operators.judgements import highest_grade
-from operators.leakage import Query, refuse_overlap
-from operators.location import Location
-from operators.measures import evaluate, parse_measures
-from operators.scorer_comparison import Comparison
-from operators.student import chosen_layers, parse_student
-from operators.training_interval import interval_over_trainings
-from operators.vocabulary import check_vocabulary
+from ray_rerank.cluster.lease import held
+from ray_rerank.cluster.records import DamagedRecordError, read_record
+from ray_rerank.cluster.storage.files import write_whole
+from ray_rerank.jobs import compare, label, mine, prepare, queries, train
+from ray_rerank.jobs.cli.command import ExitCode
+from ray_rerank.jobs.compare.entries import FIRST_STAGE
+from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.inputs.collections import beir_files, beir_qrels, judged_queries, load_qrels, load_queries
+from ray_rerank.jobs.inputs.rankings import counted_queries, rankings_at
+from ray_rerank.jobs.train.state import difference
+from ray_rerank.operators.comparison.schema import Comparison
+from ray_rerank.operators.errors import InputError, RerankError
+from ray_rerank.operators.evaluation.measures import evaluate, parse_measures
+from ray_rerank.operators.evaluation.training_interval import interval_over_trainings
+from ray_rerank.operators.formats.qrels import highest_grade
+from ray_rerank.operators.location import Location
+from ray_rerank.operators.models.checkpoint import find_checkpoint
+from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.operators.scorers.bi_encoder import BiEncoderConfig
+from ray_rerank.operators.training.leakage import Query, refuse_overlap
+from ray_rerank.operators.training.student import chosen_layers, parse_student
+from ray_rerank.operators.training.vocabulary import check_vocabulary
 
 _RECORD = "loop.json"
 

@@ -5,10 +5,10 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from pydantic import Field, field_validator
 
-from jobs.command import ExitCode
-from jobs.config import JobConfig
-from operators.published import PRESETS, Preset
-from operators.scorers import FAMILIES
+from ray_rerank.jobs.cli.command import ExitCode
+from ray_rerank.jobs.config import JobConfig
+from ray_rerank.operators.models.published import PRESETS, Preset
+from ray_rerank.operators.scorers.registry import FAMILIES
 
 _HEADER = ("kind", "model", "million", "MB", "MRR@10", "nDCG@10", "hardware", "source")
 _NUMBERS = range(2, 6)

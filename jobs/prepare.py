@@ -7,26 +7,36 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pydantic import Field
 
-from cluster import storage
-from cluster.lease import held
-from jobs import prepared_folder
-from jobs.collection_files import beir_files, judged_queries, load_run, stored
-from jobs.config import JobConfig
-from jobs.folder_report import report_folder
-from jobs.input_files import input_files
-from jobs.named_dataset import dataset_texts
-from jobs.texts import Texts, file_texts
-from operators.bm25 import bm25_run
-from operators.errors import InputError
-from operators.faults import FaultLog
-from operators.judgements import Qrels
-from operators.location import Location
-from operators.pairs import READABLE, group_pairs, read_pairs
-from operators.run_export import qrels_lines
-from operators.runs import Run, cut
-from operators.selections import Selection, append, doc_ids_of, draw_random, known_queries, select
-from operators.self_pairs import DropSelf, Own, chosen, most, named_texts, other_pairs, own_documents, told, without_own
-from operators.shards import shard_bytes
+from ray_rerank.cluster.lease import held
+from ray_rerank.cluster.storage import files as storage
+from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.inputs.collections import beir_files, judged_queries, load_run, stored
+from ray_rerank.jobs.inputs.datasets import dataset_texts
+from ray_rerank.jobs.inputs.files import input_files
+from ray_rerank.jobs.inputs.texts import Texts, file_texts
+from ray_rerank.jobs.outputs import shards as prepared_folder
+from ray_rerank.jobs.outputs.report import report_folder
+from ray_rerank.operators.candidates.flat_pairs import READABLE, group_pairs, read_pairs
+from ray_rerank.operators.candidates.join import Selection, append, doc_ids_of, draw_random, known_queries, select
+from ray_rerank.operators.candidates.self_pairs import (
+    DropSelf,
+    Own,
+    chosen,
+    most,
+    named_texts,
+    other_pairs,
+    own_documents,
+    told,
+    without_own,
+)
+from ray_rerank.operators.candidates.shards import shard_bytes
+from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.formats.qrels import Qrels
+from ray_rerank.operators.formats.trec_export import qrels_lines
+from ray_rerank.operators.formats.trec_runs import Run, cut
+from ray_rerank.operators.location import Location
+from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.operators.retrieval.bm25 import bm25_run
 
 COUNTED = ("queries", "candidates", "passages", "shards")
 

@@ -4,18 +4,18 @@ from collections import Counter
 
 from pydantic import Field
 
-from cluster.storage import read_bytes
-from jobs.collection_files import load_passages, load_queries
-from jobs.command import ExitCode
-from jobs.config import JobConfig
-from jobs.left_out import print_left_out
-from jobs.output_files import OutputFile, check_output_files, is_stream, write_file
-from operators.collections import Passages
-from operators.faults import Fault, FaultLog, Reason
-from operators.line_ids import fits_columns, fits_tabs
-from operators.location import Location
-from operators.run_export import qrels_lines
-from operators.same_text import normalised
+from ray_rerank.cluster.storage.files import read_bytes
+from ray_rerank.jobs.cli.command import ExitCode
+from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.inputs.collections import load_passages, load_queries
+from ray_rerank.jobs.outputs.files import OutputFile, check_output_files, is_stream, write_file
+from ray_rerank.jobs.outputs.skipped import print_left_out
+from ray_rerank.operators.candidates.same_text import normalised
+from ray_rerank.operators.formats.line_ids import fits_columns, fits_tabs
+from ray_rerank.operators.formats.texts import Passages
+from ray_rerank.operators.formats.trec_export import qrels_lines
+from ray_rerank.operators.location import Location
+from ray_rerank.operators.rejects import Fault, FaultLog, Reason
 
 
 class Config(JobConfig):
@@ -35,7 +35,7 @@ class Config(JobConfig):
 
 def run(config: Config) -> int:
     """Read, make, write, and say how many of which form."""
-    from operators.pseudo_queries import pseudo_queries
+    from ray_rerank.operators.pseudo_queries.generate import pseudo_queries
 
     check_output_files(config)
     faults = FaultLog()

@@ -8,21 +8,25 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from cluster.output import Output, done_markers
-from cluster.pipeline import Pool, stream
-from cluster.secrets import shown
-from cluster.session import session
-from cluster.storage import absolute, write_whole
-from cluster.units import Unit
-from jobs.cache_forecast import forecast
-from jobs.command import ExitCode
-from jobs.config import JobConfig
-from jobs.folders import check_apart
-from jobs.left_out import print_left_out
-from jobs.markers import Scored
-from jobs.output_files import OutputFile, check_output_files
-from jobs.progress import progress
-from jobs.rerank_plan import (
+from ray_rerank.cluster.pipeline import Pool, stream
+from ray_rerank.cluster.run_folder import Output, done_markers
+from ray_rerank.cluster.secrets import shown
+from ray_rerank.cluster.session import session
+from ray_rerank.cluster.storage.files import absolute, write_whole
+from ray_rerank.cluster.units import Unit
+from ray_rerank.jobs.cli.command import ExitCode
+from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.outputs.checks import check_apart
+from ray_rerank.jobs.outputs.files import OutputFile, check_output_files
+from ray_rerank.jobs.outputs.markers import Scored
+from ray_rerank.jobs.outputs.run_state import print_state, run_state
+from ray_rerank.jobs.outputs.skipped import print_left_out
+from ray_rerank.jobs.outputs.verification import damaged_units
+from ray_rerank.jobs.run_file import write_run_file
+from ray_rerank.jobs.scoring.claim import claimed
+from ray_rerank.jobs.scoring.config import ActorPool, ScoringConfig, from_model
+from ray_rerank.jobs.scoring.forecast import forecast
+from ray_rerank.jobs.scoring.plan import (
     Input,
     PoolSize,
     Resources,
@@ -31,16 +35,12 @@ from jobs.rerank_plan import (
     pool_sizes,
     read_input,
 )
-from jobs.rerank_steps import CommitUnit, LoadStage, ReadUnit
-from jobs.run_claim import claimed
-from jobs.run_file import write_run_file
-from jobs.run_state import print_state, run_state
-from jobs.scoring_config import ActorPool, ScoringConfig, from_model
-from jobs.verification import damaged_units
-from operators.cpus import usable_cpus
-from operators.errors import InputError
-from operators.fusion import Fusion, WeightedFusion
-from operators.scorers import ScorerConfig
+from ray_rerank.jobs.scoring.progress import progress
+from ray_rerank.jobs.scoring.steps import CommitUnit, LoadStage, ReadUnit
+from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.models.cpus import usable_cpus
+from ray_rerank.operators.ranking.fusion import Fusion, WeightedFusion
+from ray_rerank.operators.scorers.registry import ScorerConfig
 
 
 class Stage(ActorPool):

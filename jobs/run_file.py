@@ -4,11 +4,11 @@ import io
 
 import pyarrow.parquet as pq
 
-from cluster.output import Output, read_parts
-from jobs.markers import Scored
-from jobs.output_files import writing_file
-from operators.faults import FaultLog
-from operators.run_export import run_lines
+from ray_rerank.cluster.run_folder import Output, read_parts
+from ray_rerank.jobs.outputs.files import writing_file
+from ray_rerank.jobs.outputs.markers import Scored
+from ray_rerank.operators.formats.trec_export import run_lines
+from ray_rerank.operators.rejects import FaultLog
 
 
 def write_run_file(output: Output, target: str) -> FaultLog:

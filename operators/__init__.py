@@ -1,1 +1,1 @@
-"""What happens to a batch: Arrow tables and numpy in, the same out. Nothing here knows of Ray."""
+"""Everything that needs no cluster: formats, scorers, mining, training, evaluation. Nothing here imports Ray."""

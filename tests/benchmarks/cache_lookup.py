@@ -1,6 +1,6 @@
 """A unit of 20,000 pairs looked up in caches of 1, 10 and 50 million entries: time and memory must stay within 2x.
 
-    PYTHONPATH=. python tests/benchmarks/cache_lookup.py --millions 1 10 50
+    PYTHONPATH=tests python tests/benchmarks/cache_lookup.py --millions 1 10 50
 
 The caches are made up: uniform random hashes, 100 documents a query, as `ray-rerank cache compact` leaves them. Each
 cache is looked up in a process of its own, whose memory is its peak resident set (Linux) less what it had before.
@@ -21,8 +21,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from cluster.cache_upkeep import FILE_ROWS
-from cluster.score_cache import ScoreCache, entries, write_run
+from ray_rerank.cluster.score_cache.lookup import ScoreCache, entries, write_run
+from ray_rerank.cluster.score_cache.upkeep import FILE_ROWS
 
 A_QUERY = 100
 IDENTITY = {"kind": "made up"}

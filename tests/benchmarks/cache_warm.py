@@ -1,6 +1,6 @@
 """The same job twice on one cache: what scoring took cold and warm, and whether the rankings are the same bits.
 
-    PYTHONPATH=. python tests/benchmarks/cache_warm.py
+    PYTHONPATH=tests python tests/benchmarks/cache_warm.py
 
 TREC DL 2020 (BM25's best 100, 5,400 pairs) and MiniLM-L12 where they are beside the project, else the starter
 collection and the model that ships inside.
@@ -15,8 +15,8 @@ import pyarrow.dataset as pads
 from rich.console import Console
 from rich.table import Table
 
-from jobs.command import ExitCode, execute
-from jobs.demo import STARTER
+from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.demo import STARTER
 from tests.conftest import SHARED
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from operators.exact_search import QUERY_BLOCK, nearest
+from ray_rerank.operators.retrieval.dense import QUERY_BLOCK, nearest
 
 DIMENSION, BLOCK, QUERIES, K = 384, 8192, 1000, 100
 BOUND = (

@@ -1,6 +1,6 @@
 """Pairs a second of our cross-encoder beside sentence-transformers' `predict`, on the same pairs in one run.
 
-    PYTHONPATH=. python tests/benchmarks/scoring_speed.py --pairs 600 --rounds 5 --precisions fp32 bf16
+    PYTHONPATH=tests python tests/benchmarks/scoring_speed.py --pairs 600 --rounds 5 --precisions fp32 bf16
 
 The two sides take turns for several rounds, and each ratio is of one round, so that a machine whose speed drifts
 slows both. Both tokenise inside what is timed. More pairs pad less on our side: the sort is over all of them.
@@ -25,13 +25,13 @@ from rich.table import Table
 from sentence_transformers import CrossEncoder
 from transformers.utils import logging as transformers_logging
 
-from jobs import prepare
-from operators.cross_encoder import CrossEncoderConfig
-from operators.device import cpu_has_bf16, pick_device
-from operators.work import Work
+from ray_rerank.jobs import prepare
+from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.models.device import cpu_has_bf16, pick_device
+from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
+from support.paths import STARTER
 from tests.conftest import SHARED, write_cross_encoder
 
-STARTER = Path(__file__).resolve().parents[2] / "jobs" / "starter"
 DEPTH = 25
 """Candidates of each query: few, so that a short run has pairs of several queries."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

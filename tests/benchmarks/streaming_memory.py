@@ -1,8 +1,9 @@
 """Peak memory of the rerank job over 10 and over 100 work units of one size: it must not grow with their number.
 
-    PYTHONPATH=. python tests/benchmarks/streaming_memory.py --units 10 100 --unit-mb 6
+    PYTHONPATH=tests python tests/benchmarks/streaming_memory.py --units 10 100 --unit-mb 6
 
-The job runs as its user would run it, `python -m jobs rerank`, in a process group of its own, and is watched from
+The job runs as its user would run it, `python -m ray_rerank.jobs rerank`, in a process group of its own, and is watched
+from
 outside through /proc (so on Linux only): the driver, the raylet, the largest worker, and the pages that the object
 store's shared memory really has, which is what lies in it and not how large it may become.
 """
@@ -22,10 +23,10 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from operators.candidates import CANDIDATE_SCHEMA
+from ray_rerank.operators.candidates.read import CANDIDATE_SCHEMA
+from support.paths import ROOT
 from tests.conftest import WORDS, write_cross_encoder
 
-ROOT = Path(__file__).resolve().parents[2]
 EVERY_S = 0.1
 MB = 1_000_000
 _PLASMA = re.compile(r"/dev/shm|plasma", re.IGNORECASE)
@@ -121,7 +122,7 @@ def watch(folder: Path, model: Path, unit_pairs: int, units: int, actors: int) -
     stages = f'[{{"scorer": {{"model": "{model}", "precision": "fp32"}}, "actors": {actors}}}]'
     job = ["rerank", "--input", str(folder / "in"), "--output", str(output), "--stages", stages]
     job += ["--unit-pairs", str(unit_pairs), "--include-text"]
-    process = subprocess.Popen([sys.executable, "-m", "jobs", *job], cwd=ROOT, start_new_session=True)
+    process = subprocess.Popen([sys.executable, "-m", "ray_rerank.jobs", *job], cwd=ROOT, start_new_session=True)
     peaks = Peaks()
     while process.poll() is None:
         peaks.see(look(process.pid))

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from operators.cross_encoder import CrossEncoder, CrossEncoderConfig
-from operators.model_config import ModelConfig
-from operators.pointwise import Pointwise
-from operators.work import Work
+from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.scorers.base import Pointwise
+from ray_rerank.operators.scorers.config import ModelConfig
+from ray_rerank.operators.scorers.cross_encoder import CrossEncoder, CrossEncoderConfig
 
 POISON = "poisonpoison"
 """A text with this word ends the process that scores it."""

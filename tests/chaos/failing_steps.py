@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from cluster.pipeline import Step
-from cluster.units import Unit
-from jobs.rerank_steps import CommitUnit, LoadStage, ReadUnit
+from ray_rerank.cluster.pipeline import Step
+from ray_rerank.cluster.units import Unit
+from ray_rerank.jobs.scoring.steps import CommitUnit, LoadStage, ReadUnit
 
 VARIABLE = "RERANK_TEST_FAULT"
 SAID = "it was made to fail"
 
 STEPS = {
-    "read": ("jobs.rerank_steps.read_rows", ""),
-    "start": ("failing_scorers.FailingConfig.load", ""),
-    "tokenise": ("operators.row_scoring.tokenise", ""),
-    "forward": ("operators.row_scoring.run_in_batches", ""),
-    "commit": ("cluster.output.write_whole", "part-"),
-    "marker": ("cluster.output.write_whole", "_run/done/"),
-    "report": ("jobs.rerank.write_whole", "report.json"),
+    "read": ("ray_rerank.jobs.scoring.steps.read_rows", ""),
+    "start": ("chaos.failing_scorers.FailingConfig.load", ""),
+    "tokenise": ("ray_rerank.operators.inference.row_scoring.tokenise", ""),
+    "forward": ("ray_rerank.operators.inference.row_scoring.run_in_batches", ""),
+    "commit": ("ray_rerank.cluster.run_folder.write_whole", "part-"),
+    "marker": ("ray_rerank.cluster.run_folder.write_whole", "_run/done/"),
+    "report": ("ray_rerank.jobs.rerank.write_whole", "report.json"),
 }
 """Where each step is taken, and what its first argument then has in it."""
 

@@ -1,16 +1,20 @@
 """The command line with the failing family and steps known to it: `python tests/chaos/job.py rerank ...`."""
 
 import os
+import sys
+from pathlib import Path
 
-from operators import scorers
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-scorers.FAMILIES["failing"] = "failing_scorers:FailingConfig"
+from ray_rerank.operators.scorers import registry as scorers
+
+scorers.FAMILIES["failing"] = "chaos.failing_scorers:FailingConfig"
 scorers.ScorerConfig = scorers.union_of_families()
 
-from failing_steps import VARIABLE, FailingCommit, FailingRead, FailingStage, faults  # noqa: E402
+from chaos.failing_steps import VARIABLE, FailingCommit, FailingRead, FailingStage, faults  # noqa: E402
 
-from jobs import rerank  # noqa: E402
-from jobs.__main__ import main  # noqa: E402
+from ray_rerank.jobs import rerank  # noqa: E402
+from ray_rerank.jobs.__main__ import main  # noqa: E402
 
 if __name__ == "__main__":
     if VARIABLE in os.environ:

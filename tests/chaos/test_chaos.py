@@ -21,14 +21,14 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from books import Books, Rows
-from conftest import rows, write_candidates
-from failing_scorers import CHECKSUM, POISON, FailingConfig
-from failing_steps import SAID, STEPS, VARIABLE, fault
+from chaos.books import Books, Rows
+from chaos.failing_scorers import CHECKSUM, POISON, FailingConfig
+from chaos.failing_steps import SAID, STEPS, VARIABLE, fault
 
-from jobs.command import ExitCode
+from ray_rerank.jobs.cli.command import ExitCode
+from support.candidates import rows, write_candidates
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 LONG = os.environ.get("CHAOS") == "long"
 UNITS = 24
@@ -63,7 +63,7 @@ class Bench:
 
     def start(self, arguments: list[str], fault: str | None = None) -> "subprocess.Popen[str]":
         """A driver in a process group of its own, so that its Ray can die with it as on a lost machine."""
-        path = os.pathsep.join([str(HERE), str(ROOT)])
+        path = str(ROOT / "tests")
         environment = os.environ | {"PYTHONPATH": path} | ({VARIABLE: fault} if fault else {})
         return subprocess.Popen(
             arguments, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True

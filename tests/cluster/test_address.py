@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from cluster import address
-from cluster.address import Address, check_alive
-from cluster.errors import ClusterError
+from ray_rerank.cluster import address
+from ray_rerank.cluster.address import Address, check_alive
+from ray_rerank.cluster.errors import ClusterError
 
 
 @contextmanager

@@ -12,16 +12,19 @@ from typing import Any
 
 import pytest
 
-from cluster import lease
-from cluster.errors import OutputBusyError
-from cluster.lease import LEASE, held
-from cluster.records import read_record
-from cluster.storage import join, write_whole
+from ray_rerank.cluster import lease
+from ray_rerank.cluster.errors import OutputBusyError
+from ray_rerank.cluster.lease import LEASE, held
+from ray_rerank.cluster.records import read_record
+from ray_rerank.cluster.storage.files import join, write_whole
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-HOLD = (
-    "import sys, time\nfrom cluster.lease import held\nwith held(sys.argv[1], 'rerank'):\n    print('in', flush=True)\n"
-)
+HOLD = """
+import sys, time
+from ray_rerank.cluster.lease import held
+with held(sys.argv[1], 'rerank'):
+    print('in', flush=True)
+"""
 
 
 def read_json(uri: str) -> dict[str, Any] | None:

@@ -2,24 +2,24 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pyarrow.dataset as pads
 import pytest
-from conftest import here, rows, write_candidates
 from ray import cloudpickle
 
-from cluster import own_code
-from cluster.own_code import PACKAGES, ROOT, carried
-from jobs.command import ExitCode, execute
+from ray_rerank.cluster import own_code
+from ray_rerank.cluster.own_code import NAMESPACE, PACKAGES, ROOT, carried, copy_code
+from ray_rerank.jobs.cli.command import ExitCode, execute
+from support.candidates import rows, write_candidates
+from support.marks import here
 
 
 def where() -> str:
     """Which code runs."""
-    from operators import cpus
+    from ray_rerank.operators.models import cpus
 
     return str(cpus.__file__)
 
@@ -27,7 +27,7 @@ def where() -> str:
 @pytest.fixture
 def decoys(tmp_path: Path) -> Path:
     """A folder with packages of our names that must not be imported."""
-    for name in PACKAGES:
+    for name in (NAMESPACE, *PACKAGES, *(f"{NAMESPACE}/{name}" for name in PACKAGES)):
         (tmp_path / "decoys" / name).mkdir(parents=True)
         (tmp_path / "decoys" / name / "__init__.py").write_text(f"raise SystemExit('the decoy {name} was imported')")
     return tmp_path / "decoys"
@@ -46,12 +46,6 @@ def call_in_a_worker(folder: Path, path: list[Path], before: str = "") -> str:
     return (ran.stdout or ran.stderr).strip().splitlines()[-1]
 
 
-def copy_of_the_code(folder: Path) -> Path:
-    for name in PACKAGES:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "starter"))
-    return folder
-
-
 def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver's folder, whose sources are known by now, is on no disk that the worker sees."""
     assert own_code._sources()
@@ -59,39 +53,38 @@ def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_drivers_own_code_is_found_behind_decoys(decoys: Path) -> None:
-    assert call_in_a_worker(decoys, []) == str(ROOT / "operators" / "cpus.py")
+    assert call_in_a_worker(decoys, []) == str(ROOT / "operators" / "models" / "cpus.py")
 
 
 def test_a_copy_of_the_code_is_as_good_where_the_drivers_folder_is_not(
     decoys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = copy_of_the_code(tmp_path / "node")
+    copy = copy_code(tmp_path / "node")
     elsewhere(tmp_path, monkeypatch)
-    assert call_in_a_worker(decoys, [copy]) == str(copy / "operators" / "cpus.py")
+    assert call_in_a_worker(decoys, [copy.parent]) == str(copy / "operators" / "models" / "cpus.py")
 
 
-@pytest.mark.parametrize("before", ["", "import operators"])
+@pytest.mark.parametrize("before", ["", "import ray_rerank.operators"])
 def test_a_worker_with_other_code_refuses_and_names_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
-    other = copy_of_the_code(tmp_path / "node")
-    with (other / "operators" / "ranking.py").open("a") as file:
+    other = copy_code(tmp_path / "node")
+    with (other / "operators" / "errors.py").open("a") as file:
         file.write("# of another version\n")
     if not before:
         elsewhere(tmp_path, monkeypatch)
-    told = call_in_a_worker(
-        other, [], f"import sys; sys.path[:] = [p for p in sys.path if p != {str(ROOT)!r}]\n{before}"
-    )
+    no_install = "sys.meta_path[:] = [finder for finder in sys.meta_path if 'editable' not in str(finder)]"
+    told = call_in_a_worker(other.parent, [], f"import sys; {no_install}\n{before}")
     assert told.startswith(f"ImportError: the driver runs {own_code.ROOT / 'operators'}, and a worker on ")
     assert f"({other / 'operators' / '__init__.py'})" in told
 
 
 RUN = """
 import sys
-from cluster.alone import run_alone
-from cluster.session import session
-from jobs.command import execute
-from operators.cpus import usable_cpus
+from ray_rerank.cluster.session import session
+from ray_rerank.cluster.single_task import run_alone
+from ray_rerank.jobs.cli.command import execute
+from ray_rerank.operators.models.cpus import usable_cpus
 with session(cpus=1):
     code = execute({job!r})
     run_alone(usable_cpus, 1, 0, 60)
@@ -110,7 +103,6 @@ def test_a_job_from_a_folder_with_packages_of_our_names_gives_the_scores_of_any_
     ran = subprocess.run(
         [sys.executable, "-P", "-c", RUN.format(job=[*job, "--output", "there"])],
         cwd=decoys,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=300,

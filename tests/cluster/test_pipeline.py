@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from cluster.attempts import Limits
-from cluster.errors import ClusterError
-from cluster.pipeline import Pool, stream
-from cluster.units import Unit
+from ray_rerank.cluster.attempts import Limits
+from ray_rerank.cluster.errors import ClusterError
+from ray_rerank.cluster.pipeline import Pool, stream
+from ray_rerank.cluster.units import Unit
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -249,7 +249,7 @@ def test_a_long_unit_that_shows_signs_of_life_is_waited_for() -> None:
         def score(unit: Unit, payload: bytes) -> bytes:
             import time
 
-            from cluster.attempts import alive
+            from ray_rerank.cluster.attempts import alive
 
             for _ in range(5):
                 time.sleep(1)
@@ -268,9 +268,9 @@ def test_a_step_that_keeps_python_from_going_on_ends_too() -> None:
     """As native code does that waits with the interpreter's lock held."""
 
     def load_it() -> Callable[[Unit, bytes], bytes]:
-        import cluster.attempts
+        from ray_rerank.cluster import attempts
 
-        cluster.attempts._GRACE_S = 1.0
+        attempts._GRACE_S = 1.0
 
         def score(unit: Unit, payload: bytes) -> bytes:
             if unit.start == 1:

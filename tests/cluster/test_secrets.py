@@ -1,12 +1,12 @@
 """What `shown` hides and `has_secret` refuses, for URIs of any scheme with a canary at any place."""
 
 import pytest
-from fuzz.trial import fuzz
 from hypothesis import strategies as st
 
-from cluster.errors import StorageError
-from cluster.secrets import has_secret, shown
-from cluster.storage import filesystem, write_whole
+from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.secrets import has_secret, shown
+from ray_rerank.cluster.storage.files import filesystem, write_whole
+from support.trial import fuzz
 
 CANARY = "geheim"
 SCHEMES = (

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from cluster import ray_folder, session
-from cluster.address import Address
-from cluster.errors import ClusterError
+from ray_rerank.cluster import ray_folder, session
+from ray_rerank.cluster.address import Address
+from ray_rerank.cluster.errors import ClusterError
 
 SLOW = "The current node timed out during startup."
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cluster.stopping import Stopped, finishing, stoppable, stopped
+from ray_rerank.cluster.stopping import Stopped, finishing, stoppable, stopped
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 each = pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)

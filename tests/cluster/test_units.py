@@ -7,14 +7,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from conftest import rows, write_candidates
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster.errors import StorageError
-from cluster.storage import list_files
-from cluster.units import ParquetShard, Unit, load_plan, plan_by_group, plan_by_rows, read_footers, read_rows, save_plan
-from operators.candidates import query_starts
+from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.storage.files import list_files
+from ray_rerank.cluster.units import (
+    ParquetShard,
+    Unit,
+    load_plan,
+    plan_by_group,
+    plan_by_rows,
+    read_footers,
+    read_rows,
+    save_plan,
+)
+from ray_rerank.operators.candidates.read import query_starts
+from support.candidates import rows, write_candidates
 
 
 def shards(folder: Path) -> list[ParquetShard]:

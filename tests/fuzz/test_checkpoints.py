@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import here, rows, write_candidates, write_cross_encoder
 from hypothesis import strategies as st
-from references import (
+from sentence_transformers import CrossEncoder, MultiVectorEncoder
+
+from support.candidates import rows, write_candidates
+from support.marks import here
+from support.models import write_bi_encoder, write_classifier, write_colbert, write_cross_encoder, write_t5
+from support.references import (
     Pairs,
     by_cross_encoder,
     by_duot5,
@@ -23,9 +27,7 @@ from references import (
     by_rankt5,
     by_sentence_transformer,
 )
-from sentence_transformers import CrossEncoder, MultiVectorEncoder
-from small_models import write_bi_encoder, write_classifier, write_colbert, write_t5
-from trial import fuzz, short_and_long, try_command
+from support.trial import fuzz, short_and_long, try_command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,11 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import here, rows
-from fuzz.trial import fuzz, short_and_long, try_command
 from hypothesis import strategies as st
 
-from operators.candidates import CANDIDATE_SCHEMA
+from ray_rerank.operators.candidates.read import CANDIDATE_SCHEMA
+from support.candidates import rows
+from support.marks import here
+from support.trial import fuzz, short_and_long, try_command
 
 pytestmark = [here, pytest.mark.usefixtures("one_thread")]
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import here, rows, write_candidates
-from fuzz.trial import fuzz, short_and_long, try_command
 from hypothesis import strategies as st
 
-from jobs.command import JOBS
-from jobs.job_file import read_job_file
+from ray_rerank.jobs.cli.command import JOBS
+from ray_rerank.jobs.cli.job_file import read_job_file
+from support.candidates import rows, write_candidates
+from support.marks import here
+from support.trial import fuzz, short_and_long, try_command
 
 TEXTS = [
     "", " ", "7", "-1", "nope", "a\0b", "\ud800", "\udcff", "/x" * 4000, "é" * 20_000, "~", "..", "[a", "{a", "a,b",
@@ -73,7 +74,7 @@ def jobs(tmp_path: Path, cross_encoder: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def fields(job: str) -> list[str]:
     """All fields of a job's model, as files name them; what names a collection to be fetched is not drawn."""
-    config = importlib.import_module(f"jobs.{job}").Config
+    config = importlib.import_module(f"ray_rerank.jobs.{job}").Config
     return [field.alias or name for name, field in config.model_fields.items() if name not in {"dataset", "address"}]
 
 

@@ -12,15 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import WORDS, here, rows, without_ray, write_candidates
-from fuzz.trial import fuzz, short_and_long, try_command
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
-from small_models import write_bi_encoder
 
-from cluster.output import Output, commit_failure
-from cluster.units import load_plan
-from operators.errors import InputError
+from ray_rerank.cluster.run_folder import Output, commit_failure
+from ray_rerank.cluster.units import load_plan
+from ray_rerank.operators.errors import InputError
+from support.candidates import WORDS, rows, write_candidates
+from support.marks import here
+from support.models import write_bi_encoder
+from support.trial import fuzz, short_and_long, try_command
+from support.without_ray import without_ray
 
 Damage = Callable[[bytes], bytes | None]
 """What becomes of a file's bytes; None: a folder of its name."""
@@ -82,7 +84,7 @@ def stop_before_the_end(command: list[str]) -> None:
         raise InputError("stopped")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jobs.train._save", stop)
+        patch.setattr("ray_rerank.jobs.train.job._save", stop)
         assert try_command(command).code == 2
 
 

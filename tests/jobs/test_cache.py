@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow.dataset as pads
 import pytest
-from conftest import rows, write_candidates, write_cross_encoder
-from small_models import write_t5
 
-from jobs.command import ExitCode, execute
-from operators.scorers import scorer_config
-
-ROOT = Path(__file__).resolve().parents[2]
+from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.operators.scorers.registry import scorer_config
+from support.candidates import rows, write_candidates
+from support.models import write_cross_encoder, write_t5
+from support.paths import ROOT
 
 
 def scored(folder: Path, name: str, stages: list[dict[str, Any]], *more: str) -> tuple[list[dict[str, Any]], list[Any]]:
@@ -131,7 +130,7 @@ def test_two_jobs_at_once_lose_nothing(tmp_path: Path, cross_encoder: Path) -> N
         command += ["--stages", json.dumps([stage(cross_encoder)]), "--cache", str(tmp_path / "cache")]
         return [*command, "--unit-pairs", "9"]
 
-    script = str(ROOT / "tests" / "job_without_ray.py")
+    script = str(ROOT / "tests" / "support" / "inline_cli.py")
     both = [subprocess.Popen([sys.executable, script, *job(name, "cold")], cwd=ROOT) for name in ("a", "b")]
     assert [process.wait() for process in both] == [0, 0]
     for name in ("a", "b"):

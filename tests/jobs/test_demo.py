@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow.dataset as pads
 import pytest
 
-from jobs.command import ExitCode, execute
-from jobs.demo import STARTER, Config
-from operators.judgements import read_qrels
+from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.demo import STARTER, Config
+from ray_rerank.operators.formats.qrels import read_qrels
 
 
 def lines(name: str) -> dict[str, str]:

@@ -7,13 +7,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import here, rows, write_candidates
 from hypothesis import strategies as st
 
-from jobs.command import ExitCode, execute
-from tests.fuzz.trial import fuzz, try_command
+from ray_rerank.jobs.cli.command import ExitCode, execute
+from support.candidates import rows, write_candidates
+from support.marks import here
+from support.paths import SHARED
+from support.trial import fuzz, try_command
 
-DL20 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "dl20"
+DL20 = SHARED / "data" / "dl20"
 
 PLACE = pa.struct(
     [("doc_id", pa.string()), ("rank", pa.int32()), ("score", pa.float32()), ("first_stage_rank", pa.int32())]

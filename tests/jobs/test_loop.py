@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow.dataset as pads
 import pytest
 
-from jobs.collection_files import load_qrels, load_queries
-from jobs.command import ExitCode, execute
-from jobs.compare_entries import FIRST_STAGE
-from jobs.demo import STARTER
-from jobs.loop import Config, collection_of, scorers, step, train_student, training_queries
-from operators.cross_encoder import CrossEncoderConfig
-from operators.faults import FaultLog
+from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.compare.entries import FIRST_STAGE
+from ray_rerank.jobs.demo import STARTER
+from ray_rerank.jobs.inputs.collections import load_qrels, load_queries
+from ray_rerank.jobs.loop import Config, collection_of, scorers, step, train_student, training_queries
+from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
 
 
 def beir(folder: Path, tests: int) -> Path:

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from jobs.command import ExitCode, execute, parse
-from jobs.models import Config, run
-from operators.errors import InputError
-from operators.published import PRESETS, Preset
-from operators.scorers import FAMILIES, scorer_config
+from ray_rerank.jobs.cli.command import ExitCode, execute, parse
+from ray_rerank.jobs.models import Config, run
+from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.models.published import PRESETS, Preset
+from ray_rerank.operators.scorers.registry import FAMILIES, scorer_config
 
 EACH = pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.model)
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import prepared_folder
-from jobs.command import ExitCode, execute
-from operators.candidates import CANDIDATE_SCHEMA
+from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.outputs import shards as prepared_folder
+from ray_rerank.operators.candidates.read import CANDIDATE_SCHEMA
+from support.paths import SHARED
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DATA = SHARED / "data"
 
 RUN = "q1 Q0 d2 1 9.5 t\nq1 Q0 d1 2 9 t\nq2 Q0 d3 1 4 t\nq2 Q0 d1 2 3 t\nq2 Q0 d2 3 2 t\n"
 QUERIES = "q1\twhat is red\nq2\twhat is blue\n"

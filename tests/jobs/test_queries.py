@@ -6,10 +6,10 @@ from pathlib import Path
 import ir_measures
 import pytest
 
-from jobs.command import ExitCode, execute
-from operators.collections import read_collection
-from operators.faults import Reason, Refuse
-from operators.judgements import read_qrels
+from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.operators.formats.qrels import read_qrels
+from ray_rerank.operators.formats.texts import read_collection
+from ray_rerank.operators.rejects import Reason, Refuse
 
 PASSAGES = (
     "p1\tA kiln is a furnace for firing clay. Kilns cause smoke.\n"

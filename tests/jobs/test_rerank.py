@@ -11,12 +11,14 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import here, on_ray, rows, write_candidates, write_cross_encoder
 
-from jobs.command import ExitCode, execute
-from operators.cross_encoder import CrossEncoderConfig
-from operators.faults import Reason, Refuse
-from operators.runs import read_run
+from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.operators.formats.trec_runs import read_run
+from ray_rerank.operators.rejects import Reason, Refuse
+from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
+from support.candidates import rows, write_candidates
+from support.marks import here, on_ray
+from support.models import write_cross_encoder
 
 
 def job(tmp_path: Path, model: Path, **fields: Any) -> Path:

@@ -1,11 +1,12 @@
 """The model that ships inside: small, safetensors, raw logits, and better than chance at what it is for."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "jobs" / "starter" / "model"
+from support.paths import STARTER
+
+FOLDER = STARTER / "model"
 
 pytestmark = pytest.mark.skipif(
     not (FOLDER / "model.safetensors").is_file(), reason="no embedded model: `make model` makes it"

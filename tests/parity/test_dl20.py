@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow.dataset as pads
 import pytest
 
-from jobs.command import ExitCode, execute
-from operators.cross_encoder import CrossEncoderConfig
+from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtures("ray_here")]
 

@@ -1,0 +1,1 @@
+"""Scores kept by (query hash, document hash) on any storage."""

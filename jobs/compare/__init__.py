@@ -1,0 +1,5 @@
+"""`ray-rerank compare`: quality, latency and size of several scorers on one candidate set."""
+
+from ray_rerank.jobs.compare.job import Config, run
+
+__all__ = ["Config", "run"]

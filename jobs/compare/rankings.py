@@ -1,0 +1,109 @@
+"""The rankings of a comparison: the first stage's own, and one rerank run for each scorer."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_rerank.cluster.errors import ClusterError
+from ray_rerank.cluster.run_folder import Output
+from ray_rerank.cluster.units import Unit
+from ray_rerank.jobs import rerank
+from ray_rerank.jobs.cli.command import ExitCode
+from ray_rerank.jobs.inputs.rankings import rankings_at
+from ray_rerank.jobs.outputs.run_state import run_state
+from ray_rerank.jobs.scoring.plan import Input
+from ray_rerank.jobs.scoring.steps import ReadUnit
+from ray_rerank.operators.candidates.read import Columns
+from ray_rerank.operators.errors import InputError, RerankError
+from ray_rerank.operators.formats.trec_runs import RankedList, Run
+from ray_rerank.operators.ranking.payload import Parcel
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStage:
+    """The candidates as they came.
+
+    Attributes:
+        run: their first-stage order, of all queries.
+        sample: queries drawn at random with their best candidates, as `read_candidates` gives them.
+    """
+
+    run: Run
+    sample: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """What a scorer made of the candidates.
+
+    Attributes:
+        run: None where there is no ranking.
+        error: why not.
+        notes: what is not in it.
+    """
+
+    run: Run | None
+    error: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_first_stage(
+    given: Input, units: list[Unit], columns: Columns, queries: int, depth: int, seed: int
+) -> FirstStage:
+    """Read all candidates once, a unit at a time: the texts of no more than the sample are kept.
+
+    Args:
+        queries: how many to draw, each as likely as any other.
+        depth: how many candidates of each to keep.
+
+    Raises:
+        StorageError: a file cannot be read.
+        InputError: there is no query that can be ranked.
+    """
+    read = ReadUnit(columns, (), given.columns, given.repeated)
+    draw = np.random.default_rng(seed)
+    run: Run = {}
+    sample: pa.Table | None = None
+    keys = np.zeros(0)
+    for unit in units:
+        table = Parcel.unpack(read(unit)).candidates
+        ids = pc.list_flatten(table["candidates"]).combine_chunks().field("doc_id").to_pylist()
+        size = pc.list_value_length(table["candidates"]).to_numpy()
+        ends = np.cumsum(size)
+        places = zip((ends - size).tolist(), ends.tolist(), strict=True)
+        for query_id, (start, stop) in zip(table["query_id"].to_pylist(), places, strict=True):
+            nothing = np.full(stop - start, np.nan)
+            run[query_id] = RankedList(ids[start:stop], nothing, np.zeros(stop - start, dtype=np.int64))
+        table = table.set_column(
+            table.schema.get_field_index("candidates"), "candidates", pc.list_slice(table["candidates"], 0, depth)
+        )
+        keys = np.concatenate([keys, draw.random(table.num_rows)])
+        sample = table if sample is None else pa.concat_tables([sample, table])
+        kept = np.sort(np.argsort(keys, kind="stable")[:queries])
+        keys, sample = keys[kept], sample.take(kept)
+    if sample is None or not run:
+        raise InputError("the candidates hold no query that can be ranked; `ray-rerank rerank` lists what is wrong")
+    return FirstStage(run, sample)
+
+
+def rank(config: rerank.Config) -> Ranked:
+    """Run, or go on with, one scorer's rerank job. A fault of the scorer's is its own: the others go on."""
+    try:
+        code = rerank.run(config)
+        state = run_state(Output(config.output))
+        notes = []
+        if state.faults:
+            reason = max(state.reasons, key=lambda known: state.reasons[known])
+            notes.append(f"{state.faults} lines in its error tables, most of all: {reason}")
+        if state.left:
+            why = f": {state.failed[0]['reason']}" if state.failed else ""
+            notes.append(f"{state.left} of {state.units} units could not be ranked{why}")
+        if not state.queries:
+            return Ranked(None, "; ".join(notes) or "nothing was ranked")
+        if code != ExitCode.DONE and not notes:
+            notes.append("not all input was ranked")
+        return Ranked(rankings_at(config.output).run, None, tuple(notes))
+    except (RerankError, ClusterError) as error:
+        return Ranked(None, str(error))

@@ -1,0 +1,181 @@
+"""Out of what became of each scorer, the rows of the comparison, its front and its notes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.compute as pc
+
+from ray_rerank.cluster.secrets import shown
+from ray_rerank.cluster.storage.files import absolute, join
+from ray_rerank.jobs.compare.entries import FIRST_STAGE, Entry
+from ray_rerank.jobs.compare.rankings import FirstStage, Ranked
+from ray_rerank.jobs.compare.timing import Timed, threads_of
+from ray_rerank.operators.comparison.figures import cost, figures
+from ray_rerank.operators.comparison.pareto import pareto_front
+from ray_rerank.operators.comparison.schema import Comparison, Cost, Scored, Size, Timing
+from ray_rerank.operators.evaluation.measures import NamedMeasure, evaluate
+from ray_rerank.operators.formats.qrels import Qrels, highest_grade
+from ray_rerank.operators.formats.trec_runs import Run
+from ray_rerank.operators.models.size import model_size
+
+if TYPE_CHECKING:
+    from ray_rerank.jobs.compare.job import Config
+    from ray_rerank.jobs.rerank import Stage
+
+PICTURED = "nDCG@10"
+"""The measure of the front and of the picture, where it is among those asked for; else the first of them is."""
+
+
+@dataclass(slots=True)
+class Tried:
+    """A scorer, and what became of it: None while it is not known, or where it was not asked for."""
+
+    entry: Entry
+    stages: tuple[Stage, ...]
+    ranked: Ranked | None = None
+    timed: Timed | None = None
+
+    @property
+    def run(self) -> Run | None:
+        """Its ranking; None where it failed."""
+        return self.ranked.run if self.ranked else None
+
+
+def ranking_of(config: Config, entry: Entry) -> str:
+    """The folder of a scorer's ranking."""
+    return join(absolute(config.output), "rankings", entry.name)
+
+
+def comparison(
+    config: Config,
+    measures: tuple[NamedMeasure, ...],
+    counted: Qrels,
+    first: FirstStage,
+    tried: dict[str, Tried],
+    hardware: tuple[str, ...],
+) -> Comparison:
+    """Measure every ranking, and set its cost beside it.
+
+    Args:
+        counted: the queries that the figures are over.
+        tried: by name.
+        hardware: that the timing was done on; empty where there was none.
+    """
+    runs = {FIRST_STAGE: first.run} | {name: one.run for name, one in tried.items() if one.run is not None}
+    baseline = config.baseline or config.scorers[0].name
+    quality = figures(
+        measures, {name: evaluate(own, counted, measures) for name, own in runs.items()}, baseline, config.seed
+    )
+    sizes = pc.list_value_length(first.sample["candidates"]).to_numpy()
+    base = tried[baseline].timed if baseline in tried else None
+    rows = [Scored(name=FIRST_STAGE, kind=FIRST_STAGE, stages=(), ranking=None, quality=quality[FIRST_STAGE])]
+    for name, one in tried.items():
+        failed = (f"not timed: {one.timed.error}",) if one.timed and one.timed.error else ()
+        rows.append(
+            Scored(
+                name=name,
+                kind=one.entry.kind,
+                stages=tuple(stage.model_dump(mode="json", include=_DECIDING) for stage in one.stages),
+                ranking=ranking_of(config, one.entry) if one.run is not None else None,
+                error=shown(one.ranked.error) if one.ranked and one.ranked.error else None,
+                notes=tuple(map(shown, (*(one.ranked.notes if one.ranked else ()), *failed))),
+                quality=quality.get(name, {}),
+                size=_size(one.stages) if one.run is not None else None,
+                cost=_cost(config, one, base, int(sizes.sum())),
+            )
+        )
+    pictured = _pictured(measures) if any(one.cost for one in rows) else None
+    front = _front(rows, pictured) if pictured else set()
+    below = _below(rows, front, pictured) if pictured else []
+    timing = Timing(
+        queries=first.sample.num_rows,
+        documents=int(np.median(sizes)),
+        pairs=int(sizes.sum()),
+        rounds=config.rounds,
+        hardware=hardware,
+        price_per_hour=config.price_per_hour,
+    )
+    return Comparison(
+        candidates=config.candidates,
+        qrels=config.qrels,
+        queries=len(counted),
+        measures=tuple(named.name for named in measures),
+        front_measure=pictured,
+        baseline=baseline,
+        seed=config.seed,
+        timing=timing if hardware else None,
+        notes=(
+            *below,
+            *_notes(measures, counted, runs, baseline, len(hardware), untimed=baseline in tried and base is None),
+        ),
+        scorers=tuple(one.model_copy(update={"on_front": one.name in front}) for one in rows),
+    )
+
+
+_DECIDING = {"scorer", "keep", "fusion"}
+
+
+def _cost(config: Config, one: Tried, base: Timed | None, pairs: int) -> Cost | None:
+    if one.timed is None or one.timed.error or not one.timed.rounds:
+        return None
+    beside = base.rounds if base and not base.error else None
+    own = one.timed
+    return cost(own.rounds, beside, pairs, config.price_per_hour, own.precision, threads_of(one.stages))
+
+
+def _pictured(measures: tuple[NamedMeasure, ...]) -> str:
+    names = [named.name for named in measures]
+    return PICTURED if PICTURED in names else names[0]
+
+
+def _front(rows: list[Scored], measure: str) -> set[str]:
+    """Of those that were timed: the first stage was not."""
+    timed = [(one.name, one.cost.latency_ms, one.quality[measure].value) for one in rows if one.cost and one.quality]
+    names, latencies, figures = zip(*timed, strict=True)
+    return {names[at] for at in pareto_front(latencies, figures)}
+
+
+def _below(rows: list[Scored], front: set[str], measure: str) -> list[str]:
+    """A note on scorers of the front that the untimed first stage beats."""
+    first = next(one.quality[measure].value for one in rows if one.name == FIRST_STAGE)
+    below = [one.name for one in rows if one.name in front and one.quality[measure].value < first]
+    return [f"on the front, and below the first stage in {measure}: {', '.join(below)}"] if below else []
+
+
+def _size(stages: tuple[Stage, ...]) -> Size:
+    """Of all models of a pipeline, each counted once."""
+    models = {(stage.scorer.model, getattr(stage.scorer, "revision", None)) for stage in stages}
+    sizes = [model_size(*model) for model in models]
+    return Size(
+        megabytes=sum(size.bytes for size in sizes) / 1e6,
+        million_parameters=sum(size.parameters for size in sizes) / 1e6,
+    )
+
+
+def _notes(
+    measures: tuple[NamedMeasure, ...],
+    counted: Qrels,
+    runs: dict[str, Run],
+    baseline: str,
+    machines: int,
+    untimed: bool,
+) -> tuple[str, ...]:
+    notes = []
+    if missing := sum(query_id not in runs[FIRST_STAGE] for query_id in counted):
+        notes.append(
+            f"{missing} of {len(counted)} judged queries lack candidates and count as 0; --only-ranked leaves them out"
+        )
+    if baseline not in runs:
+        notes.append(f"the baseline {baseline} failed: there is nothing to compare with")
+    binary = [one.name for one in measures if re.match(r"RR(@|$)", str(one.measure))]
+    if binary and highest_grade(counted) > 1:
+        notes.append(f"grades go beyond 1, and {binary[0]} takes grade 1 as relevant; RR(rel=2)@10 asks for 2")
+    if machines > 1:
+        notes.append("the rounds ran on different hardware: their times do not compare")
+    if machines and untimed and baseline in runs:
+        notes.append(f"the baseline {baseline} was not timed: there are no ratios to it")
+    return tuple(notes)

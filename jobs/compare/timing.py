@@ -1,0 +1,108 @@
+"""What scorers cost, side by side: every round each of them in turn goes over the same sample, alone on a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ray_rerank.cluster.attempts import Limits, alive
+from ray_rerank.cluster.errors import ClusterError
+from ray_rerank.cluster.single_task import run_alone
+from ray_rerank.operators.comparison.hardware import this_hardware
+from ray_rerank.operators.comparison.timing import LoadedStage, Took, time_stages
+from ray_rerank.operators.errors import RerankError
+
+if TYPE_CHECKING:
+    from ray_rerank.jobs.rerank import Stage
+
+
+@dataclass(slots=True)
+class Timed:
+    """A scorer's rounds so far.
+
+    Attributes:
+        rounds: what each took.
+        precision: really used, by stage.
+        error: why there is no more.
+    """
+
+    rounds: list[Took] = field(default_factory=list)
+    precision: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a worker says of one pass: it took so long, with these precisions, on that hardware."""
+
+    took: Took
+    precision: tuple[str, ...]
+    hardware: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRound:
+    """Loads a pipeline in a worker, goes over the sample, and lets go of it: one model at a time is in memory."""
+
+    stages: tuple[Stage, ...]
+    sample: pa.Table
+
+    def __call__(self) -> Round | str:
+        """The round, or why there is none."""
+        try:
+            loaded = [
+                LoadedStage(stage.scorer.load(threads_of(self.stages)), stage.keep, stage.fusion)
+                for stage in self.stages
+            ]
+            took = time_stages(loaded, self.sample, alive)
+        except RerankError as error:
+            return str(error)
+        except Exception as error:  # any fault of a model: it is the scorer's own
+            return f"{type(error).__name__}: {error}"
+        return Round(took, tuple(stage.scorer.precision for stage in loaded), str(this_hardware()))
+
+
+def threads_of(stages: tuple[Stage, ...]) -> int:
+    """CPU threads that torch gets: those of the stage's actor that has most."""
+    return max(1, *(int(stage.cpus) for stage in stages))
+
+
+def time_pipelines(
+    pipelines: Mapping[str, tuple[Stage, ...]], sample: pa.Table, rounds: int, gpus_here: float, limits: Limits
+) -> tuple[dict[str, Timed], tuple[str, ...]]:
+    """Time pipelines by name; one that fails is left out of the rounds after.
+
+    All rounds run on one node, one after the other: what disturbs it disturbs all of them alike.
+
+    Args:
+        gpus_here: of the cluster; where there are any, a stage that does not say takes one.
+
+    Returns:
+        What was timed, and the hardware.
+    """
+    timed = {name: Timed() for name in pipelines}
+    hardware: dict[str, None] = {}
+    node: str | None = None
+    for number in range(1, rounds + 1):
+        for name, stages in pipelines.items():
+            own = timed[name]
+            if own.error is not None:
+                continue
+            cpus = max(stage.cpus for stage in stages)
+            gpus = max(min(1.0, gpus_here) if stage.gpus is None else stage.gpus for stage in stages)
+            try:
+                said, node = run_alone(TimeRound(stages, sample), cpus, gpus, limits.load + limits.batch, node)
+            except ClusterError as error:
+                said = str(error)
+            if isinstance(said, str):
+                own.error = said
+                print(f"round {number} of {rounds}: {name} failed: {said}")
+                continue
+            own.rounds.append(said.took)
+            own.precision = said.precision
+            hardware[said.hardware] = None
+            print(f"round {number} of {rounds}: {name} {said.took.together:.2f} s")
+    return timed, tuple(hardware)

@@ -1,0 +1,1 @@
+"""What jobs read: files, collections, rankings, published data sets."""

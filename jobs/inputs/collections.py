@@ -1,0 +1,150 @@
+"""The files of a collection: where they are, and how queries, passages and runs are read out of them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ray_rerank.cluster.storage import files as storage
+from ray_rerank.operators.datasets.rows import json_lines, judgements_of, qrels_of
+from ray_rerank.operators.errors import InputError, listed
+from ray_rerank.operators.formats.content import with_compressed
+from ray_rerank.operators.formats.json_rows import is_json
+from ray_rerank.operators.formats.parquet_rows import is_parquet_file, parquet_rows
+from ray_rerank.operators.formats.qrels import Qrels, read_qrels
+from ray_rerank.operators.formats.texts import Entry, Passages, passages_of, read_collection, texts_by_id
+from ray_rerank.operators.formats.trec_runs import Run, read_run
+from ray_rerank.operators.rejects import FaultSink
+
+
+@dataclass(frozen=True, slots=True)
+class BeirFiles:
+    """What a BEIR folder holds; `qrels` is None where the split that was left open is not there."""
+
+    queries: str
+    passages: str
+    qrels: str | None
+
+
+def beir_files(folder: str, split: str | None) -> BeirFiles:
+    """The files of a BEIR folder; without a split, the judgements of `test` where they are there.
+
+    Raises:
+        InputError: the folder lacks a file.
+    """
+    system, root = storage.filesystem(folder)
+    if not system.isdir(root):
+        raise InputError(f"{folder}: there is no such folder")
+
+    corpus, queries = _beside(folder, "corpus.jsonl"), _beside(folder, "queries.jsonl")
+    if corpus is None and (children := _beir_children(folder)):
+        raise InputError(
+            f"{folder}: holds {len(children)} collections, {listed(children)}; give one of them, as in "
+            f"{storage.join(folder, children[0])}"
+        )
+    if corpus is None or queries is None:
+        missing = "corpus.jsonl" if corpus is None else "queries.jsonl"
+        raise InputError(f"{folder}: holds no {missing}; a BEIR folder has corpus.jsonl and queries.jsonl")
+    qrels = beir_qrels(folder, split or "test")
+    if split is not None and qrels is None:
+        names = storage.names_below(storage.join(folder, "qrels"))
+        raise InputError(f"{folder}: holds no qrels/{split}.tsv; it has {listed(names) or 'no qrels'}")
+    return BeirFiles(queries, corpus, qrels)
+
+
+def beir_qrels(folder: str, split: str) -> str | None:
+    """The judgements of one split of a BEIR folder; None where there are none."""
+    return _beside(folder, f"qrels/{split}.tsv")
+
+
+def _beir_children(folder: str) -> list[str]:
+    """The folders in one that are BEIR folders, as CQADupStack's are."""
+    system, root = storage.filesystem(folder)
+    names = (path.rstrip("/").rpartition("/")[2] for path in system.ls(root, detail=False) if system.isdir(path))
+    return sorted(name for name in names if _beside(storage.join(folder, name), "corpus.jsonl"))
+
+
+def _beside(folder: str, name: str) -> str | None:
+    system, root = storage.filesystem(folder)
+    names = with_compressed((name,))
+    return next((storage.join(folder, n) for n in names if system.isfile(storage.join(root, n))), None)
+
+
+def stored(path: str) -> storage.StoredFile:
+    """A file as a listing shows it.
+
+    Raises:
+        InputError: it is a folder.
+        StorageError: it is not there.
+    """
+    system, root = storage.filesystem(path)
+    if system.isdir(root):
+        raise InputError(f"{path}: is a folder; a file is asked for")
+    files = storage.list_files(path, ("",))
+    return files[0] if files else storage.StoredFile(path, 0, "")
+
+
+def load_queries(path: str, faults: FaultSink) -> dict[str, str]:
+    """Texts by query_id, in file order.
+
+    Raises:
+        InputError: there is none, or the file is of another format.
+    """
+    return queries_of(read_texts(path, faults), path, faults)
+
+
+def queries_of(entries: Iterable[Entry], path: str, faults: FaultSink) -> dict[str, str]:
+    """As `load_queries`, of what was read."""
+    queries = texts_by_id(entries, path, faults)
+    if not queries:
+        raise InputError(f"{path}: holds no query")
+    return queries
+
+
+def load_qrels(path: str) -> Qrels:
+    """Judgements: TREC, BEIR or MTEB, as text, Parquet or JSONL.
+
+    Raises:
+        StorageError, InputError: they cannot be read, or one line is wrong: no figure could be trusted.
+    """
+    with storage.open_read(path) as stream:
+        if is_parquet_file(stream, path):
+            return qrels_of(judgements_of(parquet_rows(stream, path), path), path)
+        if is_json(stream, path):
+            return qrels_of(judgements_of(json_lines(stream, path), path), path)
+        return read_qrels(stream, path)
+
+
+def judged_queries(queries: dict[str, str], judged: Qrels, path: str, qrels: str, notes: list[str]) -> dict[str, str]:
+    """The queries that are judged; `notes` is told how many there are of them and of the others.
+
+    Raises:
+        InputError: there is none.
+    """
+    kept = {query_id: text for query_id, text in queries.items() if query_id in judged}
+    if not kept:
+        raise InputError(f"none of the queries of {path} is judged in {qrels}")
+    if len(kept) < len(queries):
+        notes.append(f"{len(kept)} of {len(queries)} queries are judged in {qrels}; the others are left out")
+    else:
+        notes.append(f"all {len(queries)} queries are judged in {qrels}")
+    if without := len(judged) - len(kept):
+        notes.append(f"{without} queries are judged in {qrels} but have no text in {path}")
+    return kept
+
+
+def load_run(path: str, faults: FaultSink, notes: list[str]) -> Run:
+    """A run; `notes` is told where its columns are not TREC's, and where its ranks contradict its scores."""
+    with storage.open_read(path) as stream:
+        found = read_run(stream, path, faults)
+    notes += found.notes(path)
+    return found.run
+
+
+def load_passages(path: str, faults: FaultSink, wanted: frozenset[str] | None = None) -> Passages:
+    """The passages that are wanted, all where None."""
+    return passages_of(read_texts(path, faults), path, faults, wanted)
+
+
+def read_texts(path: str, faults: FaultSink) -> Iterator[Entry]:
+    """The queries or passages of a file, as a stream."""
+    with storage.open_read(path) as stream:
+        yield from read_collection(stream, path, faults)

@@ -1,0 +1,56 @@
+"""Rankings from where they lie, and the judged queries that they have."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from ray_rerank.cluster.storage import files as storage
+from ray_rerank.jobs.inputs.files import PARQUET, input_files
+from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.formats.parquet_rows import batches, open_parquet
+from ray_rerank.operators.formats.qrels import Qrels
+from ray_rerank.operators.formats.rankings import Rankings, ranking_column, read_rankings
+from ray_rerank.operators.formats.trec_runs import Run, read_run
+from ray_rerank.operators.rejects import Refuse
+
+
+def rankings_at(path: str) -> Rankings:
+    """Read the output of rerank, candidate shards, or a run.
+
+    Raises:
+        StorageError, InputError: it cannot be read, or is none of them.
+    """
+    system, root = storage.filesystem(path)
+    if root.endswith(PARQUET) or not system.isfile(root):
+        files = input_files(path, PARQUET, "give the output folder of rerank, or a run")
+        return read_rankings(_tables([file.path for file in files]))
+    with storage.open_read(path) as stream:
+        found = read_run(stream, path, Refuse())
+    return Rankings(run=found.run, notes=tuple(found.notes(path)))
+
+
+def counted_queries(qrels: Qrels, ranked: Run, only_ranked: bool, ranking: str, judgements: str) -> Qrels:
+    """The queries that count: all that are judged, or those of them that are ranked.
+
+    Args:
+        ranking, judgements: where they are from, for the message.
+
+    Raises:
+        InputError: they have no query in common: that is a mistake, not a mean of 0.
+    """
+    common = {query_id: grades for query_id, grades in qrels.items() if query_id in ranked}
+    if not common:
+        raise InputError(
+            f"none of the {len(ranked)} queries of {ranking} (first {next(iter(ranked))!r}) is judged "
+            f"in {judgements} (first {next(iter(qrels))!r})"
+        )
+    return common if only_ranked else qrels
+
+
+def _tables(paths: list[str]) -> Iterator[tuple[str, pa.Table]]:
+    for path in paths:
+        with storage.open_read(path) as stream:
+            file = open_parquet(stream, path)
+            columns = ["query_id", ranking_column(file.schema_arrow, path)]
+            for batch in batches(file, stream, path, columns):
+                yield path, pa.Table.from_batches([batch])

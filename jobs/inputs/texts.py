@@ -1,0 +1,69 @@
+"""Queries, passages and judgements of one collection, from wherever they lie."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ray_rerank.cluster.storage.files import StoredFile
+from ray_rerank.jobs.inputs.collections import load_qrels, queries_of, read_texts, stored
+from ray_rerank.operators.formats.qrels import Qrels
+from ray_rerank.operators.formats.texts import Entry, Passages, ids_of, passages_of
+from ray_rerank.operators.rejects import FaultLog, FaultSink
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """One collection; what it holds is read anew at each call, as a stream.
+
+    Attributes:
+        queries, passages, qrels: what messages call them; no qrels where nothing is judged.
+        inputs: what it is made of, to tell it from another.
+        read_queries, read_passages: entries, given what is told of rows that cannot be used.
+        read_qrels: the judgements.
+    """
+
+    queries: str
+    passages: str
+    qrels: str | None
+    inputs: tuple[StoredFile, ...]
+    read_queries: Callable[[FaultSink], Iterator[Entry]]
+    read_passages: Callable[[FaultSink], Iterator[Entry]]
+    read_qrels: Callable[[], Qrels]
+
+    def load_queries(self, faults: FaultSink) -> dict[str, str]:
+        """Texts by query_id, in order.
+
+        Raises:
+            InputError: there is none.
+        """
+        return queries_of(self.read_queries(faults), self.queries, faults)
+
+    def load_passages(self, faults: FaultSink, wanted: frozenset[str] | None = None) -> Passages:
+        """The passages that are wanted, all where None."""
+        return passages_of(self.read_passages(faults), self.passages, faults, wanted)
+
+    def passage_ids(self) -> pa.Array:
+        """The ids of all passages with a text; what is wrong with others is left to `load_passages` to tell."""
+        return ids_of(self.read_passages(FaultLog()))
+
+    def passage_texts(self) -> Iterator[tuple[str, str]]:
+        """Ids and texts of all passages; what is wrong with others is left to `load_passages` to tell."""
+        return ((entry.id, entry.text) for entry in self.read_passages(FaultLog()))
+
+
+def file_texts(queries: str, passages: str, qrels: str | None) -> Texts:
+    """A collection in files of its own.
+
+    Raises:
+        StorageError, InputError: one is not there, or is a folder.
+    """
+    return Texts(
+        queries,
+        passages,
+        qrels,
+        tuple(stored(path) for path in (queries, passages, qrels) if path is not None),
+        lambda faults: read_texts(queries, faults),
+        lambda faults: read_texts(passages, faults),
+        lambda: load_qrels(str(qrels)),
+    )

@@ -1,0 +1,291 @@
+"""`ray-rerank mine`: hard negatives for queries and their positives, out of a corpus."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ray_rerank.cluster.attempts import Limits
+from ray_rerank.cluster.lease import held
+from ray_rerank.cluster.storage.files import StoredFile, absolute, fingerprint, join
+from ray_rerank.jobs.config import JobConfig, RayAddress
+from ray_rerank.jobs.inputs.collections import beir_files, load_qrels, load_queries, stored
+from ray_rerank.jobs.mine.corpus import Asked, Corpus, judged, load_corpus, own_rows
+from ray_rerank.jobs.mine.guard_scores import teacher_scores
+from ray_rerank.jobs.mine.lists import ranked_lists
+from ray_rerank.jobs.outputs import shards as prepared_folder
+from ray_rerank.jobs.outputs.checks import check_apart
+from ray_rerank.jobs.outputs.report import report_folder
+from ray_rerank.operators.candidates.self_pairs import DropSelf, chosen, told
+from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.location import Location
+from ray_rerank.operators.mining.guard import Guard, Guarded, guarded
+from ray_rerank.operators.mining.negatives import NO_LIST, NearDuplicates, Negative, draw_negatives
+from ray_rerank.operators.mining.notes import guard_notes, shortage_notes
+from ray_rerank.operators.mining.shards import POSITIVE, MinedQuery, mined_shard
+from ray_rerank.operators.mining.sources import BiEncoderSource, RunSource, Source
+from ray_rerank.operators.rejects import Fault, FaultLog, Reason
+
+_NOT_DECIDING: Any = dict.fromkeys(
+    ("output", "overwrite", "vectors", "cache", "address", "limits", "encoder"), True
+) | {
+    "sources": {"__all__": {"encoder"}},
+    "guard": {"scorer"},
+}
+"""Of the config; what the models are stands in their identities, wherever they lie."""
+
+_COUNTED = ("queries", "positives", "negatives", "shards")
+
+
+class Config(JobConfig):
+    """Write each query's positives and drawn negatives, with texts, as flat shards for label, train or rerank."""
+
+    queries: Location | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
+    passages: Location | None = Field(
+        None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not: the corpus"
+    )
+    beir: Location | None = Field(None, description="in place of both: a folder with corpus.jsonl and queries.jsonl")
+    split: str | None = Field(None, description="BEIR: judgements are qrels/SPLIT.tsv; left open: test if it is there")
+    qrels: Location | None = Field(None, description="the positives; without them candidates are drawn, with no label")
+    positive_grade: int = Field(1, ge=1, description="the lowest grade of a positive; judged relevant is no negative")
+    positives: int | None = Field(None, ge=1, description="at most so many positives a query, highest grade first")
+    sources: tuple[Source, ...] = Field((), description="[{kind: bm25|random|bi-encoder|run, count, ranks, draw, …}]")
+    source: str | None = Field(None, description="short for one source: its kind")
+    count: int = Field(4, ge=1, description="with `source`: negatives a query")
+    ranks: str = Field("1-100", description="with `source`: the ranks to draw from")
+    encoder: Location | None = Field(None, description="with `source bi-encoder`: its model")
+    run: Location | None = Field(None, description="with `source run`: the TREC run")
+    guard: Guard | None = Field(
+        None, description="{scorer: {…}, at_most, fallback, …}: leaves out what a teacher scores high"
+    )
+    cache: Location | None = Field(None, description="score cache of the guard's teacher")
+    vectors: Location | None = Field(None, description="folder or URI of kept vectors; default: inside the output")
+    near_duplicates: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="passages with at least this share of their words in common (Jaccard) count as one text: 0.9; left "
+        "open: only those that differ in case, white space and outer punctuation at most",
+    )
+    seed: int = Field(0, ge=0, description="of every draw")
+    drop_self: DropSelf | None = Field(
+        None,
+        description="take no passage that is the query itself, by `id`, `text` or `both`, or any: `off`; left open: by "
+        "id for ArguAna, Quora and CQADupStack, else off",
+    )
+    shard_queries: int = Field(1000, ge=1, description="queries a shard")
+    limits: Limits = Field(Limits(), description="attempts, and seconds, that each step of a unit has")
+    address: RayAddress | None = Field(None, description="Ray cluster for encoder and teacher; default: this machine")
+    output: Location = Field(description="folder of the shards")
+    overwrite: bool = Field(False, description="replace the shards of another mine")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_source(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if not values.get("source"):
+            if given := [name for name in ("count", "ranks", "encoder", "run") if values.get(name) is not None]:
+                raise ValueError(f"`{given[0]}` goes with `source`; in `sources` each has its own")
+            return values
+        if values.get("sources"):
+            raise ValueError("give `source` or `sources`, not both")
+        kind = values["source"]
+        for name, owner in (("encoder", "bi-encoder"), ("run", "run")):
+            if values.get(name) and kind != owner:
+                raise ValueError(f"`{name}` goes with `source: {owner}`, not with {kind}")
+            if kind == owner and not values.get(name):
+                raise ValueError(f"`source: {owner}` needs `{name}`")
+        if values.get("ranks") and kind == "random":
+            raise ValueError("`ranks` are of a ranked list: random passages have none")
+        own = {"kind": kind, "count": values.get("count", 4)}
+        own |= {} if kind == "random" else {"ranks": values.get("ranks", "1-100")}
+        own |= {"bi-encoder": {"model": values.get("encoder")}, "run": {"path": values.get("run")}}.get(kind, {})
+        return values | {"sources": [own]}
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> "Config":
+        if not self.sources:
+            raise ValueError("there is nothing to draw from: give `sources` or `source`")
+        if (self.beir is None) != (self.queries is not None and self.passages is not None):
+            raise ValueError("queries and corpus come from `queries` and `passages`, or from `beir`")
+        if self.split is not None and (self.beir is None or self.qrels is not None):
+            raise ValueError("`split` chooses the judgements of a `beir` folder")
+        return self
+
+
+def run(config: Config) -> int:
+    """Read, list, draw, guard, write; a finished one is not done again.
+
+    Raises:
+        RerankError, ClusterError: something is wrong with what all queries share.
+    """
+    started = time.monotonic()
+    check_apart(output=config.output, cache=config.cache, vectors=config.vectors)
+    paths, qrels_path = _paths(config)
+    rule = chosen(config.drop_self, *paths)
+    settings = config.model_dump(mode="json", exclude=_NOT_DECIDING)
+    settings |= {"models": _models(config), "drop_self": rule}
+    claim = prepared_folder.claim(config.output, settings, _inputs(config, paths, qrels_path), config.overwrite, "mine")
+    if claim.finished is not None:
+        print(f"{config.output}: already mined from these files with these settings")
+        return report_folder(config.output, claim.finished, _COUNTED, claim.errors)
+    with held(config.output, "mine"):
+        return _mine(config, paths, qrels_path, rule, claim, started)
+
+
+def _mine(
+    config: Config,
+    paths: tuple[str, str],
+    qrels_path: str | None,
+    rule: DropSelf,
+    claim: prepared_folder.Claim,
+    started: float,
+) -> int:
+    faults, notes = FaultLog(), list[str]()
+    queries, corpus = load_queries(paths[0], faults), load_corpus(paths[1], faults, notes)
+    qrels = load_qrels(qrels_path) if qrels_path else None
+    own = own_rows(queries, rule, corpus)
+    if qrels is None and config.guard and config.guard.needs_positives:
+        raise InputError("the guard's margins are relative to positives: give --qrels, or only max_score")
+    if qrels is None:
+        asked = [Asked(query_id, query, (), own.get(query_id, ())) for query_id, query in queries.items()]
+    else:
+        asked = judged(queries, qrels, corpus, own, paths[0], str(qrels_path), config.positive_grade, faults, notes)
+        asked = [replace(one, positives=one.positives[: config.positives]) for one in asked]
+    if rule != "off":
+        notes.append(told(sum(len(own.get(one.query_id, ())) for one in asked), rule, config.drop_self))
+    label = None if qrels is None else 0.0
+    drawn = _drawn(config, asked, corpus, paths[0], config.vectors or join(claim.work, "vectors"), faults, notes)
+    outcomes = [Guarded(negatives, Counter()) for negatives in drawn]
+    if config.guard:
+        outcomes = _guarded(config, config.guard, asked, drawn, corpus, label, claim, faults, notes)
+    notes += shortage_notes(config.sources, drawn, outcomes, config.guard)
+    mined = [_mined(config, one, own.kept, label) for one, own in zip(asked, outcomes, strict=True)]
+    mined = [query for query in mined if len(query.rows)]
+    parts = _shards(config, mined, corpus)
+    prepared_folder.begin(claim)
+    shards = [prepared_folder.write_shard(claim, number, len(parts), part) for number, part in enumerate(parts)]
+    by_source = Counter(source for query in mined for source in query.sources)
+    positives = by_source.pop(POSITIVE, 0)
+    notes += [f"negatives by source: {', '.join(f'{count:,} {kind}' for kind, count in by_source.items()) or 'none'}"]
+    summary = {
+        "shards": shards,
+        "queries": len(mined),
+        "positives": positives,
+        "negatives": dict(by_source),
+        "left_out": {str(reason): count for reason, count in faults.counts.items()},
+        "first": {str(reason): list(map(str, faults.first(reason))) for reason in faults.counts},
+        "notes": notes,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    prepared_folder.finish(claim, faults.table(), summary)
+    return report_folder(config.output, summary, _COUNTED, claim.errors)
+
+
+def _paths(config: Config) -> tuple[tuple[str, str], str | None]:
+    """Queries and passages, and the judgements if any."""
+    if config.beir is None:
+        return (str(config.queries), str(config.passages)), config.qrels
+    files = beir_files(config.beir, config.split)
+    return (files.queries, files.passages), config.qrels or files.qrels
+
+
+def _models(config: Config) -> list[dict[str, Any]]:
+    """What encoders and teacher are: other weights at the same place mine something else.
+
+    Raises:
+        ModelError: one cannot be found.
+    """
+    encoders = [source.encoder.identity() for source in config.sources if isinstance(source, BiEncoderSource)]
+    return [*encoders, *([config.guard.scorer.identity()] if config.guard else [])]
+
+
+def _inputs(config: Config, paths: Sequence[str], qrels: str | None) -> list[StoredFile]:
+    runs = [source.path for source in config.sources if isinstance(source, RunSource)]
+    return [stored(path) for path in [*paths, *([qrels] if qrels else []), *runs]]
+
+
+def _drawn(
+    config: Config,
+    asked: list[Asked],
+    corpus: Corpus,
+    queries_path: str,
+    vectors: str,
+    faults: FaultLog,
+    notes: list[str],
+) -> list[list[Negative]]:
+    """Each query's negatives, more than are wanted where a guard chooses among them."""
+    texts = {one.query_id: one.query for one in asked}
+    lists = [
+        ranked_lists(source, texts, corpus, queries_path, vectors, config.address, config.limits, faults, notes)
+        for source in config.sources
+    ]
+    factor = config.guard.pool if config.guard else 1
+    near = NearDuplicates(corpus.passages.texts, config.near_duplicates) if config.near_duplicates else None
+    return [
+        draw_negatives(
+            one.query_id,
+            config.sources,
+            [ranked.get(one.query_id, NO_LIST) for ranked in lists],
+            one.relevant,
+            corpus.keys,
+            config.seed,
+            factor,
+            near,
+        )
+        for one in asked
+    ]
+
+
+def _guarded(
+    config: Config,
+    guard: Guard,
+    asked: list[Asked],
+    drawn: list[list[Negative]],
+    corpus: Corpus,
+    label: float | None,
+    claim: prepared_folder.Claim,
+    faults: FaultLog,
+    notes: list[str],
+) -> list[Guarded]:
+    """Of what was drawn, the first of each source that the guard allows; a pair that has no score is a fault."""
+    pool = [_mined(config, one, negatives, label) for one, negatives in zip(asked, drawn, strict=True)]
+    shards = _shards(config, pool, corpus)
+    told = json.dumps([guard.scorer.identity(), *map(fingerprint, shards)])  # other bounds take the scores as they are
+    folder = join(absolute(claim.work), fingerprint(told.encode())[:16])
+    scores = teacher_scores(folder, shards, guard.scorer, config.cache, config.address, config.limits)
+    found, of_positives, outcomes = [], [], []
+    for one, negatives in zip(asked, drawn, strict=True):
+        own = np.array([scores.get((one.query_id, corpus.doc_ids[n.row]), np.nan) for n in negatives])
+        positives = np.array([scores.get((one.query_id, corpus.doc_ids[row]), np.nan) for row in one.positives])
+        for row, score in zip([*(n.row for n in negatives), *one.positives], [*own, *positives], strict=True):
+            if np.isnan(score):
+                said = f"query_id {one.query_id!r}, doc_id {corpus.doc_ids[row]!r}"
+                faults.add(Fault(folder, 0, Reason.UNSCORED, said, one.query_id, corpus.doc_ids[row]))
+        found.append(own)
+        of_positives.append(positives)
+        outcomes.append(guarded(guard, config.sources, negatives, own, positives))
+    notes += guard_notes(guard, config.sources, drawn, found, of_positives, outcomes)
+    return outcomes
+
+
+def _mined(config: Config, one: Asked, negatives: list[Negative], label: float | None) -> MinedQuery:
+    """A query with its positives first; `label` is that of the negatives, if they have one."""
+    rows = np.array([*one.positives, *(negative.row for negative in negatives)], np.int64)
+    scores = np.array([np.nan] * len(one.positives) + [negative.score for negative in negatives], np.float32)
+    of_negatives = np.nan if label is None else label
+    labels = np.array([1.0] * len(one.positives) + [of_negatives] * len(negatives), np.float32)
+    kinds = [POSITIVE] * len(one.positives) + [config.sources[negative.source].kind for negative in negatives]
+    return MinedQuery(one.query_id, one.query, rows, scores, labels, kinds)
+
+
+def _shards(config: Config, mined: list[MinedQuery], corpus: Corpus) -> list[bytes]:
+    size = config.shard_queries
+    parts = [mined[start : start + size] for start in range(0, len(mined), size)]
+    return [mined_shard(part, corpus.doc_ids, corpus.passages.texts) for part in parts]

@@ -1,0 +1,1 @@
+"""What jobs write: folders, single files, and the records beside them."""

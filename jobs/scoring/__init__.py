@@ -1,0 +1,1 @@
+"""What every job that scores candidates on Ray shares."""

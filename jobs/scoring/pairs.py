@@ -1,0 +1,29 @@
+"""The pairs of one unit, one row a pair, as jobs need them that score nothing."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_rerank.cluster.units import Unit, read_rows
+from ray_rerank.jobs.scoring.plan import Input
+from ray_rerank.operators.candidates.read import Columns, Origin, read_candidates
+
+
+def unit_pairs(unit: Unit, given: Input, columns: Columns) -> pa.Table:
+    """Read a unit: query_id, query, doc_id, text. Candidates that cannot be ranked are left out.
+
+    Raises:
+        StorageError: its file cannot be read.
+    """
+    table = read_rows(unit, given.columns[unit.file])
+    whole, _ = read_candidates(table, columns, Origin(unit.file, unit.start), ())
+    parent = pc.list_parent_indices(whole["candidates"])
+    structs = pc.list_flatten(whole["candidates"]).combine_chunks()
+    pairs: dict[str, Any] = {name: pc.take(whole[name], parent) for name in ("query_id", "query")}
+    return pa.table(pairs | {name: pc.struct_field(structs, name) for name in ("doc_id", "text")})
+
+
+def text_pairs(pairs: pa.Table) -> list[tuple[str, ...]]:
+    """(query, text) of each pair, as a pointwise scorer reads them."""
+    return list(zip(pairs["query"].to_pylist(), pairs["text"].to_pylist(), strict=True))

@@ -1,0 +1,495 @@
+"""The candidate shard: what shapes are taken, and how a table of one becomes clean candidates and faults."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict
+
+from ray_rerank.operators.errors import InputError, listed
+from ray_rerank.operators.formats.cells import LONGEST_ID
+
+LONGEST_TEXT = 32 << 20
+_TOO_LONG = "the {} has more than {:,} bytes"
+
+CANDIDATE = pa.struct([("doc_id", pa.string()), ("text", pa.string()), ("score", pa.float32())])
+CANDIDATE_SCHEMA = pa.schema([("query_id", pa.string()), ("query", pa.string()), ("candidates", pa.list_(CANDIDATE))])
+"""One row a query; `candidates` stand in first-stage order, `score` (optional) is the first stage's."""
+
+FAULT_SCHEMA = pa.schema(
+    [
+        ("file", pa.string()),
+        ("row", pa.int64()),  # of the file, from 0
+        ("query_id", pa.string()),
+        ("doc_id", pa.string()),  # null: the whole query, or a candidate without one, whose reason begins "the doc_id"
+        ("reason", pa.string()),
+        ("candidates", pa.int64()),  # how many candidates of the input this line accounts for
+    ]
+)
+"""What was left out and why. Candidates read = candidates ranked + sum of `candidates` here, and queries
+read = queries ranked + lines here for a whole query."""
+
+Shape = Literal["nested", "flat"]
+
+CARRIED = {"label": pa.float32(), "source": pa.string()}
+"""What is known of a candidate besides, and can be carried along: a judgement, and which miner gave it."""
+
+
+class Columns(BaseModel):
+    """What the input calls each column; in the nested shape the last three are fields of `candidates`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    query_id: str = "query_id"
+    query: str = "query"
+    candidates: str = "candidates"
+    doc_id: str = "doc_id"
+    text: str = "text"
+    score: str = "score"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a table was cut from: the file, and its first row there."""
+
+    file: str
+    first_row: int = 0
+
+
+def shape_of(schema: pa.Schema, columns: Columns, extra: tuple[str, ...] = (), file: str = "the input") -> Shape:
+    """Tell which of the two shapes a Parquet schema is.
+
+    Raises:
+        InputError: a column is missing or of the wrong type; the message names file and column.
+    """
+    nested = columns.candidates in schema.names
+    own = [columns.candidates] if nested else [columns.doc_id, columns.text, columns.score]
+    _check_once(file, schema.names, [columns.query_id, columns.query, *own, *extra])
+    present = {field.name: field.type for field in schema}
+    fields, prefix = present, ""
+    if nested:
+        kind = present[columns.candidates]
+        if not _is_list(kind) or not pa.types.is_struct(kind.value_type):
+            raise InputError(
+                f"{file}: column {columns.candidates!r} is {listed([kind])}; it should be a list of structs with "
+                f"{columns.doc_id!r} and {columns.text!r}"
+            )
+        prefix = f"{columns.candidates}."
+        names = [field.name for field in kind.value_type]
+        _check_once(file, names, [columns.doc_id, columns.text, columns.score], prefix)
+        fields = {field.name: field.type for field in kind.value_type}
+    for held, before, name, fits in (
+        (present, "", columns.query_id, holds_ids),
+        (present, "", columns.query, holds_text),
+        (fields, prefix, columns.doc_id, holds_ids),
+        (fields, prefix, columns.text, holds_text),
+    ):
+        if name not in held:
+            raise InputError(
+                f"{file}: there is no column {before + name!r} (it has {listed(before + name for name in held)}); "
+                "name yours under `columns:`, or make candidate shards with `ray-rerank prepare`"
+            )
+        if not fits(held[name]):
+            wanted = "a string" if fits is holds_text else "a string or an integer"
+            raise InputError(f"{file}: column {before + name!r} is {listed([held[name]])}; it should be {wanted}")
+    score = fields.get(columns.score)
+    if score is not None and not _is_number(score):
+        raise InputError(f"{file}: column {prefix + columns.score!r} is {listed([score])}; it should be a number")
+    taken = {"row", "candidates", "ranking"} | ({"query_id", "query"} - {columns.query_id, columns.query})
+    for name in extra:
+        if name not in present:
+            raise InputError(f"{file}: there is no column {name!r} to pass through (it has {listed(present)})")
+        if name in taken:
+            raise InputError(f"{file}: column {name!r} cannot be passed through: the ranking has its own of that name")
+        if not _can_be_taken(present[name]):
+            raise InputError(f"{file}: column {name!r} is {listed([present[name]])}, which cannot be passed through")
+    return "nested" if nested else "flat"
+
+
+def check_carried(schema: pa.Schema, columns: Columns, shape: Shape, file: str) -> tuple[str, ...]:
+    """The top-level columns that have to be read for CARRIED as well.
+
+    Raises:
+        InputError: one of them is there twice, or of another type; the message names file and column.
+    """
+    prefix = "" if shape == "flat" else f"{columns.candidates}."
+    held = schema if shape == "flat" else schema.field(columns.candidates).type.value_type
+    fields = [held.field(at) for at in range(len(held) if shape == "flat" else held.num_fields)]
+    _check_once(file, [field.name for field in fields], list(CARRIED), prefix)
+    found = [field for field in fields if field.name in CARRIED]
+    for field in found:
+        if field.name == "source" and not holds_text(field.type):
+            raise InputError(f"{file}: column {prefix + field.name!r} is {listed([field.type])}; it should be a string")
+        if field.name == "label" and not (_is_number(field.type) or pa.types.is_boolean(field.type)):
+            raise InputError(f"{file}: column {prefix + field.name!r} is {listed([field.type])}; it should be a number")
+    return tuple(field.name for field in found) if shape == "flat" else ()
+
+
+def _check_once(file: str, names: list[str], wanted: list[str], prefix: str = "") -> None:
+    for name in wanted:
+        if names.count(name) > 1:
+            raise InputError(f"{file}: there are {names.count(name)} columns {prefix + name!r}; it should be one")
+
+
+def needed_columns(shape: Shape, columns: Columns, extra: tuple[str, ...], schema: pa.Schema) -> list[str]:
+    """The top-level columns to read from a file of this shape."""
+    own = [columns.query_id, columns.query]
+    own += [columns.candidates] if shape == "nested" else [columns.doc_id, columns.text, columns.score]
+    return [name for name in dict.fromkeys([*own, *extra]) if name in schema.names]
+
+
+def read_candidates(
+    table: pa.Table,
+    columns: Columns,
+    origin: Origin,
+    extra: tuple[str, ...] = (),
+    carry: bool = False,
+    repeated: np.ndarray | None = None,
+) -> tuple[pa.Table, pa.Table]:
+    """Separate what can be ranked from what cannot.
+
+    First-stage rank is the place in the list, or, where every candidate of a query has a finite score,
+    the order of falling score with ties in list order; it counts from 1 over all candidates of the input.
+
+    Args:
+        table: rows of one file in either shape, whole queries only.
+        columns: what the file calls its columns.
+        origin: for the faults.
+        extra: columns to pass through (in the flat shape, from the first row of the query).
+        repeated: rows of the file whose query_id stood in a row before; none by default.
+        carry: also give every candidate the fields of CARRIED, null where the file has none or it is not finite.
+
+    Returns:
+        The candidates, one row a query: `query_id, query, row, *extra, candidates: list<struct<doc_id, text,
+        first_stage_rank: int32, first_stage_score: float32, score: float32, stage: int32>>` in first-stage
+        order with null score and stage 0; and the faults, of FAULT_SCHEMA.
+
+    Raises:
+        InputError: as `shape_of`.
+    """
+    shape = shape_of(table.schema, columns, extra, origin.file)
+    flat = _from_nested(table, columns) if shape == "nested" else _from_flat(table, columns)
+    count = len(flat.first_row)
+    size = np.bincount(flat.parent, minlength=count)
+
+    query_reason = np.full(count, None, dtype=object)
+    again = np.isin(flat.first_row + origin.first_row, [] if repeated is None else repeated)
+    for fault, bad in (
+        ("the query_id stood in a row before", again),
+        ("the candidate list is empty", size == 0),
+        ("the query is empty", _blank(flat.query)),
+        ("the query is not valid UTF-8", flat.broken_query),
+        (_TOO_LONG.format("query", LONGEST_TEXT), _longer(flat.query, LONGEST_TEXT)),
+        ("the query_id is empty", _blank(flat.query_id)),
+        ("the query_id is not valid UTF-8", flat.broken_query_id),
+        (_TOO_LONG.format("query_id", LONGEST_ID), _longer(flat.query_id, LONGEST_ID)),
+    ):
+        query_reason[bad] = fault
+    reason = np.full(len(flat.parent), None, dtype=object)
+    for fault, bad in (
+        ("this row's query differs from the first row's of the same query_id", flat.other_query),
+        ("the text is empty", _blank(flat.text)),
+        ("the text is not valid UTF-8", flat.broken_text),
+        (_TOO_LONG.format("text", LONGEST_TEXT), _longer(flat.text, LONGEST_TEXT)),
+        ("the doc_id is empty", _blank(flat.doc_id)),
+        ("the doc_id is not valid UTF-8", flat.broken_doc_id),
+        (_TOO_LONG.format("doc_id", LONGEST_ID), _longer(flat.doc_id, LONGEST_ID)),
+    ):
+        reason[bad] = fault
+    whole = reason == np.array(None)
+    reason[_repeated(flat.parent, flat.doc_id, whole)] = "the doc_id occurs twice in this query; the first is ranked"
+    sound_query = query_reason == np.array(None)
+    sound = (reason == np.array(None)) & sound_query[flat.parent]
+    bare = sound_query & (np.bincount(flat.parent[sound], minlength=count) == 0)
+    query_reason[bare] = "no candidate of this query can be ranked"
+
+    lost_whole = ~sound_query
+    lost_query = lost_whole | bare
+    lost = ~sound & sound_query[flat.parent]
+    faults = pa.concat_tables(
+        [
+            _faults(
+                origin,
+                flat.row[lost],
+                flat.query_id.take(flat.parent[lost]),
+                flat.doc_id.filter(lost),
+                reason[lost],
+                1,
+            ),
+            _faults(
+                origin,
+                flat.first_row[lost_query],
+                flat.query_id.filter(lost_query),
+                pa.nulls(int(lost_query.sum()), pa.string()),
+                query_reason[lost_query],
+                np.where(lost_whole, size, 0)[lost_query],
+            ),
+        ]
+    )
+
+    rank = _first_stage_rank(flat.parent, flat.score, size)
+    order = np.lexsort((rank, flat.parent))
+    order = order[sound[order]]
+    kept = np.flatnonzero(~lost_query)
+    sizes = np.bincount(flat.parent[order], minlength=count)[kept]
+    members = {
+        "doc_id": flat.doc_id.take(order),
+        "text": flat.text.take(order),
+        "first_stage_rank": pa.array(rank[order], pa.int32()),
+        "first_stage_score": flat.score.take(order),
+        "score": pa.nulls(len(order), pa.float32()),
+        "stage": pa.array(np.zeros(len(order)), pa.int32()),
+    }
+    if carry:
+        members |= {name: held.take(order) for name, held in _carried(table, columns, shape).items()}
+    structs = pa.StructArray.from_arrays(list(members.values()), names=list(members))
+    content = {
+        "query_id": flat.query_id.take(kept),
+        "query": flat.query.take(kept),
+        "row": pa.array(flat.first_row[kept] + origin.first_row, pa.int64()),
+    }
+    passed = {name: table[name] for name in extra if name not in content}
+    content |= {name: held.cast(_takeable(held.type)).take(flat.first_row[kept]) for name, held in passed.items()}
+    content["candidates"] = lists(sizes, structs)
+    return pa.table(content), faults
+
+
+def lists(sizes: np.ndarray, values: pa.Array) -> pa.Array:
+    """Cut an array into consecutive lists of the given sizes."""
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
+
+
+def _carried(table: pa.Table, columns: Columns, shape: Shape) -> dict[str, pa.Array]:
+    """CARRIED of all candidates of the input, in its order."""
+    if shape == "flat":
+        rows = table.num_rows
+        held = {name: one_array(table[name]) for name in CARRIED if name in table.column_names}
+    else:
+        structs = pc.list_flatten(one_array(table[columns.candidates]))
+        places = {name: structs.type.get_field_index(name) for name in CARRIED}
+        held = {name: pc.struct_field(structs, [at]) for name, at in places.items() if at >= 0}
+        rows = len(structs)
+    label = held.get("label", pa.nulls(rows)).cast(pa.float32(), safe=False)
+    finite = pc.if_else(pc.is_finite(label), label, None)
+    return {"label": finite, "source": _strings(held.get("source", pa.nulls(rows, pa.string())))[0]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Flat:
+    """Both shapes as one: arrays a query (query_id, query, first_row) and a candidate (the rest)."""
+
+    query_id: pa.Array
+    query: pa.Array
+    broken_query_id: np.ndarray
+    broken_query: np.ndarray
+    first_row: np.ndarray
+    parent: np.ndarray
+    row: np.ndarray
+    doc_id: pa.Array
+    text: pa.Array
+    score: pa.Array
+    broken_doc_id: np.ndarray
+    broken_text: np.ndarray
+    other_query: np.ndarray
+
+
+def _from_nested(table: pa.Table, columns: Columns) -> _Flat:
+    lists_ = one_array(table[columns.candidates])
+    parent = pc.list_parent_indices(lists_).to_numpy(zero_copy_only=False).astype(np.int64)
+    structs = pc.list_flatten(lists_)
+
+    def field(name: str) -> pa.Array:  # by number: a name may look like a path
+        return pc.struct_field(structs, [structs.type.get_field_index(name)])
+
+    query_id, broken_query_id = _strings(one_array(table[columns.query_id]))
+    query, broken_query = _strings(one_array(table[columns.query]))
+    doc_id, broken_doc_id = _strings(field(columns.doc_id))
+    text, broken_text = _strings(field(columns.text))
+    scored = structs.type.get_field_index(columns.score) >= 0
+    score = field(columns.score) if scored else pa.nulls(len(parent))
+    return _Flat(
+        query_id,
+        query,
+        broken_query_id,
+        broken_query,
+        np.arange(table.num_rows),
+        parent,
+        parent,
+        doc_id,
+        text,
+        score.cast(pa.float32(), safe=False),
+        broken_doc_id,
+        broken_text,
+        np.zeros(len(parent), dtype=bool),
+    )
+
+
+def _from_flat(table: pa.Table, columns: Columns) -> _Flat:
+    query_id, broken_query_id = _strings(one_array(table[columns.query_id]))
+    query, broken_query = _strings(one_array(table[columns.query]))
+    doc_id, broken_doc_id = _strings(one_array(table[columns.doc_id]))
+    text, broken_text = _strings(one_array(table[columns.text]))
+    rows = table.num_rows
+    score = one_array(table[columns.score]) if columns.score in table.column_names else pa.nulls(rows)
+    starts = query_starts(one_array(table[columns.query_id]))
+    first_row = np.flatnonzero(starts)
+    parent = np.cumsum(starts) - 1
+    own, first = query, query.take(first_row[parent])
+    same = pc.fill_null(pc.equal(own, first), False).to_numpy(zero_copy_only=False)
+    both_null = pc.and_(pc.is_null(own), pc.is_null(first)).to_numpy(zero_copy_only=False)
+    return _Flat(
+        query_id.take(first_row),
+        query.take(first_row),
+        broken_query_id[first_row],
+        broken_query[first_row],
+        first_row,
+        parent,
+        np.arange(rows),
+        doc_id,
+        text,
+        score.cast(pa.float32(), safe=False),
+        broken_doc_id,
+        broken_text,
+        ~(same | both_null),
+    )
+
+
+def query_starts(query_id: pa.Array) -> np.ndarray:
+    """bool of n: where flat rows begin another query; nulls next to each other count as one query.
+
+    Strings are compared as bytes: an id need not be valid UTF-8 to be told from the next.
+    """
+    if len(query_id) == 0:
+        return np.zeros(0, dtype=bool)
+    if not pa.types.is_integer(query_id.type):
+        query_id = query_id.cast(pa.large_binary())
+    filled = query_id.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    changes = filled[1:] != filled[:-1]
+    return np.concatenate([[True], changes])
+
+
+def _strings(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """An array as valid strings, with null where bytes are not UTF-8, and where that was."""
+    if pa.types.is_integer(array.type):
+        array = array.cast(pa.string())
+    broken = np.zeros(len(array), dtype=bool)
+    raw = array.cast(pa.large_binary())
+    try:
+        return raw.cast(pa.string()), broken  # the cast checks UTF-8
+    except pa.ArrowInvalid:
+        values: list[str | None] = []
+        for index, value in enumerate(raw.to_pylist()):
+            try:
+                values.append(None if value is None else value.decode("utf-8"))
+            except UnicodeDecodeError:
+                values.append(None)
+                broken[index] = True
+        return pa.array(values, pa.string()), broken
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one plain array, dictionaries decoded."""
+    combined = column.combine_chunks()
+    if isinstance(combined, pa.ChunkedArray):
+        combined = pa.concat_arrays(combined.chunks) if combined.num_chunks else pa.array([], column.type)
+    if pa.types.is_dictionary(combined.type):
+        combined = combined.dictionary_decode()
+    return combined
+
+
+def _longer(array: pa.Array, most: int) -> np.ndarray:
+    longer = pc.greater(pc.binary_length(array), most)
+    return np.asarray(pc.fill_null(longer, False).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _blank(array: pa.Array) -> np.ndarray:
+    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(array)), 0)
+    return np.asarray(pc.fill_null(blank, True).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _repeated(parent: np.ndarray, doc_id: pa.Array, among: np.ndarray) -> np.ndarray:
+    """bool: a doc_id that stood before in the same query, both of them `among` (nulls are another fault)."""
+    codes = doc_id.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    codes = np.where(among, codes, -1)
+    order = np.lexsort((codes, parent))  # stable, so that equals stay in list order
+    again = (np.diff(parent[order]) == 0) & (np.diff(codes[order]) == 0)
+    repeated = np.zeros(len(parent), dtype=bool)
+    repeated[order[1:]] = again
+    found: np.ndarray = repeated & (codes >= 0)
+    return found
+
+
+def _first_stage_rank(parent: np.ndarray, score: pa.Array, size: np.ndarray) -> np.ndarray:
+    values = score.to_numpy(zero_copy_only=False).astype(np.float64)
+    unscored = np.bincount(parent, weights=~np.isfinite(values), minlength=len(size)) > 0
+    key = np.where(unscored[parent], 0.0, -np.nan_to_num(values))
+    order = np.lexsort((key, parent))
+    rank = np.empty(len(parent), dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum(size)[:-1]]) if len(size) else np.zeros(0, dtype=np.int64)
+    rank[order] = np.arange(len(parent)) - starts[parent[order]] + 1
+    return rank
+
+
+def _faults(
+    origin: Origin,
+    rows: np.ndarray,
+    query_id: pa.Array,
+    doc_id: pa.Array,
+    reason: np.ndarray,
+    candidates: np.ndarray | int,
+) -> pa.Table:
+    count = len(rows)
+    return pa.table(
+        [
+            pa.array([origin.file] * count, pa.string()),
+            pa.array(rows + origin.first_row, pa.int64()),
+            query_id,
+            doc_id,
+            pa.array(reason.tolist(), pa.string()),
+            pa.array(np.broadcast_to(candidates, count), pa.int64()),
+        ],
+        schema=FAULT_SCHEMA,
+    )
+
+
+def holds_ids(kind: pa.DataType) -> bool:
+    """Whether a column's values can be ids."""
+    return holds_text(kind) or pa.types.is_integer(kind)
+
+
+def holds_text(kind: pa.DataType) -> bool:
+    """Whether a column's values are texts."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_null(kind)
+    )
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _takeable(kind: pa.DataType) -> pa.DataType:
+    """The type as which rows of a column can be picked; Arrow cannot pick views."""
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    return pa.large_binary() if pa.types.is_binary_view(kind) else kind
+
+
+def _can_be_taken(kind: pa.DataType) -> bool:
+    try:
+        pa.nulls(1, _takeable(kind)).take(pa.array([0]))
+    except pa.ArrowNotImplementedError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""A comparison of scorers: its schema, its figures, its timing."""

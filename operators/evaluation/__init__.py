@@ -1,0 +1,1 @@
+"""Evaluation measures, confidence intervals and significance tests."""

@@ -1,0 +1,1 @@
+"""One file per file format: its reader and its writer."""

@@ -1,0 +1,67 @@
+"""Run a model over packed batches, smaller ones from then on when memory runs out."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ray_rerank.operators.inference.packing import by_length, pack
+from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.models.device import is_out_of_memory
+
+Forward = Callable[[np.ndarray], Callable[[], np.ndarray]]
+"""Starts a batch, given its row indices, and returns a call that waits for its results."""
+
+
+class TokenBudget:
+    """What a batch may be.
+
+    Attributes:
+        tokens: the most it may have, padding included; it shrinks when memory runs out and stays so.
+        equal_lengths: whether its rows must have the same length, for models whose scores depend on padding.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self.equal_lengths = False
+
+
+def run_in_batches(
+    lengths: np.ndarray, forward: Forward, budget: TokenBudget, work: Work
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Run rows longest first, halving the budget for all that follow when a batch does not fit.
+
+    Args:
+        lengths: int64 of n, tokens of each row.
+        forward: starts a batch; results are fetched after all batches have been started, so that on a GPU
+            the next batch is prepared while this one runs.
+        budget: remembered across calls by its owner.
+        work: counts are added to it.
+
+    Yields:
+        The row numbers of a batch (int64), and what `forward` gave for it; every row once.
+
+    Raises:
+        Exception: whatever `forward` raises, save out-of-memory on a batch of several rows.
+    """
+    started: list[tuple[np.ndarray, Callable[[], np.ndarray]]] = []
+    left = by_length(lengths)
+    while len(left):
+        done = 0
+        try:
+            for batch in pack(left, lengths, budget.tokens, budget.equal_lengths):
+                started.append((batch, forward(batch)))
+                done += len(batch)
+                work.batches += 1
+                work.tokens += int(lengths[batch].sum())
+                work.padded_tokens += len(batch) * int(lengths[batch[0]])
+                work.alive()
+        except Exception as error:
+            if not is_out_of_memory(error) or len(batch) == 1:
+                raise
+            budget.tokens = len(batch) // 2 * int(lengths[batch[0]])
+            work.halvings += 1
+        left = left[done:]
+    for batch, fetch in started:
+        results = fetch()
+        work.alive()
+        yield batch, results

@@ -1,0 +1,1 @@
+"""Hard negatives: where they come from, which are drawn, and the guard against false ones."""

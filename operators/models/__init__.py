@@ -1,0 +1,1 @@
+"""A checkpoint on this machine: found, fetched, checked, loaded."""

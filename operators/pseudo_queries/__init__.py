@@ -1,0 +1,1 @@
+"""Training queries made from the text of passages, without a model."""

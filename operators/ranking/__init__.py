@@ -1,0 +1,1 @@
+"""What a stage does to the candidates of a unit."""

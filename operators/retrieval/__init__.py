@@ -1,0 +1,1 @@
+"""First-stage retrieval over a corpus: BM25 and dense."""

@@ -1,0 +1,1 @@
+"""The scorer families: one file per family, and what they share."""

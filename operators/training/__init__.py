@@ -1,0 +1,1 @@
+"""Training a cross-encoder: data, losses, the student, the loop and its curve."""

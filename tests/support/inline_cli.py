@@ -1,0 +1,13 @@
+"""The command line in a process of its own, without Ray: `python tests/support/inline_cli.py rerank ...`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ray_rerank.jobs.__main__ import main
+from support.without_ray import without_ray
+
+if __name__ == "__main__":
+    with without_ray():
+        main()

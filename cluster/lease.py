@@ -27,8 +27,6 @@ _BEAT_S = 10.0  # between two signs of life
 _FIRST_BEAT_S = 2.0  # soon, for two that began in the same moment where nothing is exclusive
 _PATIENCE_S = 45.0  # without a sign of life, after which a holder elsewhere counts as dead
 _LONG_AGO_S = 3600.0  # clocks of two machines do not differ by so much
-
-
 _Time = Annotated[float, Field(ge=0, lt=1e11)]  # seconds since 1970, in years that have four digits
 
 

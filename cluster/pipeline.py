@@ -8,7 +8,6 @@ import functools
 import json
 import os
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -18,34 +17,15 @@ import pyarrow as pa
 
 from ray_rerank.cluster.attempts import Limits, ledger_class, this_process, time_limit
 from ray_rerank.cluster.errors import ClusterError, WorkerDeathError
-from ray_rerank.cluster.own_code import NAMESPACE, carried
+from ray_rerank.cluster.own_code import carried
+from ray_rerank.cluster.steps import Commit, Pool, Read, Step, commit_unit, describe, is_own
 from ray_rerank.cluster.units import Unit
-
-Read = Callable[[Unit], bytes]
-Step = Callable[[Unit, bytes], bytes]
-Commit = Callable[[Unit, bytes | None, str | None], dict[str, Any]]
 
 _IO_TASKS = 2  # reads and commits at a time; units are large and storage is rarely what is waited for
 _FATAL = "fatal"  # what a commit says instead of a marker
 _LEAST_STORE = 64 << 20  # bytes of the object store: units under way may always have this much
 _AHEAD = 2  # units an actor has at hand: one that runs and one that waits
 _LONGEST_PAUSE_S = 30.0  # between two starts of an actor that cannot load, while others of its stage work
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """The actors of one stage.
-
-    Attributes:
-        load: called once in each actor; gives what is called on every unit.
-        actors: how many.
-        cpus, gpus: of each.
-    """
-
-    load: Callable[[], Step]
-    actors: int
-    cpus: float = 1
-    gpus: float = 0
 
 
 def stream(
@@ -237,9 +217,9 @@ def _start(load: Callable[[], Step], number: int, limits: Limits, ledger: Any) -
         with time_limit(limits.load, late, beat):
             step = load()
     except Exception as error:
-        failed, hopeless = ray.get(ledger.refused.remote(stage, actor, _is_own(error)))
+        failed, hopeless = ray.get(ledger.refused.remote(stage, actor, is_own(error)))
         if hopeless:
-            return _lost(f"{stage} cannot be started: {_described(error)}")
+            return _lost(f"{stage} cannot be started: {describe(error)}")
         time.sleep(min(2.0**failed, _LONGEST_PAUSE_S))
         os._exit(1)
     ray.get(ledger.loaded.remote(stage, actor))
@@ -277,29 +257,11 @@ class _Committing:
             with self._tries.limit(ledger, unit):
                 if given_up:
                     return self._commit(unit, None, given_up)
-                try:
-                    return self._commit(unit, payload, failure)
-                except ClusterError:  # storage that takes nothing would take no other unit either
-                    raise
-                except Exception as error:
-                    return self._commit(unit, None, f"it could not be committed: {_described(error)}")
+                return commit_unit(self._commit, unit, payload, failure)
         except Exception as error:
-            return {_FATAL: f"a unit could not be committed: {_described(error)}"}
+            return {_FATAL: f"a unit could not be committed: {describe(error)}"}
         finally:
             self._tries.end(ledger, unit)
-
-
-def _is_own(error: Exception) -> bool:
-    """Whether this product raised it, knowing why; then trying again would not help."""
-    return type(error).__module__.partition(".")[0] == NAMESPACE
-
-
-def _described(error: Exception) -> str:
-    """An error of ours speaks for itself; of others the kind and the place are told."""
-    if _is_own(error):
-        return str(error)
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
 
 
 def _last_line(error: BaseException) -> str:
@@ -314,7 +276,7 @@ def _apply(batch: pa.Table, step: Step) -> pa.Table:
         try:
             payload = step(unit, payload or b"")
         except Exception as error:
-            payload, failure = None, _described(error)
+            payload, failure = None, describe(error)
     row = {"unit": batch["unit"][0].as_py(), "payload": payload, "failure": failure, _FATAL: fatal}
     return pa.Table.from_pylist([row], schema=_SCHEMA)
 

@@ -13,15 +13,17 @@ from ray_rerank.cluster.parquet import parquet_bytes
 from ray_rerank.cluster.score_cache.lookup import ScoreCache
 from ray_rerank.cluster.score_cache.upkeep import Namespace, check, compact, hashes, merged, namespaces, sound
 from ray_rerank.cluster.storage.files import absolute, join, write_whole
-from ray_rerank.jobs.cli.command import ExitCode
 from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.outputs.checks import check_apart, check_empty
+from ray_rerank.jobs.scoring.input import CandidateSource, read_input
 from ray_rerank.jobs.scoring.pairs import text_pairs, unit_pairs
-from ray_rerank.jobs.scoring.plan import Asked, default_unit_pairs, plan_units, read_input
-from ray_rerank.operators.candidates.read import Columns
+from ray_rerank.jobs.scoring.plan import default_unit_pairs, plan_units
+from ray_rerank.operators.candidates.schema import Columns
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.location import Location
 from ray_rerank.operators.scorers.cached import row_keys
+from ray_rerank.operators.scorers.registry import is_pairwise
 
 
 class Config(JobConfig):
@@ -47,9 +49,9 @@ class Config(JobConfig):
             raise ValueError("--candidates goes with `export`")
         return self
 
-    def asked(self) -> Asked:
+    def asked(self) -> CandidateSource:
         """The candidates to join to."""
-        return Asked(input=str(self.candidates), columns=self.columns)
+        return CandidateSource(input=str(self.candidates), columns=self.columns)
 
 
 def run(config: Config) -> int:
@@ -162,7 +164,7 @@ def _hashed(namespace: Namespace) -> Iterator[tuple[pa.Table, int]]:
 
 def _joined(config: Config, namespace: Namespace, reader: ScoreCache) -> Iterator[tuple[pa.Table, int]]:
     """query_id, doc_id and score of the candidates whose pair was scored, and how many were asked for; by unit."""
-    if namespace.scorer.get("kind") == "duot5":
+    if is_pairwise(namespace.scorer):
         raise InputError("a pairwise scorer's entries are comparisons of two documents; export them without candidates")
     given = read_input(config.asked())
     for unit in plan_units(given, config.columns, default_unit_pairs(given.pairs)):

@@ -9,14 +9,15 @@ import numpy as np
 import pyarrow.dataset as pads
 from pydantic import Field
 
+from ray_rerank.cluster.executors import ExecutorName
 from ray_rerank.jobs import evaluate, prepare, rerank
-from ray_rerank.jobs.cli.command import ExitCode
 from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import load_qrels
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.location import Location
 
-STARTER = Path(str(resources.files("jobs"))) / "starter"
+STARTER = Path(str(resources.files("ray_rerank.jobs"))) / "starter"
 _SHOWN = 5
 
 
@@ -26,6 +27,7 @@ class Config(JobConfig):
     output: Location = Field("work/demo", description="folder for candidates and results")
     model: Location = Field(str(STARTER / "model"), description="the cross-encoder")
     depth: int = Field(50, ge=1, description="BM25 candidates a question; judgements are complete down to 50")
+    executor: ExecutorName = Field("ray", description="`inline` scores in this process, without Ray; default: ray")
 
 
 def run(config: Config) -> int:
@@ -43,9 +45,15 @@ def run(config: Config) -> int:
     done = prepare.run(asked)
     if done != ExitCode.DONE:
         raise InputError(f"the starter collection at {STARTER} did not prepare cleanly")
-    print("\n2. re-ranked through Ray Data by an actor pool\n")
+    print(
+        "\n2. re-ranked "
+        + ("in this process" if config.executor == "inline" else "through Ray Data by an actor pool")
+        + "\n"
+    )
     ranking = str(folder / "reranked")
-    done = rerank.run(rerank.Config(input=candidates, output=ranking, model=config.model, include_text=True))
+    done = rerank.run(
+        rerank.Config(input=candidates, output=ranking, model=config.model, include_text=True, executor=config.executor)
+    )
     if done != ExitCode.DONE:
         return done
     print("\n3. evaluated against judgements\n")

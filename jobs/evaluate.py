@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from ray_rerank.jobs.cli.command import ExitCode
 from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import load_qrels
 from ray_rerank.jobs.inputs.rankings import counted_queries, rankings_at
 from ray_rerank.jobs.outputs.files import OutputFile, check_output_files, write_file

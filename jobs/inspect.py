@@ -8,8 +8,8 @@ from pydantic import Field
 
 from ray_rerank.cluster.run_folder import Output
 from ray_rerank.cluster.units import load_plan
-from ray_rerank.jobs.cli.command import ExitCode
 from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.outputs.run_state import print_state, run_state
 from ray_rerank.jobs.outputs.verification import Damage, damages
 from ray_rerank.operators.location import Location

@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from ray_rerank.cluster.executors import ExecutorName
 from ray_rerank.cluster.lease import held
 from ray_rerank.cluster.records import DamagedRecordError, read_record
 from ray_rerank.cluster.storage.files import write_whole
 from ray_rerank.jobs import compare, label, mine, prepare, queries, train
-from ray_rerank.jobs.cli.command import ExitCode
 from ray_rerank.jobs.compare.entries import FIRST_STAGE
 from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import beir_files, beir_qrels, judged_queries, load_qrels, load_queries
 from ray_rerank.jobs.inputs.rankings import counted_queries, rankings_at
 from ray_rerank.jobs.train.state import difference
 from ray_rerank.operators.comparison.schema import Comparison
 from ray_rerank.operators.errors import InputError, RerankError
+from ray_rerank.operators.evaluation.intervals import interval_over_trainings
 from ray_rerank.operators.evaluation.measures import evaluate, parse_measures
-from ray_rerank.operators.evaluation.training_interval import interval_over_trainings
 from ray_rerank.operators.formats.qrels import highest_grade
 from ray_rerank.operators.location import Location
 from ray_rerank.operators.models.checkpoint import find_checkpoint
@@ -73,6 +74,7 @@ class Config(JobConfig):
     timing: bool = Field(True, description="measure latency and pairs/s in the comparison")
     trainings: int = Field(3, ge=1, description="of each student, with the seeds SEED, SEED + 1, ...")
     seed: int = Field(0, ge=0)
+    executor: ExecutorName = Field("ray", description="`inline` scores in this process, without Ray; default: ray")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,7 @@ def _mine(config: Config, taught: Collection, folder: Path, name: str, source: d
             sources=[source],
             guard=guard if guarded else None,
             cache=str(folder / "cache"),
+            executor=config.executor,
             vectors=str(folder / "vectors"),
             seed=config.seed,
             output=str(folder / "mined" / name),
@@ -251,6 +254,7 @@ def _label(config: Config, folder: Path) -> int:
             input=str(folder / "mined" / "bm25"),
             model=config.teacher,
             cache=str(folder / "cache"),
+            executor=config.executor,
             output=str(folder / "labels"),
         )
     )
@@ -306,6 +310,7 @@ def _compare(config: Config, collection: Collection, folder: Path, students: lis
             baseline=TEACHER,
             only_ranked=True,
             cache=str(folder / "cache"),
+            executor=config.executor,
             timing=config.timing,
             output=str(folder / "comparison"),
         )

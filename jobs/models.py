@@ -5,8 +5,8 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from pydantic import Field, field_validator
 
-from ray_rerank.jobs.cli.command import ExitCode
 from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.models.published import PRESETS, Preset
 from ray_rerank.operators.scorers.registry import FAMILIES
 

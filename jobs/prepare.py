@@ -31,8 +31,7 @@ from ray_rerank.operators.candidates.self_pairs import (
 )
 from ray_rerank.operators.candidates.shards import shard_bytes
 from ray_rerank.operators.errors import InputError
-from ray_rerank.operators.formats.qrels import Qrels
-from ray_rerank.operators.formats.trec_export import qrels_lines
+from ray_rerank.operators.formats.qrels import Qrels, qrels_lines
 from ray_rerank.operators.formats.trec_runs import Run, cut
 from ray_rerank.operators.location import Location
 from ray_rerank.operators.rejects import FaultLog

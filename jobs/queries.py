@@ -5,15 +5,15 @@ from collections import Counter
 from pydantic import Field
 
 from ray_rerank.cluster.storage.files import read_bytes
-from ray_rerank.jobs.cli.command import ExitCode
 from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import load_passages, load_queries
 from ray_rerank.jobs.outputs.files import OutputFile, check_output_files, is_stream, write_file
 from ray_rerank.jobs.outputs.skipped import print_left_out
 from ray_rerank.operators.candidates.same_text import normalised
 from ray_rerank.operators.formats.line_ids import fits_columns, fits_tabs
+from ray_rerank.operators.formats.qrels import qrels_lines
 from ray_rerank.operators.formats.texts import Passages
-from ray_rerank.operators.formats.trec_export import qrels_lines
 from ray_rerank.operators.location import Location
 from ray_rerank.operators.rejects import Fault, FaultLog, Reason
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from support.command import without_ray
 from support.models import write_cross_encoder
 from support.paths import SHARED
-from support.without_ray import without_ray
 
 settings.register_profile("times are noise", deadline=None)
 settings.load_profile("times are noise")

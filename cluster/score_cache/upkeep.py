@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.records import DamagedRecordError, parsed
-from ray_rerank.cluster.score_cache.lookup import (
+from ray_rerank.cluster.score_cache.cache_files import (
     BadRunError,
     Run,
     columns,

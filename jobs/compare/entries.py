@@ -6,10 +6,11 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from ray_rerank.jobs.config import Section
-from ray_rerank.jobs.rerank import Stage
+from ray_rerank.jobs.scoring.config import Stage
 from ray_rerank.operators.scorers.registry import ScorerConfig
 
 FIRST_STAGE = "first stage"
+CASCADE = "cascade"
 
 
 class Entry(Section):
@@ -32,7 +33,7 @@ class Entry(Section):
     def kind(self) -> str:
         """The family of its scorer, or `cascade`."""
         first, *more = self.pipeline(1, None)
-        return "cascade" if more else first.scorer.kind
+        return CASCADE if more else first.scorer.kind
 
     def pipeline(self, cpus: float, gpus: float | None) -> tuple[Stage, ...]:
         """Its stages; CPUs and GPUs of an actor as given where a stage does not say."""

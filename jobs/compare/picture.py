@@ -4,18 +4,11 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from ray_rerank.jobs.compare.entries import CASCADE
 from ray_rerank.operators.comparison.schema import Comparison, Scored
+from ray_rerank.operators.scorers.config import ModelConfig
+from ray_rerank.operators.scorers.registry import FAMILIES
 
-# Okabe and Ito (2008): told apart by colour-blind people too; the shapes tell the same again
-_LOOKS = {
-    "cross-encoder": ("#0072B2", "o"),
-    "bi-encoder": ("#D55E00", "s"),
-    "colbert": ("#009E73", "D"),
-    "monot5": ("#CC79A7", "^"),
-    "rankt5": ("#E69F00", "v"),
-    "duot5": ("#56B4E9", "P"),
-    "cascade": ("#000000", "X"),
-}
 _FRONT = "#555555"
 
 
@@ -58,8 +51,8 @@ def draw(found: Comparison, measure: str) -> dict[str, bytes] | None:
     for one in points:
         _point(axes, one, measure, largest)
     for kind in dict.fromkeys(one.kind for one in points):
-        colour, shape = _look(kind)
-        axes.plot([], [], color=colour, marker=shape, linestyle="", label=kind)
+        colour, shape, title = _look(kind)
+        axes.plot([], [], color=colour, marker=shape, linestyle="", label=title)
     axes.legend(loc="lower right", fontsize=8, framealpha=0.9)
     figure.canvas.draw()
     _name(axes, points, measure)
@@ -79,8 +72,12 @@ def _latency(one: Scored) -> float:
     return one.cost.latency_ms if one.cost else 0.0
 
 
-def _look(kind: str) -> tuple[str, str]:
-    return _LOOKS.get(kind, (_FRONT, "h"))
+def _look(kind: str) -> tuple[str, str, str]:
+    """Colour, shape and name of a family, or of a cascade."""
+    if kind == CASCADE:
+        return "#000000", "X", CASCADE
+    family = FAMILIES.get(kind, ModelConfig)
+    return family.colour, family.marker, family.title or kind
 
 
 def _scale(axes: Any, latencies: Sequence[float]) -> None:
@@ -101,7 +98,7 @@ def _area(one: Scored, largest: float) -> float:
 
 
 def _point(axes: Any, one: Scored, measure: str, largest: float) -> None:
-    figure, (colour, shape) = one.quality[measure], _look(one.kind)
+    figure, (colour, shape, _) = one.quality[measure], _look(one.kind)
     if figure.interval:
         low, high = figure.interval
         reach = [[max(figure.value - low, 0)], [max(high - figure.value, 0)]]

@@ -10,12 +10,12 @@ from ray_rerank.cluster.errors import ClusterError
 from ray_rerank.cluster.run_folder import Output
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs import rerank
-from ray_rerank.jobs.cli.command import ExitCode
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.rankings import rankings_at
 from ray_rerank.jobs.outputs.run_state import run_state
-from ray_rerank.jobs.scoring.plan import Input
+from ray_rerank.jobs.scoring.input import CandidateInput
 from ray_rerank.jobs.scoring.steps import ReadUnit
-from ray_rerank.operators.candidates.read import Columns
+from ray_rerank.operators.candidates.schema import Columns
 from ray_rerank.operators.errors import InputError, RerankError
 from ray_rerank.operators.formats.trec_runs import RankedList, Run
 from ray_rerank.operators.ranking.payload import Parcel
@@ -50,7 +50,7 @@ class Ranked:
 
 
 def read_first_stage(
-    given: Input, units: list[Unit], columns: Columns, queries: int, depth: int, seed: int
+    given: CandidateInput, units: list[Unit], columns: Columns, queries: int, depth: int, seed: int
 ) -> FirstStage:
     """Read all candidates once, a unit at a time: the texts of no more than the sample are kept.
 

@@ -1,19 +1,18 @@
 """Out of what became of each scorer, the rows of the comparison, its front and its notes."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
 
 from ray_rerank.cluster.secrets import shown
 from ray_rerank.cluster.storage.files import absolute, join
+from ray_rerank.jobs.compare.config import Config
 from ray_rerank.jobs.compare.entries import FIRST_STAGE, Entry
 from ray_rerank.jobs.compare.rankings import FirstStage, Ranked
 from ray_rerank.jobs.compare.timing import Timed, threads_of
+from ray_rerank.jobs.scoring.config import Stage
 from ray_rerank.operators.comparison.figures import cost, figures
 from ray_rerank.operators.comparison.pareto import pareto_front
 from ray_rerank.operators.comparison.schema import Comparison, Cost, Scored, Size, Timing
@@ -21,10 +20,6 @@ from ray_rerank.operators.evaluation.measures import NamedMeasure, evaluate
 from ray_rerank.operators.formats.qrels import Qrels, highest_grade
 from ray_rerank.operators.formats.trec_runs import Run
 from ray_rerank.operators.models.size import model_size
-
-if TYPE_CHECKING:
-    from ray_rerank.jobs.compare.job import Config
-    from ray_rerank.jobs.rerank import Stage
 
 PICTURED = "nDCG@10"
 """The measure of the front and of the picture, where it is among those asked for; else the first of them is."""

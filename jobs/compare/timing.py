@@ -1,22 +1,17 @@
 """What scorers cost, side by side: every round each of them in turn goes over the same sample, alone on a worker."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from ray_rerank.cluster.attempts import Limits, alive
 from ray_rerank.cluster.errors import ClusterError
-from ray_rerank.cluster.single_task import run_alone
+from ray_rerank.cluster.executors import Executor
+from ray_rerank.jobs.scoring.config import Stage
 from ray_rerank.operators.comparison.hardware import this_hardware
 from ray_rerank.operators.comparison.timing import LoadedStage, Took, time_stages
 from ray_rerank.operators.errors import RerankError
-
-if TYPE_CHECKING:
-    from ray_rerank.jobs.rerank import Stage
 
 
 @dataclass(slots=True)
@@ -71,14 +66,14 @@ def threads_of(stages: tuple[Stage, ...]) -> int:
 
 
 def time_pipelines(
-    pipelines: Mapping[str, tuple[Stage, ...]], sample: pa.Table, rounds: int, gpus_here: float, limits: Limits
+    pipelines: Mapping[str, tuple[Stage, ...]], sample: pa.Table, rounds: int, executor: Executor, limits: Limits
 ) -> tuple[dict[str, Timed], tuple[str, ...]]:
     """Time pipelines by name; one that fails is left out of the rounds after.
 
     All rounds run on one node, one after the other: what disturbs it disturbs all of them alike.
 
     Args:
-        gpus_here: of the cluster; where there are any, a stage that does not say takes one.
+        executor: where there are GPUs, a stage that does not say takes one.
 
     Returns:
         What was timed, and the hardware.
@@ -92,9 +87,11 @@ def time_pipelines(
             if own.error is not None:
                 continue
             cpus = max(stage.cpus for stage in stages)
-            gpus = max(min(1.0, gpus_here) if stage.gpus is None else stage.gpus for stage in stages)
+            gpus = max(
+                min(1.0, executor.resources.get("GPU", 0)) if stage.gpus is None else stage.gpus for stage in stages
+            )
             try:
-                said, node = run_alone(TimeRound(stages, sample), cpus, gpus, limits.load + limits.batch, node)
+                said, node = executor.run_alone(TimeRound(stages, sample), cpus, gpus, limits.load + limits.batch, node)
             except ClusterError as error:
                 said = str(error)
             if isinstance(said, str):

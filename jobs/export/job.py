@@ -11,8 +11,8 @@ from pydantic import Field, field_validator, model_validator
 from ray_rerank.cluster.lease import held
 from ray_rerank.cluster.records import DamagedRecordError, Record, brief, read_record
 from ray_rerank.cluster.storage.files import absolute, check_writable, filesystem, join, open_read, write_whole
-from ray_rerank.jobs.cli.command import ExitCode
 from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.export.files import SECOND, export_files
 from ray_rerank.jobs.inputs.files import PARQUET, input_files
 from ray_rerank.jobs.outputs import shards as prepared_folder

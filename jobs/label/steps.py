@@ -1,43 +1,33 @@
 """What labelling does to a unit: each teacher's scores beside the others', their mean, and the commit."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_rerank.cluster.errors import StorageError
-from ray_rerank.cluster.pipeline import Step
 from ray_rerank.cluster.records import read_record
 from ray_rerank.cluster.run_folder import Output, commit, commit_failure, read_errors
+from ray_rerank.cluster.steps import Step
 from ray_rerank.cluster.storage.files import read_bytes
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs.outputs.markers import Scored
 from ray_rerank.jobs.scoring.steps import LoadStage, keep_scores
-from ray_rerank.operators.candidates.read import FAULT_SCHEMA
+from ray_rerank.operators.candidates.schema import FAULT_SCHEMA
 from ray_rerank.operators.ranking.labels import Moments, as_written, keep_teacher, labelled, moments, unlabelled
 from ray_rerank.operators.ranking.payload import Parcel
 
-if TYPE_CHECKING:
-    from ray_rerank.jobs.rerank import Stage
 
-
-@dataclass(frozen=True, slots=True)
-class LoadTeacher:
+class LoadTeacher(LoadStage):
     """Loads one teacher as a stage, and keeps its scores apart."""
 
-    stages: tuple[Stage, ...]
-    number: int
-    planned: dict[str, Any]
-    cpus: float
-    cache: str | None = None
+    __slots__ = ()
 
     def __call__(self) -> Step:
-        score = LoadStage(self.stages, self.number, self.planned, self.cpus, self.cache)()
+        score = LoadStage.__call__(self)
 
         def teach(unit: Unit, payload: bytes) -> bytes:
             parcel = Parcel.unpack(score(unit, payload))

@@ -4,19 +4,19 @@ import io
 
 import pyarrow.parquet as pq
 
-from ray_rerank.cluster.attempts import Limits
 from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.parquet import read_footers
 from ray_rerank.cluster.run_folder import Output, read_parts
 from ray_rerank.cluster.storage.files import filesystem, join, stored_file, write_whole
-from ray_rerank.cluster.units import read_footers
 from ray_rerank.jobs import rerank
 from ray_rerank.jobs.outputs.markers import Scored
+from ray_rerank.jobs.scoring.config import ExecutionConfig, Stage
 from ray_rerank.operators.candidates.shards import shard_name
 from ray_rerank.operators.scorers.registry import ScorerConfig
 
 
 def teacher_scores(
-    folder: str, shards: list[bytes], scorer: ScorerConfig, cache: str | None, address: str | None, limits: Limits
+    folder: str, shards: list[bytes], scorer: ScorerConfig, cache: str | None, execution: ExecutionConfig
 ) -> dict[tuple[str, str], float]:
     """Raw logits by (query_id, doc_id) of all pairs in the shards; one that the teacher fails on is not there.
 
@@ -34,8 +34,16 @@ def teacher_scores(
             write_whole(shard, data)
         elif damaged := read_footers([stored_file(shard)])[1]:
             raise StorageError(f"{damaged[0]}; remove {folder}, and the teacher scores anew")
-    stage = rerank.Stage(scorer=scorer)
-    config = rerank.Config(input=pool, output=scored, stages=(stage,), cache=cache, address=address, limits=limits)
+    stage = Stage(scorer=scorer)
+    config = rerank.Config(
+        input=pool,
+        output=scored,
+        stages=(stage,),
+        cache=cache,
+        executor=execution.executor,
+        address=execution.address,
+        limits=execution.limits,
+    )
     rerank.run(config, doing="scoring for the guard")
     scores = {}
     for _, part in read_parts(Output(scored), Scored):

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from ray_rerank.cluster.attempts import Limits
 from ray_rerank.cluster.lease import held
 from ray_rerank.cluster.storage.files import StoredFile, absolute, fingerprint, join
-from ray_rerank.jobs.config import JobConfig, RayAddress
 from ray_rerank.jobs.inputs.collections import beir_files, load_qrels, load_queries, stored
 from ray_rerank.jobs.mine.corpus import Asked, Corpus, judged, load_corpus, own_rows
 from ray_rerank.jobs.mine.guard_scores import teacher_scores
@@ -21,6 +19,7 @@ from ray_rerank.jobs.mine.lists import ranked_lists
 from ray_rerank.jobs.outputs import shards as prepared_folder
 from ray_rerank.jobs.outputs.checks import check_apart
 from ray_rerank.jobs.outputs.report import report_folder
+from ray_rerank.jobs.scoring.config import ExecutionConfig
 from ray_rerank.operators.candidates.self_pairs import DropSelf, chosen, told
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.location import Location
@@ -32,7 +31,7 @@ from ray_rerank.operators.mining.sources import BiEncoderSource, RunSource, Sour
 from ray_rerank.operators.rejects import Fault, FaultLog, Reason
 
 _NOT_DECIDING: Any = dict.fromkeys(
-    ("output", "overwrite", "vectors", "cache", "address", "limits", "encoder"), True
+    ("output", "overwrite", "vectors", "cache", "executor", "address", "limits", "encoder"), True
 ) | {
     "sources": {"__all__": {"encoder"}},
     "guard": {"scorer"},
@@ -42,7 +41,7 @@ _NOT_DECIDING: Any = dict.fromkeys(
 _COUNTED = ("queries", "positives", "negatives", "shards")
 
 
-class Config(JobConfig):
+class Config(ExecutionConfig):
     """Write each query's positives and drawn negatives, with texts, as flat shards for label, train or rerank."""
 
     queries: Location | None = Field(None, description="TSV of id<TAB>text, CSV, JSON or Parquet; compressed or not")
@@ -79,8 +78,6 @@ class Config(JobConfig):
         "id for ArguAna, Quora and CQADupStack, else off",
     )
     shard_queries: int = Field(1000, ge=1, description="queries a shard")
-    limits: Limits = Field(Limits(), description="attempts, and seconds, that each step of a unit has")
-    address: RayAddress | None = Field(None, description="Ray cluster for encoder and teacher; default: this machine")
     output: Location = Field(description="folder of the shards")
     overwrite: bool = Field(False, description="replace the shards of another mine")
 
@@ -223,8 +220,7 @@ def _drawn(
     """Each query's negatives, more than are wanted where a guard chooses among them."""
     texts = {one.query_id: one.query for one in asked}
     lists = [
-        ranked_lists(source, texts, corpus, queries_path, vectors, config.address, config.limits, faults, notes)
-        for source in config.sources
+        ranked_lists(source, texts, corpus, queries_path, vectors, config, faults, notes) for source in config.sources
     ]
     factor = config.guard.pool if config.guard else 1
     near = NearDuplicates(corpus.passages.texts, config.near_duplicates) if config.near_duplicates else None
@@ -259,7 +255,7 @@ def _guarded(
     shards = _shards(config, pool, corpus)
     told = json.dumps([guard.scorer.identity(), *map(fingerprint, shards)])  # other bounds take the scores as they are
     folder = join(absolute(claim.work), fingerprint(told.encode())[:16])
-    scores = teacher_scores(folder, shards, guard.scorer, config.cache, config.address, config.limits)
+    scores = teacher_scores(folder, shards, guard.scorer, config.cache, config)
     found, of_positives, outcomes = [], [], []
     for one, negatives in zip(asked, drawn, strict=True):
         own = np.array([scores.get((one.query_id, corpus.doc_ids[n.row]), np.nan) for n in negatives])

@@ -3,10 +3,10 @@
 import numpy as np
 import pyarrow as pa
 
-from ray_rerank.cluster.attempts import Limits
 from ray_rerank.jobs.inputs.collections import load_run
 from ray_rerank.jobs.mine.corpus import Corpus
 from ray_rerank.jobs.mine.vectors import embed
+from ray_rerank.jobs.scoring.config import ExecutionConfig
 from ray_rerank.operators.candidates.join import known_queries
 from ray_rerank.operators.formats.trec_runs import Run
 from ray_rerank.operators.mining.negatives import RankedRows
@@ -22,8 +22,7 @@ def ranked_lists(
     corpus: Corpus,
     queries_path: str,
     vectors: str,
-    address: str | None,
-    limits: Limits,
+    execution: ExecutionConfig,
     faults: FaultLog,
     notes: list[str],
 ) -> dict[str, RankedRows]:
@@ -31,7 +30,7 @@ def ranked_lists(
 
     Args:
         vectors: folder or URI where a bi-encoder's vectors are kept.
-        address, limits: the Ray cluster to embed on, and how long its steps may take.
+        execution: where to embed.
 
     Raises:
         RerankError, ClusterError: the run, the encoder or the storage cannot be used.
@@ -55,10 +54,8 @@ def ranked_lists(
         return _rows_of(known, corpus, source.path, faults, source.ranks[0])
     if isinstance(source, BiEncoderSource):
         check_similarity(source.encoder.similarity)
-        documents = embed(corpus.passages.texts, "document", source.encoder, vectors, address, limits)
-        asked = embed(
-            pa.array(list(queries.values()), pa.large_string()), "query", source.encoder, vectors, address, limits
-        )
+        documents = embed(corpus.passages.texts, "document", source.encoder, vectors, execution)
+        asked = embed(pa.array(list(queries.values()), pa.large_string()), "query", source.encoder, vectors, execution)
         wanted = np.concatenate(list(asked.blocks()))
         rows, scores = nearest(wanted, documents.blocks(), source.ranks[1], documents.similarity)
         return {one: RankedRows(*pair) for one, *pair in zip(queries, rows, scores, strict=True)}

@@ -12,18 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from ray_rerank.cluster.attempts import Limits, alive
+from ray_rerank.cluster.attempts import alive
 from ray_rerank.cluster.errors import ClusterError
-from ray_rerank.cluster.parquet import parquet_bytes
-from ray_rerank.cluster.pipeline import Pool, Step, stream
+from ray_rerank.cluster.executors import open_executor
+from ray_rerank.cluster.parquet import parquet_bytes, read_footers
 from ray_rerank.cluster.run_folder import Output, claim, commit, commit_failure, done_markers, read_manifest, read_part
-from ray_rerank.cluster.session import session
+from ray_rerank.cluster.steps import Step
 from ray_rerank.cluster.storage.files import absolute, filesystem, fingerprint, join, list_files, write_whole
-from ray_rerank.cluster.units import Unit, load_plan, plan_by_rows, read_footers, read_rows
+from ray_rerank.cluster.units import Unit, load_plan, plan_by_rows, read_rows
 from ray_rerank.jobs.outputs.markers import Embedded
-from ray_rerank.jobs.rerank import Stage, local_cpus
-from ray_rerank.jobs.scoring.plan import Resources, pool_sizes
-from ray_rerank.jobs.scoring.progress import progress
+from ray_rerank.jobs.scoring.config import ActorPool, ExecutionConfig, Stage
+from ray_rerank.jobs.scoring.plan import local_cpus, pool_sizes
+from ray_rerank.jobs.scoring.run import Pass, Steps, do_pass
 from ray_rerank.operators.inference.sentence_transformers import Side
 from ray_rerank.operators.inference.stats import Work
 from ray_rerank.operators.ranking.payload import table_bytes
@@ -66,11 +66,8 @@ def embed(
     side: Side,
     encoder: BiEncoderConfig,
     folder: str,
-    address: str | None = None,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
-    actors: int | None = None,
-    cpus: float = 1,
-    gpus: float | None = None,
+    execution: ExecutionConfig,
+    pool: ActorPool = ActorPool(),  # noqa: B008 - frozen
 ) -> Vectors:
     """Embed texts, or find them embedded by the same encoder; an embedding that was stopped goes on.
 
@@ -91,14 +88,12 @@ def embed(
         claim(output, identity, units)
     left = [unit for unit in units if unit.name not in done]
     if left:
-        stage = Stage(scorer=encoder, actors=actors, cpus=cpus, gpus=gpus)
-        with (
-            session(address, cpus=local_cpus((stage,))) as cluster,
-            progress(len(units), len(done), sum(u.items for u in left), "embedding", "texts") as show,
-        ):
-            (size,) = pool_sizes((stage,), Resources.of(cluster), len(left))
-            pool = Pool(_Load(encoder, encoder.identity(), side, size.cpus), size.actors, size.cpus, size.gpus)
-            failed = [said for said in _shown(left, pool, output, show, limits) if "reason" in said]
+        stages = (Stage(scorer=encoder, actors=pool.actors, cpus=pool.cpus, gpus=pool.gpus),)
+        steps = Steps(_read, lambda _, cpus: _Load(encoder, encoder.identity(), side, cpus), _Commit(output))
+        with open_executor(execution.executor, execution.address, cpus=local_cpus(stages)) as executor:
+            sizes = pool_sizes(stages, executor, len(left))
+            embedding = Pass("embedding", left, steps, done=len(done), items="texts")
+            failed = [said for said in do_pass(embedding, sizes, executor, execution) if "reason" in said]
         if failed:
             raise ClusterError(
                 f"{output.uri}: {len(failed)} of {len(units)} units of texts failed: {failed[0]['reason']}"
@@ -117,12 +112,6 @@ def _finished(output: Output, done: Mapping[str, Any], count: int) -> list[Unit]
     if [0, *(unit.stop for unit in units)] != [*(unit.start for unit in units), count]:
         raise ClusterError(f"{plan}: is damaged: its units are not those of {count:,} texts; remove {output.uri}")
     return units if all(unit.name in done for unit in units) else None
-
-
-def _shown(units: list[Unit], pool: Pool, output: Output, show: Any, limits: Limits) -> Iterator[dict[str, Any]]:
-    for said in stream(units, _read, [pool], _Commit(output), limits=limits):
-        show(said)
-        yield said
 
 
 def _content(texts: pa.Array) -> str:

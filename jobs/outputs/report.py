@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ray_rerank.jobs.cli.command import ExitCode
+from ray_rerank.jobs.exit_codes import ExitCode
 
 
 def report_folder(output: str, summary: dict[str, Any], counted: tuple[str, ...], errors: str) -> int:

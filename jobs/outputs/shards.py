@@ -12,6 +12,7 @@ from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.parquet import parquet_bytes
 from ray_rerank.cluster.records import Count, DamagedRecordError, Record, read_record
 from ray_rerank.cluster.storage import files as storage
+from ray_rerank.cluster.storage.retries import UnavailableError
 from ray_rerank.jobs.outputs.checks import check_folder
 from ray_rerank.operators.candidates.shards import SHARD_NAME, shard_name
 from ray_rerank.operators.errors import InputError
@@ -219,7 +220,7 @@ def _is_whole(output: str, found: _Finished) -> bool:
     """Whether all files are there in their size."""
     try:
         sizes = {name: storage.stored_file(storage.join(output, name)).size for name in found.sizes}
-    except storage.UnavailableError:
+    except UnavailableError:
         raise
     except StorageError:
         return False

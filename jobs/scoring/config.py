@@ -1,14 +1,17 @@
 """What every job that scores candidates on Ray is told, whatever it makes of the scores."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ray_rerank.cluster.attempts import Limits
+from ray_rerank.cluster.executors import ExecutorName
 from ray_rerank.jobs.config import JobConfig, RayAddress, Section
-from ray_rerank.operators.candidates.read import Columns
+from ray_rerank.operators.candidates.schema import Columns
 from ray_rerank.operators.location import Location
 from ray_rerank.operators.models.device import Precision
+from ray_rerank.operators.ranking.fusion import Fusion
+from ray_rerank.operators.scorers.registry import ScorerConfig
 
 OF_SCORER = ("kind", "precision", "max_length")
 """What may be said beside `model`, as of its scorer."""
@@ -26,7 +29,25 @@ class ActorPool(Section):
     )
 
 
-class ScoringConfig(JobConfig):
+class ExecutionConfig(JobConfig):
+    """Where the units of a job are worked on, and within which limits."""
+
+    executor: ExecutorName = Field(
+        "ray", description="`inline` works in this process, without Ray: for small jobs; default: ray"
+    )
+    address: RayAddress | None = Field(
+        None, description="Ray cluster to run on; default: Ray is started on this machine"
+    )
+    limits: Limits = Field(Limits(), description="attempts, and seconds, that each step of a unit has")
+
+    @model_validator(mode="after")
+    def _inline_has_no_address(self) -> Self:
+        if self.executor == "inline" and self.address is not None:
+            raise ValueError("`address` goes with `executor: ray`; `inline` runs in this process")
+        return self
+
+
+class ScoringConfig(ExecutionConfig):
     """Where the candidates are, where the scores go, and how the work is cut and run."""
 
     input: Location = Field(description="Parquet candidates: a file, a folder, a glob or a URI")
@@ -44,10 +65,6 @@ class ScoringConfig(JobConfig):
     )
     verify: bool = Field(False, description="read all that is done already; what is damaged is done again")
     skip_bad_files: bool = Field(False, description="leave out input files that cannot be read, and report them")
-    limits: Limits = Field(Limits(), description="attempts, and seconds, that each step of a unit has")
-    address: RayAddress | None = Field(
-        None, description="Ray cluster to run on; default: Ray is started on this machine"
-    )
     dry_run: bool = Field(False, description="print the plan and stop")
 
 
@@ -69,3 +86,22 @@ def from_model(values: Any, field: str, *of_stage: str) -> Any:
         raise ValueError(f"give `model` or `{field}`, not both")
     item = {name: given.pop(name) for name in of_stage if name in given}
     return values | {field: [item | {"scorer": {"model": values["model"], **given}}]}
+
+
+class Stage(ActorPool):
+    """One scorer, how many candidates it passes on, and the actors that hold it."""
+
+    scorer: ScorerConfig
+    keep: int | None = Field(
+        None,
+        ge=1,
+        description="how many candidates go on to the next stage; the rest stay below them, as scored here",
+    )
+    fusion: Fusion | None = Field(
+        None, description="combine the scores with the stage before: {kind: weighted} or {kind: reciprocal-rank}"
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """What of this stage decides the ranking."""
+        fusion = {"fusion": self.fusion.model_dump()} if self.fusion else {}
+        return {"scorer": self.scorer.identity(), "keep": self.keep} | fusion

@@ -1,22 +1,19 @@
 """How much of a job a cache holds already, by a look at a few of its units; nothing is written."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.score_cache.lookup import ScoreCache
-from ray_rerank.cluster.storage.files import UnavailableError, absolute
+from ray_rerank.cluster.storage.files import absolute
+from ray_rerank.cluster.storage.retries import UnavailableError
 from ray_rerank.cluster.units import Unit
+from ray_rerank.jobs.scoring.input import CandidateInput
 from ray_rerank.jobs.scoring.pairs import text_pairs, unit_pairs
-from ray_rerank.jobs.scoring.plan import Input
+from ray_rerank.operators.candidates.schema import Columns
 from ray_rerank.operators.scorers.cached import row_keys
-
-if TYPE_CHECKING:
-    from ray_rerank.jobs.rerank import Config
+from ray_rerank.operators.scorers.config import ModelConfig
 
 _UNITS = 4  # looked at, evenly spread
 
@@ -36,7 +33,7 @@ class Forecast:
         return f"{shares} of {self.pairs} pairs of stage 1 that were looked up are there"
 
 
-def forecast(config: Config, given: Input, units: list[Unit]) -> Forecast:
+def forecast(scorer: ModelConfig, cache: str, given: CandidateInput, columns: Columns, units: list[Unit]) -> Forecast:
     """Look up the first stage's pairs of a few units.
 
     Precision `auto` is settled by the workers' hardware, so all are looked at.
@@ -44,20 +41,19 @@ def forecast(config: Config, given: Input, units: list[Unit]) -> Forecast:
     Raises:
         UnavailableError: the storage does not answer.
     """
-    scorer = config.stages[0].scorer
     precisions = ("fp32", "bf16", "fp16") if scorer.precision == "auto" else (scorer.precision,)
     identity = scorer.evaluation_identity()
-    caches = {p: ScoreCache.of(absolute(str(config.cache)), identity | {"precision": p}) for p in precisions}
+    caches = {p: ScoreCache.of(absolute(cache), identity | {"precision": p}) for p in precisions}
     chosen = sorted({len(units) * part // _UNITS for part in range(_UNITS)} if units else ())
     pairs, found = 0, dict.fromkeys(precisions, 0)
     for number in chosen:
         try:
-            keys = row_keys(text_pairs(unit_pairs(units[number], given, config.columns)))
+            keys = row_keys(text_pairs(unit_pairs(units[number], given, columns)))
         except UnavailableError:
             raise
         except StorageError:  # its pages are damaged: the run fails this unit alone
             continue
         pairs += len(keys[0])
-        for name, cache in caches.items():
-            found[name] += int((~np.isnan(cache.lookup(*keys)[0])).sum())
+        for name, scores in caches.items():
+            found[name] += int((~np.isnan(scores.lookup(*keys)[0])).sum())
     return Forecast(pairs, found)

@@ -6,11 +6,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_rerank.cluster.units import Unit, read_rows
-from ray_rerank.jobs.scoring.plan import Input
-from ray_rerank.operators.candidates.read import Columns, Origin, read_candidates
+from ray_rerank.jobs.scoring.input import CandidateInput
+from ray_rerank.operators.candidates.read import read_candidates
+from ray_rerank.operators.candidates.schema import Columns, Origin
 
 
-def unit_pairs(unit: Unit, given: Input, columns: Columns) -> pa.Table:
+def unit_pairs(unit: Unit, given: CandidateInput, columns: Columns) -> pa.Table:
     """Read a unit: query_id, query, doc_id, text. Candidates that cannot be ranked are left out.
 
     Raises:

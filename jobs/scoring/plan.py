@@ -1,96 +1,16 @@
 """What a re-ranking would work on and with: the input's shape and size, its units, the actor pools."""
 
-from __future__ import annotations
-
-from concurrent.futures import ThreadPoolExecutor
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-
-from ray_rerank.cluster.duplicates import Values
-from ray_rerank.cluster.errors import ClusterError, StorageError
-from ray_rerank.cluster.storage.files import UnavailableError
-from ray_rerank.cluster.units import (
-    ParquetShard,
-    Unit,
-    has_every_value,
-    plan_by_group,
-    plan_by_rows,
-    read_footers,
-    whole_column,
-)
-from ray_rerank.jobs.inputs.files import PARQUET, input_files
-from ray_rerank.jobs.outputs.finished import check_finished
-from ray_rerank.operators.candidates.read import Columns, Shape, needed_columns, query_starts, shape_of
-from ray_rerank.operators.errors import InputError
-
-if TYPE_CHECKING:
-    from ray_rerank.jobs.rerank import Config, Stage
-
-_READERS = 16  # files whose query_ids are read at a time
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """Candidate files that have been looked at: footers only.
-
-    Attributes:
-        shape: one row a query, or one a pair.
-        columns: the top-level columns to read, by file: files may differ in what else they hold.
-        items: the column whose values are the candidates; where no file has it, the rows are.
-        bad_files: what is wrong with files that are left out, and what the job that wrote them left out.
-        scored: whether all files have a column of first-stage scores.
-        repeated: rows by file whose query_id stood in a row before, where a row is a query.
-    """
-
-    shards: tuple[ParquetShard, ...]
-    shape: Shape
-    columns: dict[str, list[str]]
-    items: str
-    bad_files: tuple[str, ...]
-    scored: bool
-    repeated: dict[str, np.ndarray]
-
-    @property
-    def queries(self) -> int:
-        """Rows of all shards."""
-        return sum(shard.metadata.num_rows for shard in self.shards)
-
-    @property
-    def row_name(self) -> str:
-        """What a row is."""
-        return "queries" if self.shape == "nested" else "rows"
-
-    @property
-    def pairs(self) -> int:
-        """Candidates of all shards, as the footers say: a null or an empty list of them counts as one."""
-        return sum(unit.items for unit in plan_by_rows(list(self.shards), self.items, 1 << 62))
-
-    @property
-    def counted(self) -> bool:
-        """Whether `pairs` is certain, and no list may be null or empty."""
-        return self.shape == "flat" or all(has_every_value(shard.metadata, self.items) for shard in self.shards)
-
-    @property
-    def bytes(self) -> int:
-        """What all shards hold once decompressed."""
-        groups = ((shard.metadata, number) for shard in self.shards for number in range(shard.metadata.num_row_groups))
-        return sum(metadata.row_group(number).total_byte_size for metadata, number in groups)
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What the cluster has for actors."""
-
-    cpus: float
-    gpus: float
-
-    @classmethod
-    def of(cls, cluster: dict[str, float]) -> Resources:
-        """Out of Ray's own table."""
-        return cls(cluster.get("CPU", 0), cluster.get("GPU", 0))
+from ray_rerank.cluster.errors import ClusterError
+from ray_rerank.cluster.executors import Executor
+from ray_rerank.cluster.inline import InlineExecutor
+from ray_rerank.cluster.units import Unit, plan_by_group, plan_by_rows
+from ray_rerank.jobs.scoring.config import Stage
+from ray_rerank.jobs.scoring.input import CandidateInput
+from ray_rerank.operators.candidates.schema import Columns, query_starts
+from ray_rerank.operators.models.cpus import usable_cpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,115 +22,51 @@ class PoolSize:
     gpus: float
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Where candidates are and what is to be read of them."""
-
-    input: str
-    columns: Columns
-    pass_through: tuple[str, ...] = ()
-    skip_bad_files: bool = False
-
-
-def read_input(config: Asked | Config) -> Input:
-    """Look at all input files: their footers, and the query_ids.
-
-    Raises:
-        StorageError: nothing is there.
-        InputError: no file, a damaged file (unless they are to be skipped), a missing column or a wrong type.
-    """
-    missing = check_finished(config.input)
-    files = input_files(config.input, PARQUET, "`ray-rerank prepare` makes candidate shards")
-    shards, bad = read_footers(files, config.columns.candidates)
-    shapes: dict[str, Shape] = {}
-    columns: dict[str, list[str]] = {}
-    good = []
-    for shard in shards:
-        path = shard.stored.path
-        try:
-            shapes[path] = shape_of(shard.schema, config.columns, config.pass_through, path)
-            if config.skip_bad_files and shapes[path] == "flat":
-                whole_column(shard, config.columns.query_id)  # the plan is made of it
-        except UnavailableError:
-            raise
-        except (InputError, StorageError) as error:
-            shapes.pop(path, None)
-            bad.append(str(error))
-            continue
-        columns[path] = needed_columns(shapes[path], config.columns, config.pass_through, shard.schema)
-        good.append(shard)
-    if bad and (not config.skip_bad_files or not good):
-        listed = "\n  ".join(bad[:5]) + (f"\n  and {len(bad) - 5} more" if len(bad) > 5 else "")
-        hint = "" if config.skip_bad_files else "\nMend or remove them, or leave them out with --skip-bad-files."
-        raise InputError(f"{len(bad)} of {len(files)} input files cannot be used:\n  {listed}{hint}")
-    if len(set(shapes.values())) > 1:
-        odd = {shape: path for path, shape in shapes.items()}
-        raise InputError(f"{config.input}: mixes rows of one query ({odd['nested']}) and of one pair ({odd['flat']})")
-    scored = all(_has_scores(shard.schema, config.columns, shapes[shard.stored.path]) for shard in good)
-    shape = next(iter(shapes.values()))
-    repeated = _repeated(good, config.columns.query_id) if shape == "nested" else {}
-    return Input(tuple(good), shape, columns, config.columns.candidates, (*bad, *missing), scored, repeated)
-
-
-def _repeated(shards: list[ParquetShard], column: str) -> dict[str, np.ndarray]:
-    seen = Values()
-    with ThreadPoolExecutor(_READERS) as readers:
-        for shard, ids in zip(shards, readers.map(lambda shard: _ids(shard, column), shards), strict=True):
-            seen.add(shard.stored.path, np.arange(len(ids)), ids)
-    return seen.repeats().rows
-
-
-def _ids(shard: ParquetShard, column: str) -> pa.Array:
-    try:
-        return whole_column(shard, column)
-    except UnavailableError:
-        raise
-    except StorageError:  # the unit that reads them will tell
-        return pa.nulls(0, pa.string())
-
-
-def _has_scores(schema: pa.Schema, columns: Columns, shape: Shape) -> bool:
-    if shape == "flat":
-        return columns.score in schema.names
-    fields = schema.field(columns.candidates).type.value_type
-    return any(fields.field(at).name == columns.score for at in range(fields.num_fields))
-
-
 def default_unit_pairs(pairs: int) -> int:
     """Small enough to share a small job out, large enough to be worth a commit; from the input alone, so that
     the units are the same on any cluster."""
     return min(max(pairs // 64, 1024), 32_768)
 
 
-def plan_units(given: Input, columns: Columns, target: int) -> list[Unit]:
+def plan_units(given: CandidateInput, columns: Columns, target: int) -> list[Unit]:
     """Cut the input into units of about `target` pairs, never a query across two."""
     if given.shape == "nested":
         return plan_by_rows(list(given.shards), columns.candidates, target)
     return plan_by_group(list(given.shards), columns.query_id, query_starts, target)
 
 
-def pool_sizes(stages: tuple[Stage, ...], resources: Resources, units: int, called: str = "stages") -> list[PoolSize]:
-    """Share the cluster out among the stages, where the config leaves it open; `called` is their field there.
+def pool_sizes(stages: tuple[Stage, ...], executor: Executor, units: int, called: str = "stages") -> list[PoolSize]:
+    """Share what there is out among the stages, where the config leaves it open; `called` is their field there.
 
     Raises:
         ClusterError: a stage asks for what the cluster does not have.
     """
+    if isinstance(executor, InlineExecutor):  # whatever the stages ask of a cluster: here units take turns
+        return [PoolSize(1, s.cpus if "cpus" in s.model_fields_set else usable_cpus(), 0) for s in stages]
+    cpus, gpus = (executor.resources.get(name, 0.0) for name in ("CPU", "GPU"))
     sizes = []
     for number, stage in enumerate(stages, start=1):
-        gpus = stage.gpus if stage.gpus is not None else (1.0 if resources.gpus else 0.0)
-        if gpus > resources.gpus:
+        own_gpus = stage.gpus if stage.gpus is not None else (1.0 if gpus else 0.0)
+        if own_gpus > gpus:
             raise ClusterError(
-                f"{called}[{number - 1}]: asks for {gpus:g} GPU an actor and the cluster has {resources.gpus:g}; "
+                f"{called}[{number - 1}]: asks for {own_gpus:g} GPU an actor and the cluster has {gpus:g}; "
                 "set `gpus: 0` to run on CPUs"
             )
-        room = resources.gpus / gpus if gpus else resources.cpus / stage.cpus
+        room = gpus / own_gpus if own_gpus else cpus / stage.cpus
         actors = stage.actors or max(int(room / len(stages)), 1)
-        sizes.append(PoolSize(max(min(actors, units), 1), stage.cpus, gpus))
+        sizes.append(PoolSize(max(min(actors, units), 1), stage.cpus, own_gpus))
     asked_cpus = sum(size.actors * size.cpus for size in sizes)
     asked_gpus = sum(size.actors * size.gpus for size in sizes)
-    if asked_cpus > resources.cpus or asked_gpus > resources.gpus:
+    if asked_cpus > cpus or asked_gpus > gpus:
         raise ClusterError(
             f"the {called}' actors ask for {asked_cpus:g} CPUs and {asked_gpus:g} GPUs together; the cluster has "
-            f"{resources.cpus:g} and {resources.gpus:g}: lower `actors`, `cpus` or `gpus`"
+            f"{cpus:g} and {gpus:g}: lower `actors`, `cpus` or `gpus`"
         )
     return sizes
+
+
+def local_cpus(stages: tuple[Stage, ...]) -> int:
+    """CPUs to start Ray with on this machine, with room for every stage's pool on a small one too: stages take turns
+    by the data they wait for."""
+    wanted = sum(stage.cpus * (stage.actors or 1) for stage in stages)
+    return max(usable_cpus(), math.ceil(wanted))

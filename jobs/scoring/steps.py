@@ -1,31 +1,30 @@
 """The three things that are done to a unit, as values that travel to Ray's workers."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 
 from ray_rerank.cluster.attempts import alive
 from ray_rerank.cluster.errors import StorageError
-from ray_rerank.cluster.pipeline import Step
 from ray_rerank.cluster.run_folder import Output, commit, commit_failure
-from ray_rerank.cluster.score_cache.lookup import ScoreCache, entries, write_run
+from ray_rerank.cluster.score_cache.cache_files import entries, write_run
+from ray_rerank.cluster.score_cache.lookup import ScoreCache
+from ray_rerank.cluster.steps import Step
 from ray_rerank.cluster.storage.files import join
 from ray_rerank.cluster.units import Unit, read_rows
-from ray_rerank.operators.candidates.read import Columns, Origin, read_candidates
+from ray_rerank.jobs.scoring.config import Stage
+from ray_rerank.operators.candidates.read import read_candidates
+from ray_rerank.operators.candidates.schema import Columns, Origin
+from ray_rerank.operators.formats.rankings import to_ranking
 from ray_rerank.operators.inference.stats import Work
 from ray_rerank.operators.models.device import is_device_lost
 from ray_rerank.operators.ranking.payload import Parcel
-from ray_rerank.operators.ranking.rerank import rerank, to_ranking
+from ray_rerank.operators.ranking.rerank import rerank
+from ray_rerank.operators.scorers.base import Scorer
 from ray_rerank.operators.scorers.cached import CachedEvaluation
-from ray_rerank.operators.scorers.registry import Scorer
-
-if TYPE_CHECKING:
-    from ray_rerank.jobs.rerank import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,11 @@ class LoadStage:
     planned: dict[str, Any]
     cpus: float
     cache: str | None = None
+
+    @classmethod
+    def of(cls, stages: tuple[Stage, ...], number: int, cpus: float, cache: str | None) -> Self:
+        """Plan the loading of a stage, by its number from 1."""
+        return cls(stages, number, stages[number - 1].scorer.identity(), cpus, cache)
 
     def __call__(self) -> Step:
         stage = self.stages[self.number - 1]

@@ -1,16 +1,15 @@
 """What `train` reads: the pairs it learns from, and the candidates that it is measured on."""
 
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from ray_rerank.cluster.storage import files as storage
 from ray_rerank.jobs.inputs.collections import load_qrels
 from ray_rerank.jobs.inputs.files import PARQUET, input_files
 from ray_rerank.jobs.outputs.finished import check_finished
-from ray_rerank.operators.training.pairs import READABLE, Target, TrainingPairs, read_parquet, read_training_pairs
-
-if TYPE_CHECKING:
-    from ray_rerank.operators.training.held_out import JudgedCandidates
+from ray_rerank.operators.training.held_out import JudgedCandidates
+from ray_rerank.operators.training.pair_files import READABLE, Target, read_parquet
+from ray_rerank.operators.training.pairs import TrainingPairs, read_training_pairs
 
 
 def find_inputs(pairs: str, candidates: str | None) -> list[str]:

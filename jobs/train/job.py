@@ -7,26 +7,36 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 from pydantic import Field
 
+from ray_rerank.cluster.ray_train import run_data_parallel
+from ray_rerank.cluster.session import session
 from ray_rerank.cluster.storage.files import absolute
-from ray_rerank.jobs.cli.command import ExitCode
 from ray_rerank.jobs.config import JobConfig, RayAddress
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.outputs.checks import check_apart
 from ray_rerank.jobs.train.input import find_inputs, load_evaluation, load_training_pairs
 from ray_rerank.jobs.train.state import claimed, finish, is_finished, started_from
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.location import Location
 from ray_rerank.operators.models.checkpoint import Checkpoint, find_checkpoint
-
-if TYPE_CHECKING:
-    from ray_rerank.operators.training.fit import Training, TrainingPlan
-    from ray_rerank.operators.training.groups import Groups
-    from ray_rerank.operators.training.held_out import HeldOut, JudgedCandidates
+from ray_rerank.operators.training.best_weights import BEST, LAST, best_step
+from ray_rerank.operators.training.callbacks import PROGRESS, diverged_at
+from ray_rerank.operators.training.curve import curve_picture
+from ray_rerank.operators.training.fit import curve, fit
+from ray_rerank.operators.training.groups import Groups, group_rows
+from ray_rerank.operators.training.held_out import HeldOut, JudgedCandidates, LabelledPairs
+from ray_rerank.operators.training.leakage import refuse_overlap
+from ray_rerank.operators.training.losses import LOSSES
+from ray_rerank.operators.training.plan import Training, TrainingPlan
+from ray_rerank.operators.training.split import queries, split_by_query
+from ray_rerank.operators.training.student import Student, parse_student
+from ray_rerank.operators.training.trainee import outputs_of, require_training_libraries, save_trained, write_start
 
 HELD_OUT = 0.05
 TOO_LONG = 1.25  # times the tokens: less is what smaller embeddings are worth
@@ -89,10 +99,6 @@ class Config(JobConfig):
 
 def run(config: Config) -> int:
     """Train, save, and print what came of it."""
-    from ray_rerank.operators.training.groups import group_rows
-    from ray_rerank.operators.training.losses import LOSSES
-    from ray_rerank.operators.training.pairs import split_by_query
-
     checkpoints = _checkpoints(config)
     notes = find_inputs(config.input, config.evaluation)
     model = find_checkpoint(config.model)
@@ -112,10 +118,8 @@ def run(config: Config) -> int:
     groups = group_rows(table, LOSSES[plan.loss], plan.group_size, plan.seed)
     _check_size(config, plan, len(groups))
 
-    from ray_rerank.operators.training import fit as cross_encoder
-
-    cross_encoder.require_training_libraries()
-    training = cross_encoder.Training(
+    require_training_libraries()
+    training = Training(
         plan=plan,
         start=checkpoints / "start",
         pairs=table,
@@ -128,8 +132,8 @@ def run(config: Config) -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         start = Path(folder) / "start"
-        growth = cross_encoder.write_start(str(model.folder), plan, table, start)
-        if (outputs := cross_encoder.outputs_of(model)) > 1:
+        growth = write_start(str(model.folder), plan, table, start)
+        if (outputs := outputs_of(model)) > 1:
             print(f"{config.model}: has {outputs} outputs; a new head with one takes their place, and is trained")
         if growth is not None:
             print(_vocabulary(plan, growth))
@@ -154,7 +158,7 @@ def run(config: Config) -> int:
             size = sum(file.stat().st_size for file in trained.iterdir())
             finish(config.output, checkpoints, trained, record)
     print(_summary(config, record, seconds, size))
-    if (lost := cross_encoder.diverged_at(record["curve"])) is not None:
+    if (lost := diverged_at(record["curve"])) is not None:
         print(
             f"the training diverged and was stopped: by step {lost} its loss was no number; saved are the weights of "
             f"step {record['kept_step']}. A lower --learning-rate (now {config.learning_rate:g}) may help"
@@ -163,7 +167,7 @@ def run(config: Config) -> int:
     return code
 
 
-def _evaluation(config: Config, notes: list[str]) -> "JudgedCandidates | None":
+def _evaluation(config: Config, notes: list[str]) -> JudgedCandidates | None:
     """The candidates and judgements to measure on, where they are given.
 
     Raises:
@@ -188,9 +192,7 @@ def _checkpoints(config: Config) -> Path:
     return Path(absolute(named))
 
 
-def _plan(config: Config, pairs: pa.Table) -> "TrainingPlan":
-    from ray_rerank.operators.training.fit import TrainingPlan
-    from ray_rerank.operators.training.student import Student, parse_student
+def _plan(config: Config, pairs: pa.Table) -> TrainingPlan:
 
     if config.student is not None and config.layers is not None:
         raise InputError("--layers is short for --student layers=…: give one of them")
@@ -220,7 +222,7 @@ def _plan(config: Config, pairs: pa.Table) -> "TrainingPlan":
 
 
 def _settings(
-    config: Config, model: Checkpoint, plan: "TrainingPlan", pairs: pa.Table, evaluation: "JudgedCandidates | None"
+    config: Config, model: Checkpoint, plan: TrainingPlan, pairs: pa.Table, evaluation: JudgedCandidates | None
 ) -> dict[str, Any]:
     """All that decides the trained weights, as plain JSON: what a resume has to find unchanged."""
     held_out = HELD_OUT if config.held_out is None and evaluation is None else config.held_out or 0.0
@@ -239,8 +241,6 @@ def _settings(
 
 
 def _content(table: pa.Table, beside: Any = None) -> str:
-    import xxhash
-
     told = xxhash.xxh3_128(json.dumps(beside).encode())
     for column in table.columns:
         for value in column.to_pylist():
@@ -249,16 +249,13 @@ def _content(table: pa.Table, beside: Any = None) -> str:
 
 
 def _measured_on(
-    config: Config, plan: "TrainingPlan", table: pa.Table, held_out: pa.Table, evaluation: "JudgedCandidates | None"
-) -> "HeldOut | None":
+    config: Config, plan: TrainingPlan, table: pa.Table, held_out: pa.Table, evaluation: JudgedCandidates | None
+) -> HeldOut | None:
     """What the training is measured on, none of it trained on.
 
     Raises:
         InputError: a query of the evaluation is trained on.
     """
-    from ray_rerank.operators.training.held_out import LabelledPairs
-    from ray_rerank.operators.training.leakage import refuse_overlap
-    from ray_rerank.operators.training.pairs import queries
 
     if evaluation is not None:
         trained = queries(table)
@@ -267,7 +264,7 @@ def _measured_on(
     return LabelledPairs(held_out, plan.loss) if held_out.num_rows else None
 
 
-def _check_labels(config: Config, plan: "TrainingPlan", read: pa.Table, table: pa.Table, without: int) -> None:
+def _check_labels(config: Config, plan: TrainingPlan, read: pa.Table, table: pa.Table, without: int) -> None:
     """Print a note where nothing tells documents of a query apart, and the loss learns from pairs all the same.
 
     Args:
@@ -278,7 +275,6 @@ def _check_labels(config: Config, plan: "TrainingPlan", read: pa.Table, table: p
     Raises:
         InputError: nothing tells one pair from another.
     """
-    from ray_rerank.operators.training.losses import LOSSES
 
     labels = table["label"].to_numpy()
     if labels.min() == labels.max():
@@ -300,7 +296,7 @@ def _check_labels(config: Config, plan: "TrainingPlan", read: pa.Table, table: p
         )
 
 
-def _check_size(config: Config, plan: "TrainingPlan", groups: int) -> None:
+def _check_size(config: Config, plan: TrainingPlan, groups: int) -> None:
     if not groups:
         raise InputError(
             f"{config.input}: loss {plan.loss} compares documents of a query, and no query has two with "
@@ -313,14 +309,11 @@ def _check_size(config: Config, plan: "TrainingPlan", groups: int) -> None:
         )
 
 
-def _train(config: Config, training: "Training") -> None:
-    from ray_rerank.operators.training.fit import PROGRESS, fit
+def _train(config: Config, training: Training) -> None:
 
     if config.num_workers == 1 and config.address is None:
         fit(training)
         return
-    from ray_rerank.cluster.ray_train import run_data_parallel
-    from ray_rerank.cluster.session import session
 
     cpus = config.threads or 1
     with session(config.address, cpus=cpus * config.num_workers) as resources:
@@ -337,15 +330,11 @@ def _train(config: Config, training: "Training") -> None:
         )
 
 
-def _save(config: Config, training: "Training", folder: Path) -> dict[str, Any]:
+def _save(config: Config, training: Training, folder: Path) -> dict[str, Any]:
     """Write the model that is kept, and the picture of how it came about; returns their part of the record."""
-    from ray_rerank.operators.training import best_weights as weights
-    from ray_rerank.operators.training.curve import curve_picture
-    from ray_rerank.operators.training.fit import curve, save_trained
-
-    best = weights.best_step(training.checkpoints)
+    best = best_step(training.checkpoints)
     keeps_best = config.keep == "best" and best is not None
-    kept = training.checkpoints / (weights.BEST if keeps_best else weights.LAST)
+    kept = training.checkpoints / (BEST if keeps_best else LAST)
     step = save_trained(training, kept, folder, config.save_precision)
     points = curve(training.checkpoints)
     by_step = {point["step"]: _figures(point) for point in points}
@@ -367,12 +356,12 @@ def _figures(point: Mapping[str, float | None]) -> dict[str, float | None]:
     return {name: value for name, value in point.items() if name not in ("step", "training_loss")}
 
 
-def _ungrouped(table: pa.Table, groups: "Groups") -> dict[str, int]:
+def _ungrouped(table: pa.Table, groups: Groups) -> dict[str, int]:
     alone = table.num_rows - len(set(groups.rows.tolist()))
     return {"no other label in its query": alone} if alone else {}
 
 
-def _vocabulary(plan: "TrainingPlan", growth: float) -> str:
+def _vocabulary(plan: TrainingPlan, growth: float) -> str:
     told = f"vocabulary of {plan.student.vocabulary:,} pieces: the texts take {growth:.2f} times as many tokens"
     return told + ("; that costs speed, and what max_length cuts: keep more pieces" if growth > TOO_LONG else "")
 

@@ -13,6 +13,7 @@ from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.lease import held
 from ray_rerank.cluster.records import DamagedRecordError, R, Record, brief, read_record
 from ray_rerank.cluster.storage import files as storage
+from ray_rerank.cluster.storage.retries import UnavailableError
 from ray_rerank.jobs.outputs.checks import check_folder, contents
 from ray_rerank.operators.errors import InputError
 
@@ -69,7 +70,7 @@ def _check_weights(uri: str) -> None:
             told = json.loads(file.read(min(header, size)))
             ends = [one["data_offsets"][1] for name, one in told.items() if name != "__metadata__"]
             whole = 8 + header + max(ends) == size
-    except storage.UnavailableError:
+    except UnavailableError:
         raise
     except (StorageError, ValueError, KeyError, TypeError, AttributeError):
         whole = False

@@ -1,143 +1,33 @@
 """The candidate shard: what shapes are taken, and how a table of one becomes clean candidates and faults."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict
 
-from ray_rerank.operators.errors import InputError, listed
+from ray_rerank.operators.arrow import lists, one_array
+from ray_rerank.operators.candidates.schema import (
+    CARRIED,
+    FAULT_SCHEMA,
+    Columns,
+    Origin,
+    Shape,
+    query_starts,
+    shape_of,
+    takeable,
+)
 from ray_rerank.operators.formats.cells import LONGEST_ID
 
 LONGEST_TEXT = 32 << 20
 _TOO_LONG = "the {} has more than {:,} bytes"
 
-CANDIDATE = pa.struct([("doc_id", pa.string()), ("text", pa.string()), ("score", pa.float32())])
-CANDIDATE_SCHEMA = pa.schema([("query_id", pa.string()), ("query", pa.string()), ("candidates", pa.list_(CANDIDATE))])
-"""One row a query; `candidates` stand in first-stage order, `score` (optional) is the first stage's."""
 
-FAULT_SCHEMA = pa.schema(
-    [
-        ("file", pa.string()),
-        ("row", pa.int64()),  # of the file, from 0
-        ("query_id", pa.string()),
-        ("doc_id", pa.string()),  # null: the whole query, or a candidate without one, whose reason begins "the doc_id"
-        ("reason", pa.string()),
-        ("candidates", pa.int64()),  # how many candidates of the input this line accounts for
-    ]
-)
 """What was left out and why. Candidates read = candidates ranked + sum of `candidates` here, and queries
 read = queries ranked + lines here for a whole query."""
 
-Shape = Literal["nested", "flat"]
 
-CARRIED = {"label": pa.float32(), "source": pa.string()}
 """What is known of a candidate besides, and can be carried along: a judgement, and which miner gave it."""
-
-
-class Columns(BaseModel):
-    """What the input calls each column; in the nested shape the last three are fields of `candidates`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    query_id: str = "query_id"
-    query: str = "query"
-    candidates: str = "candidates"
-    doc_id: str = "doc_id"
-    text: str = "text"
-    score: str = "score"
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a table was cut from: the file, and its first row there."""
-
-    file: str
-    first_row: int = 0
-
-
-def shape_of(schema: pa.Schema, columns: Columns, extra: tuple[str, ...] = (), file: str = "the input") -> Shape:
-    """Tell which of the two shapes a Parquet schema is.
-
-    Raises:
-        InputError: a column is missing or of the wrong type; the message names file and column.
-    """
-    nested = columns.candidates in schema.names
-    own = [columns.candidates] if nested else [columns.doc_id, columns.text, columns.score]
-    _check_once(file, schema.names, [columns.query_id, columns.query, *own, *extra])
-    present = {field.name: field.type for field in schema}
-    fields, prefix = present, ""
-    if nested:
-        kind = present[columns.candidates]
-        if not _is_list(kind) or not pa.types.is_struct(kind.value_type):
-            raise InputError(
-                f"{file}: column {columns.candidates!r} is {listed([kind])}; it should be a list of structs with "
-                f"{columns.doc_id!r} and {columns.text!r}"
-            )
-        prefix = f"{columns.candidates}."
-        names = [field.name for field in kind.value_type]
-        _check_once(file, names, [columns.doc_id, columns.text, columns.score], prefix)
-        fields = {field.name: field.type for field in kind.value_type}
-    for held, before, name, fits in (
-        (present, "", columns.query_id, holds_ids),
-        (present, "", columns.query, holds_text),
-        (fields, prefix, columns.doc_id, holds_ids),
-        (fields, prefix, columns.text, holds_text),
-    ):
-        if name not in held:
-            raise InputError(
-                f"{file}: there is no column {before + name!r} (it has {listed(before + name for name in held)}); "
-                "name yours under `columns:`, or make candidate shards with `ray-rerank prepare`"
-            )
-        if not fits(held[name]):
-            wanted = "a string" if fits is holds_text else "a string or an integer"
-            raise InputError(f"{file}: column {before + name!r} is {listed([held[name]])}; it should be {wanted}")
-    score = fields.get(columns.score)
-    if score is not None and not _is_number(score):
-        raise InputError(f"{file}: column {prefix + columns.score!r} is {listed([score])}; it should be a number")
-    taken = {"row", "candidates", "ranking"} | ({"query_id", "query"} - {columns.query_id, columns.query})
-    for name in extra:
-        if name not in present:
-            raise InputError(f"{file}: there is no column {name!r} to pass through (it has {listed(present)})")
-        if name in taken:
-            raise InputError(f"{file}: column {name!r} cannot be passed through: the ranking has its own of that name")
-        if not _can_be_taken(present[name]):
-            raise InputError(f"{file}: column {name!r} is {listed([present[name]])}, which cannot be passed through")
-    return "nested" if nested else "flat"
-
-
-def check_carried(schema: pa.Schema, columns: Columns, shape: Shape, file: str) -> tuple[str, ...]:
-    """The top-level columns that have to be read for CARRIED as well.
-
-    Raises:
-        InputError: one of them is there twice, or of another type; the message names file and column.
-    """
-    prefix = "" if shape == "flat" else f"{columns.candidates}."
-    held = schema if shape == "flat" else schema.field(columns.candidates).type.value_type
-    fields = [held.field(at) for at in range(len(held) if shape == "flat" else held.num_fields)]
-    _check_once(file, [field.name for field in fields], list(CARRIED), prefix)
-    found = [field for field in fields if field.name in CARRIED]
-    for field in found:
-        if field.name == "source" and not holds_text(field.type):
-            raise InputError(f"{file}: column {prefix + field.name!r} is {listed([field.type])}; it should be a string")
-        if field.name == "label" and not (_is_number(field.type) or pa.types.is_boolean(field.type)):
-            raise InputError(f"{file}: column {prefix + field.name!r} is {listed([field.type])}; it should be a number")
-    return tuple(field.name for field in found) if shape == "flat" else ()
-
-
-def _check_once(file: str, names: list[str], wanted: list[str], prefix: str = "") -> None:
-    for name in wanted:
-        if names.count(name) > 1:
-            raise InputError(f"{file}: there are {names.count(name)} columns {prefix + name!r}; it should be one")
-
-
-def needed_columns(shape: Shape, columns: Columns, extra: tuple[str, ...], schema: pa.Schema) -> list[str]:
-    """The top-level columns to read from a file of this shape."""
-    own = [columns.query_id, columns.query]
-    own += [columns.candidates] if shape == "nested" else [columns.doc_id, columns.text, columns.score]
-    return [name for name in dict.fromkeys([*own, *extra]) if name in schema.names]
 
 
 def read_candidates(
@@ -251,15 +141,9 @@ def read_candidates(
         "row": pa.array(flat.first_row[kept] + origin.first_row, pa.int64()),
     }
     passed = {name: table[name] for name in extra if name not in content}
-    content |= {name: held.cast(_takeable(held.type)).take(flat.first_row[kept]) for name, held in passed.items()}
+    content |= {name: held.cast(takeable(held.type)).take(flat.first_row[kept]) for name, held in passed.items()}
     content["candidates"] = lists(sizes, structs)
     return pa.table(content), faults
-
-
-def lists(sizes: np.ndarray, values: pa.Array) -> pa.Array:
-    """Cut an array into consecutive lists of the given sizes."""
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
 
 
 def _carried(table: pa.Table, columns: Columns, shape: Shape) -> dict[str, pa.Array]:
@@ -357,20 +241,6 @@ def _from_flat(table: pa.Table, columns: Columns) -> _Flat:
     )
 
 
-def query_starts(query_id: pa.Array) -> np.ndarray:
-    """bool of n: where flat rows begin another query; nulls next to each other count as one query.
-
-    Strings are compared as bytes: an id need not be valid UTF-8 to be told from the next.
-    """
-    if len(query_id) == 0:
-        return np.zeros(0, dtype=bool)
-    if not pa.types.is_integer(query_id.type):
-        query_id = query_id.cast(pa.large_binary())
-    filled = query_id.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    changes = filled[1:] != filled[:-1]
-    return np.concatenate([[True], changes])
-
-
 def _strings(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
     """An array as valid strings, with null where bytes are not UTF-8, and where that was."""
     if pa.types.is_integer(array.type):
@@ -388,16 +258,6 @@ def _strings(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
                 values.append(None)
                 broken[index] = True
         return pa.array(values, pa.string()), broken
-
-
-def one_array(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one plain array, dictionaries decoded."""
-    combined = column.combine_chunks()
-    if isinstance(combined, pa.ChunkedArray):
-        combined = pa.concat_arrays(combined.chunks) if combined.num_chunks else pa.array([], column.type)
-    if pa.types.is_dictionary(combined.type):
-        combined = combined.dictionary_decode()
-    return combined
 
 
 def _longer(array: pa.Array, most: int) -> np.ndarray:
@@ -453,43 +313,3 @@ def _faults(
         ],
         schema=FAULT_SCHEMA,
     )
-
-
-def holds_ids(kind: pa.DataType) -> bool:
-    """Whether a column's values can be ids."""
-    return holds_text(kind) or pa.types.is_integer(kind)
-
-
-def holds_text(kind: pa.DataType) -> bool:
-    """Whether a column's values are texts."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_null(kind)
-    )
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind))
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
-
-
-def _takeable(kind: pa.DataType) -> pa.DataType:
-    """The type as which rows of a column can be picked; Arrow cannot pick views."""
-    if pa.types.is_string_view(kind):
-        return pa.large_string()
-    return pa.large_binary() if pa.types.is_binary_view(kind) else kind
-
-
-def _can_be_taken(kind: pa.DataType) -> bool:
-    try:
-        pa.nulls(1, _takeable(kind)).take(pa.array([0]))
-    except pa.ArrowNotImplementedError:
-        return False
-    return True

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_rerank.operators.candidates.join import Selection
-from ray_rerank.operators.candidates.read import CANDIDATE, CANDIDATE_SCHEMA
+from ray_rerank.operators.candidates.schema import CANDIDATE, CANDIDATE_SCHEMA
 
 GROUP_QUERIES = 256
 GROUP_CANDIDATES = 2048  # a fraction of a minute of one CPU actor: units can be cut to any size above it

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ray_rerank.operators.candidates.read import Origin
+from ray_rerank.operators.candidates.schema import Origin
 from ray_rerank.operators.errors import ModelError
 from ray_rerank.operators.inference.stats import Work
 from ray_rerank.operators.ranking.fusion import Fusion
 from ray_rerank.operators.ranking.rerank import rerank
-from ray_rerank.operators.scorers.registry import Scorer
+from ray_rerank.operators.scorers.base import Scorer
 
 _WARM_UPS = 2
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ray_rerank.operators.candidates.read import holds_ids, holds_text
+from ray_rerank.operators.candidates.schema import holds_ids, holds_text
 from ray_rerank.operators.errors import InputError, listed
 from ray_rerank.operators.export_formats.selection import Document, Group
 

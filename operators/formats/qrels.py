@@ -6,8 +6,9 @@ from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.cells import identifier, iteration, number, whole
 from ray_rerank.operators.formats.column_files import DOC_ID, QUERY_ID, Form, read_columns
 from ray_rerank.operators.formats.file_kinds import TREC_QRELS
+from ray_rerank.operators.formats.line_ids import fits_columns, unfit
 from ray_rerank.operators.formats.lines import Unusable, read_lines
-from ray_rerank.operators.rejects import Refuse
+from ray_rerank.operators.rejects import FaultSink, Refuse
 
 Qrels = dict[str, dict[str, int]]
 """Grades by query_id and doc_id; 0 is judged and not relevant."""
@@ -121,3 +122,15 @@ _FORM = Form(
     },
     enough=("grade",),
 )
+
+
+def qrels_lines(qrels: Qrels, name: str, faults: FaultSink) -> str:
+    """Lines of `query_id 0 doc_id grade`; `faults` is told of those that would be read as others or as none."""
+    lines = []
+    for query_id, grades in qrels.items():
+        for doc_id, grade in grades.items():
+            if fits_columns(query_id, doc_id):
+                lines.append(f"{query_id} 0 {doc_id} {grade}\n")
+            else:
+                faults.add(unfit(name, query_id, doc_id))
+    return "".join(lines)

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from ray_rerank.operators.arrow import lists, one_array
 from ray_rerank.operators.errors import InputError, listed
 from ray_rerank.operators.formats.trec_runs import RankedList, Run
 
@@ -123,3 +125,20 @@ def _ranked(doc_ids: list[str], ranks: np.ndarray) -> RankedList:
     order = np.argsort(ranks, kind="stable").tolist()
     nothing = np.full(len(order), np.nan)
     return RankedList([doc_ids[i] for i in order], nothing, np.zeros(len(order), dtype=np.int64))
+
+
+def to_ranking(table: pa.Table, include_text: bool, extra: tuple[str, ...] = ()) -> pa.Table:
+    """The ranking as it is written: one row a query, `query_id[, query][, extra], ranking: list<struct<doc_id,
+    rank: int32 from 1, score: float32 raw logit, first_stage_rank: int32, first_stage_score: float32,
+    stage: int32[, text]>>`.
+    """
+    candidates = one_array(table["candidates"])
+    size = pc.list_value_length(candidates).to_numpy(zero_copy_only=False).astype(np.int64)
+    structs = candidates.flatten()
+    rank = np.arange(len(structs)) - np.repeat(np.cumsum(size) - size, size) + 1
+    names = ["doc_id", "rank", "score", "first_stage_rank", "first_stage_score", "stage"]
+    names += ["text"] if include_text else []
+    fields = [pa.array(rank, pa.int32()) if name == "rank" else structs.field(name) for name in names]
+    content = {"query_id": table["query_id"]} | ({"query": table["query"]} if include_text else {})
+    content |= {name: table[name] for name in extra}
+    return pa.table(content | {"ranking": lists(size, pa.StructArray.from_arrays(fields, names=names))})

@@ -8,11 +8,13 @@ from itertools import pairwise
 from typing import IO
 
 import numpy as np
+import pyarrow as pa
 
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.cells import identifier, iteration, number, whole
 from ray_rerank.operators.formats.column_files import DOC_ID, QUERY_ID, Form, read_columns
 from ray_rerank.operators.formats.file_kinds import TREC_RUN
+from ray_rerank.operators.formats.line_ids import fits_columns, unfit
 from ray_rerank.operators.formats.lines import read_lines
 from ray_rerank.operators.rejects import Fault, FaultSink, Reason
 
@@ -239,3 +241,27 @@ _FORM = Form(
         ("query_id", "doc_id", "score", "rank"),
     ),
 )
+
+
+def run_lines(ranking: pa.Table, name: str, faults: FaultSink, tag: str = "ray-rerank") -> str:
+    """Lines of `query_id Q0 doc_id rank score tag`.
+
+    trec_eval orders by score and ignores rank, and scores of different stages do not compare; so the score
+    column counts down from the length of the list to 1. The raw logits stay in the Parquet files.
+
+    Args:
+        ranking: rows of `query_id, ranking`, as `ray_rerank.operators.ranking.rerank.to_ranking` writes them.
+        name: what messages call the run.
+        faults: is told of a document whose line would be read as another or as none; the others keep their ranks.
+        tag: the run's name.
+    """
+    lines = []
+    for row in ranking.select(["query_id", "ranking"]).to_pylist():
+        query_id, depth = row["query_id"], len(row["ranking"])
+        for candidate in row["ranking"]:
+            doc_id, rank = candidate["doc_id"], candidate["rank"]
+            if fits_columns(query_id, doc_id):
+                lines.append(f"{query_id} Q0 {doc_id} {rank} {depth - rank + 1} {tag}\n")
+            else:
+                faults.add(unfit(name, query_id, doc_id))
+    return "".join(lines)

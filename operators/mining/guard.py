@@ -11,13 +11,16 @@ from scipy.special import expit
 
 from ray_rerank.operators.mining.negatives import Negative
 from ray_rerank.operators.mining.sources import Source
+from ray_rerank.operators.scorers.config import ScoreMeaning
 from ray_rerank.operators.scorers.registry import ScorerConfig
 
+View = Literal["sigmoid", "probability", "score"]
 Bound = Literal["max_score", "absolute_margin", "relative_margin", "at_most"]
 
 NO_SCORE, NO_POSITIVE = "no score", "no positive with a score"
 """Why a passage is refused where no bound does it."""
 
+_VIEWS: dict[ScoreMeaning, View] = {"logit": "sigmoid", "log-probability": "probability", "other": "score"}
 _LIMITS: dict[Bound, Callable[[float, float], float]] = {
     "max_score": lambda _, bound: bound,
     "absolute_margin": lambda positive, margin: positive - margin,
@@ -38,7 +41,7 @@ class Guard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     scorer: ScorerConfig
-    view: Literal["sigmoid", "probability", "score"] | None = Field(
+    view: View | None = Field(
         None,
         description="what the bounds are on; default: sigmoid of a logit, probability of a log-probability (monoT5), "
         "the score of all others",
@@ -67,13 +70,13 @@ class Guard(BaseModel):
         if not self.needs_positives and self.max_score is None:
             raise ValueError("a guard needs a bound: absolute_margin, relative_margin, at_most or max_score")
         shares = [share for share in (self.relative_margin, self.at_most) if share is not None]
-        if shares and self.view == "score" and _meaning(self.scorer) != "score":
+        if shares and self.view == "score" and _VIEWS[self.scorer.score_meaning] != "score":
             raise ValueError("a share of a raw logit means nothing, since its zero is anywhere: leave `view` out")
         return self
 
     def seen(self, scores: np.ndarray) -> np.ndarray:
         """Raw scores of the teacher, float64 of n, as the bounds are on them."""
-        view = self.view or _meaning(self.scorer)
+        view = self.view or _VIEWS[self.scorer.score_meaning]
         return scores if view == "score" else np.exp(scores) if view == "probability" else expit(scores)
 
     @property
@@ -85,14 +88,6 @@ class Guard(BaseModel):
     def bounds(self) -> dict[Bound, float]:
         """Those that are set."""
         return {name: bound for name in _LIMITS if (bound := getattr(self, name)) is not None}
-
-
-def _meaning(scorer: ScorerConfig) -> Literal["sigmoid", "probability", "score"]:
-    """What turns a family's score into a share of one: a logit, a log-probability, or something else."""
-    reduction = getattr(scorer, "reduction", None) if scorer.kind in {"monot5", "rankt5"} else None
-    if scorer.kind == "cross-encoder" or reduction in {"logit", "difference"}:
-        return "sigmoid"
-    return "probability" if reduction == "log_softmax" else "score"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_rerank.operators.candidates.read import one_array, query_starts
+from ray_rerank.operators.arrow import one_array
+from ray_rerank.operators.candidates.schema import query_starts
 
 _FIELDS = {
     "query_id": pa.string(),

@@ -6,11 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_rerank.operators.candidates.read import FAULT_SCHEMA, Origin, lists, one_array
+from ray_rerank.operators.arrow import lists, one_array
+from ray_rerank.operators.candidates.schema import FAULT_SCHEMA, Origin
 from ray_rerank.operators.inference.stats import Work
 from ray_rerank.operators.models.device import is_device_lost
 from ray_rerank.operators.ranking.fusion import Fusion, fuse
-from ray_rerank.operators.scorers.registry import Scorer
+from ray_rerank.operators.scorers.base import Scorer
 
 
 def rerank(
@@ -91,23 +92,6 @@ def rerank(
         lists(kept_size[kept], pa.StructArray.from_arrays(list(columns.values()), names=list(columns))),
     )
     return ranked, _faults(table, origin, reason, failures, parent, unusable, doc_id, size, kept)
-
-
-def to_ranking(table: pa.Table, include_text: bool, extra: tuple[str, ...] = ()) -> pa.Table:
-    """The ranking as it is written: one row a query, `query_id[, query][, extra], ranking: list<struct<doc_id,
-    rank: int32 from 1, score: float32 raw logit, first_stage_rank: int32, first_stage_score: float32,
-    stage: int32[, text]>>`.
-    """
-    candidates = one_array(table["candidates"])
-    size = pc.list_value_length(candidates).to_numpy(zero_copy_only=False).astype(np.int64)
-    structs = candidates.flatten()
-    rank = np.arange(len(structs)) - np.repeat(np.cumsum(size) - size, size) + 1
-    names = ["doc_id", "rank", "score", "first_stage_rank", "first_stage_score", "stage"]
-    names += ["text"] if include_text else []
-    fields = [pa.array(rank, pa.int32()) if name == "rank" else structs.field(name) for name in names]
-    content = {"query_id": table["query_id"]} | ({"query": table["query"]} if include_text else {})
-    content |= {name: table[name] for name in extra}
-    return pa.table(content | {"ranking": lists(size, pa.StructArray.from_arrays(fields, names=names))})
 
 
 def _places(order: np.ndarray, parent: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Scorers whose score of a pair depends on the pair alone."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -41,3 +42,19 @@ class Pointwise:
         work = Work() if work is None else work
         work.pairs += len(pairs)
         return self.evaluate(pairs, work)
+
+
+class Scorer(Protocol):
+    """A loaded model that gives each pair a raw score, higher for more relevant.
+
+    `precision` is fp32, bf16 or fp16; `evaluate` is the model itself, before which a cache may be put.
+    """
+
+    precision: str
+    evaluate: Evaluate
+
+    def score(
+        self, pairs: list[tuple[str, str]], work: Work | None = None, lists: np.ndarray | None = None
+    ) -> np.ndarray:
+        """float32 of len(pairs), in their order. `lists`, int64, says which list each pair is in: a pairwise scorer
+        compares the documents of a list; without it, pairs of one query text are a list."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from pydantic import Field
@@ -37,6 +37,10 @@ _PAIRS = 1 << 14  # pairs compared at a time
 
 class BiEncoderConfig(ModelConfig):
     """A sentence-transformers checkpoint; pooling, normalisation, prompts and similarity are read from it."""
+
+    title: ClassVar[str] = "bi-encoder"
+    colour: ClassVar[str] = "#D55E00"
+    marker: ClassVar[str] = "s"
 
     kind: Literal["bi-encoder"] = "bi-encoder"
     max_length: int | None = Field(None, ge=8, description="tokens of a text; default: the checkpoint's own")
@@ -121,6 +125,7 @@ class BiEncoder(Pointwise):
         if config.similarity:
             self._model.similarity_fn_name = config.similarity
         self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(place))
+        self.evaluate = self._evaluate
         prove(config, files.checkpoint, self.evaluate, self._budget, self.precision)
 
     @property
@@ -153,7 +158,7 @@ class BiEncoder(Pointwise):
             vectors[batch] = embedded
         return vectors
 
-    def evaluate(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def _evaluate(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
         """float32 of len(rows): similarities of (query, document) rows, a distance negated.
 
         Each distinct text is embedded once, and `work.evaluations` counts them.

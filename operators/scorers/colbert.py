@@ -6,7 +6,7 @@ score(q, d) = sum over query tokens of the maximum, over document tokens, of the
 import string
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -42,6 +42,10 @@ class ColBERTConfig(ModelConfig):
 
     Projection, markers, query augmentation and punctuation mask are read from the checkpoint.
     """
+
+    title: ClassVar[str] = "ColBERT"
+    colour: ClassVar[str] = "#009E73"
+    marker: ClassVar[str] = "D"
 
     kind: Literal["colbert"] = "colbert"
     max_length: int | None = Field(None, ge=8, description="tokens of a document; default: the checkpoint's own")
@@ -120,6 +124,7 @@ class ColBERT(Pointwise):
         set_length(config.model, files, self._model, config.max_length)
         self._override(config)
         self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(place))
+        self.evaluate = self._evaluate
         prove(config, files.checkpoint, self.evaluate, self._budget, self.precision)
 
     def _override(self, config: ColBERTConfig) -> None:
@@ -137,7 +142,7 @@ class ColBERT(Pointwise):
                     module.skiplist_words = list(string.punctuation) if config.mask_punctuation else []
                     module.resolve_with_tokenizer(self._model.tokenizer)
 
-    def evaluate(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def _evaluate(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
         """float32 of len(rows): MaxSim of (query, document) rows.
 
         Each distinct text is encoded once, and `work.evaluations` counts them; documents' vectors are not kept.

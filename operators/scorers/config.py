@@ -5,7 +5,7 @@ import platform
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -13,6 +13,7 @@ from ray_rerank.operators.errors import ModelError, RerankError, reason_of
 from ray_rerank.operators.location import Location
 from ray_rerank.operators.models.device import Precision
 
+ScoreMeaning = Literal["logit", "log-probability", "other"]
 Identity = TypeVar("Identity", bound=Callable[..., dict[str, Any]])
 
 
@@ -42,11 +43,24 @@ class ModelConfig(BaseModel):
         frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True, allow_inf_nan=False
     )
 
+    pairwise: ClassVar[bool] = False
+    """Whether an evaluation compares two documents; else it scores one."""
+    title: ClassVar[str] = ""
+    """The family's name in pictures; default: its `kind`."""
+    colour: ClassVar[str] = "#555555"
+    marker: ClassVar[str] = "h"
+    """How pictures draw the family: a colour of Okabe and Ito (2008) and a shape of matplotlib's."""
+
     model: Location = Field(description="a directory with safetensors, a URI of one, or a hub id")
     revision: str | None = Field(None, description="the hub revision")
     max_length: int | None = Field(None, ge=8, description="tokens the model reads at a time")
     precision: Precision = Field("auto", description="fp32 is the reference; auto takes what the device is fast at")
     batch_tokens: int | None = Field(None, ge=1, description="tokens a batch, padding included")
+
+    @property
+    def score_meaning(self) -> ScoreMeaning:
+        """What a score is: `logit` and `log-probability` become a share of one, `other` does not."""
+        return "other"
 
     def identity(self) -> dict[str, Any]:
         """All that decides a score, and nothing else (not where the model lies, nor the batch size)."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,7 +17,7 @@ from ray_rerank.operators.models.device import default_batch_tokens, pick_placem
 from ray_rerank.operators.models.load import load_tokenizer, load_weights, verify_weights
 from ray_rerank.operators.models.sentence_files import PASSED_ON, SentenceFiles, find_sentence_files
 from ray_rerank.operators.scorers.base import Pointwise
-from ray_rerank.operators.scorers.config import ModelConfig, whatever_is_raised_names_the_model
+from ray_rerank.operators.scorers.config import ModelConfig, ScoreMeaning, whatever_is_raised_names_the_model
 from ray_rerank.operators.scorers.proof import prove, try_out
 
 CODE_VERSION = 1
@@ -29,6 +29,10 @@ DEFAULT_MAX_LENGTH = 512  # what cross-encoders were trained with, even where a 
 class CrossEncoderConfig(ModelConfig):
     """A BERT-like sequence classifier with one output (MiniLM, BERT, ELECTRA, TinyBERT, ...)."""
 
+    title: ClassVar[str] = "cross-encoder"
+    colour: ClassVar[str] = "#0072B2"
+    marker: ClassVar[str] = "o"
+
     kind: Literal["cross-encoder"] = "cross-encoder"
     max_length: int | None = Field(
         None,
@@ -37,6 +41,11 @@ class CrossEncoderConfig(ModelConfig):
     )
     truncation: Truncation = Field("longest_first", description="what gives way: the longer text, or the document")
     query_prompt: str | None = Field(None, description="put before queries; default: the checkpoint's")
+
+    @property
+    def score_meaning(self) -> ScoreMeaning:
+        """A raw logit."""
+        return "logit"
 
     @whatever_is_raised_names_the_model
     def identity(self) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 
 from ray_rerank.operators.inference.stats import Work
 from ray_rerank.operators.inference.tokens import distinct
-from ray_rerank.operators.scorers.comparisons import choose_comparisons, comparison_count
-from ray_rerank.operators.scorers.pairwise import AggregatorName, aggregate
+from ray_rerank.operators.scorers.base import Evaluate
+from ray_rerank.operators.scorers.config import ScoreMeaning
+from ray_rerank.operators.scorers.pairwise import AggregatorName, aggregate, choose_comparisons, comparison_count
 from ray_rerank.operators.scorers.t5 import Seq2Seq, Seq2SeqConfig
 from ray_rerank.operators.scorers.t5_readout import Reduction
 
@@ -30,6 +31,11 @@ class DuoT5Config(Seq2SeqConfig):
 
     texts: ClassVar[dict[str, int]] = {"query": 0, "document0": 1, "document1": 2}
 
+    pairwise: ClassVar[bool] = True
+    title: ClassVar[str] = "duoT5"
+    colour: ClassVar[str] = "#56B4E9"
+    marker: ClassVar[str] = "P"
+
     kind: Literal["duot5"] = "duot5"
     form: Literal["true-false", "document-names"] = Field("true-false", description="the preset of template, targets")
     targets: tuple[str, ...] = Field(min_length=2, max_length=2, description="second document wins, first wins")
@@ -38,6 +44,11 @@ class DuoT5Config(Seq2SeqConfig):
     fraction: float | None = Field(None, gt=0, le=1, description="the part of all ordered pairs to compare")
     comparisons: int | None = Field(None, ge=1, description="how many ordered pairs of a query to compare")
     seed: int = Field(0, ge=0, description="of the pairs that are drawn")
+
+    @property
+    def score_meaning(self) -> ScoreMeaning:
+        """A sum over comparisons."""
+        return "other"
 
     @model_validator(mode="before")
     @classmethod
@@ -72,6 +83,9 @@ class DuoT5Config(Seq2SeqConfig):
 
 class DuoT5:
     """A loaded duoT5: a document's score depends on the list it is in."""
+
+    evaluate: Evaluate
+    precision: str
 
     def __init__(self, config: DuoT5Config, threads: int | None = None) -> None:
         """Load the model.

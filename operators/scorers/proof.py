@@ -30,8 +30,6 @@ _SHORT = (
 )
 _LONG = ("when does a plant rest", "let the soil dry out between two waterings and give it none in winter")
 _AS_LONG = ("when does a plant rest", "let the soil dry out between two waterings and none it give in winter")
-
-
 TRIED_OUT = 1 << 30
 """The largest model, in bytes of its weights, that is loaded where a job is planned."""
 

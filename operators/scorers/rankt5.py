@@ -1,11 +1,10 @@
 """RankT5 (Zhuang et al. 2023, arXiv 2210.10634): a score token's raw logit, or an expected grade."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ray_rerank.operators.scorers.pointwise_t5 import PointwiseT5
-from ray_rerank.operators.scorers.t5 import Seq2SeqConfig
+from ray_rerank.operators.scorers.t5 import PointwiseT5, Seq2SeqConfig
 
 FORMS: dict[str, dict[str, Any]] = {
     "logit": {
@@ -24,6 +23,10 @@ FORMS: dict[str, dict[str, Any]] = {
 
 class RankT5Config(Seq2SeqConfig):
     """Google's form (`logit`), or the choice among the digits 0 to 9 behind `Score:` read as a mean (`digits`)."""
+
+    title: ClassVar[str] = "RankT5"
+    colour: ClassVar[str] = "#E69F00"
+    marker: ClassVar[str] = "v"
 
     kind: Literal["rankt5"] = "rankt5"
     form: Literal["logit", "digits"] = Field("logit", description="the preset of template, targets and reduction")

@@ -14,7 +14,8 @@ from ray_rerank.operators.inference.row_scoring import RowScoring
 from ray_rerank.operators.models.checkpoint import Checkpoint, find_checkpoint
 from ray_rerank.operators.models.device import default_batch_tokens, pick_placement, precision_name, to_device
 from ray_rerank.operators.models.load import load_tokenizer, load_weights, verify_weights
-from ray_rerank.operators.scorers.config import ModelConfig, whatever_is_raised_names_the_model
+from ray_rerank.operators.scorers.base import Pointwise
+from ray_rerank.operators.scorers.config import ModelConfig, ScoreMeaning, whatever_is_raised_names_the_model
 from ray_rerank.operators.scorers.proof import prove, try_out
 from ray_rerank.operators.scorers.t5_readout import Readout, Reduction, reduce_logits, resolve_readout
 
@@ -58,6 +59,13 @@ class Seq2SeqConfig(ModelConfig):
         if len(self.targets) < 2 and self.reduction != "logit":
             raise ValueError(f"reduction {self.reduction!r} needs two targets or more")
         return self
+
+    @property
+    def score_meaning(self) -> ScoreMeaning:
+        """By what becomes of the targets' logits."""
+        if self.reduction in {"logit", "difference"}:
+            return "logit"
+        return "log-probability" if self.reduction == "log_softmax" else "other"
 
     @whatever_is_raised_names_the_model
     def identity(self) -> dict[str, Any]:
@@ -176,3 +184,17 @@ def _only_rows(head: Any, targets: tuple[int, ...]) -> Any:
         if head.bias is not None:
             small.bias.copy_(head.bias[rows])
     return small.eval()
+
+
+class PointwiseT5(Pointwise):
+    """A loaded monoT5 or RankT5; what a score means is the config's `reduction`."""
+
+    def __init__(self, config: Seq2SeqConfig, threads: int | None = None) -> None:
+        """Load the model.
+
+        Raises:
+            ModelError: see `Seq2Seq`.
+        """
+        self.config = config
+        self._model = Seq2Seq(config, threads)
+        self.evaluate, self.precision = self._model.evaluate, self._model.precision

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ray_rerank.operators.candidates.read import Columns, Origin, read_candidates
+from ray_rerank.operators.candidates.read import read_candidates
+from ray_rerank.operators.candidates.schema import Columns, Origin
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.evaluation.measures import evaluate, parse_measures
 from ray_rerank.operators.formats.qrels import Qrels

@@ -21,7 +21,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ray_rerank.cluster.score_cache.lookup import ScoreCache, entries, write_run
+from ray_rerank.cluster.score_cache.cache_files import entries, write_run
+from ray_rerank.cluster.score_cache.lookup import ScoreCache
 from ray_rerank.cluster.score_cache.upkeep import FILE_ROWS
 
 A_QUERY = 100

@@ -15,8 +15,9 @@ import pyarrow.dataset as pads
 from rich.console import Console
 from rich.table import Table
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
 from ray_rerank.jobs.demo import STARTER
+from ray_rerank.jobs.exit_codes import ExitCode
+from support.command import execute
 from tests.conftest import SHARED
 
 

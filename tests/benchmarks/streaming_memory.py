@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from ray_rerank.operators.candidates.read import CANDIDATE_SCHEMA
+from ray_rerank.operators.candidates.schema import CANDIDATE_SCHEMA
 from support.paths import ROOT
 from tests.conftest import WORDS, write_cross_encoder
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from ray_rerank.cluster.pipeline import Step
+from ray_rerank.cluster.steps import Step
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs.scoring.steps import CommitUnit, LoadStage, ReadUnit
 
@@ -24,7 +24,7 @@ STEPS = {
     "forward": ("ray_rerank.operators.inference.row_scoring.run_in_batches", ""),
     "commit": ("ray_rerank.cluster.run_folder.write_whole", "part-"),
     "marker": ("ray_rerank.cluster.run_folder.write_whole", "_run/done/"),
-    "report": ("ray_rerank.jobs.rerank.write_whole", "report.json"),
+    "report": ("ray_rerank.jobs.scoring.run.write_whole", "report.json"),
 }
 """Where each step is taken, and what its first argument then has in it."""
 

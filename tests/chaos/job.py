@@ -3,13 +3,18 @@
 import os
 import sys
 from pathlib import Path
+from typing import Annotated
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ray_rerank.operators.scorers import registry as scorers
+from chaos.failing_scorers import FailingConfig
+from pydantic import BeforeValidator, Field
 
-scorers.FAMILIES["failing"] = "chaos.failing_scorers:FailingConfig"
-scorers.ScorerConfig = scorers.union_of_families()
+from ray_rerank.operators.scorers import registry
+
+registry.FAMILIES["failing"] = FailingConfig
+registry.Family = registry.Family | FailingConfig
+registry.ScorerConfig = Annotated[registry.Family, Field(discriminator="kind"), BeforeValidator(registry._with_kind)]
 
 from chaos.failing_steps import VARIABLE, FailingCommit, FailingRead, FailingStage, faults  # noqa: E402
 

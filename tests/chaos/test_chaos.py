@@ -25,7 +25,7 @@ from chaos.books import Books, Rows
 from chaos.failing_scorers import CHECKSUM, POISON, FailingConfig
 from chaos.failing_steps import SAID, STEPS, VARIABLE, fault
 
-from ray_rerank.jobs.cli.command import ExitCode
+from ray_rerank.jobs.exit_codes import ExitCode
 from support.candidates import rows, write_candidates
 from support.paths import ROOT
 

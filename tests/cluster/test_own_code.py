@@ -12,8 +12,9 @@ from ray import cloudpickle
 
 from ray_rerank.cluster import own_code
 from ray_rerank.cluster.own_code import NAMESPACE, PACKAGES, ROOT, carried, copy_code
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from support.candidates import rows, write_candidates
+from support.command import execute
 from support.marks import here
 
 

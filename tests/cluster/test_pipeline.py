@@ -12,7 +12,8 @@ import pytest
 
 from ray_rerank.cluster.attempts import Limits
 from ray_rerank.cluster.errors import ClusterError
-from ray_rerank.cluster.pipeline import Pool, stream
+from ray_rerank.cluster.pipeline import stream
+from ray_rerank.cluster.steps import Pool
 from ray_rerank.cluster.units import Unit
 
 pytestmark = pytest.mark.usefixtures("ray_here")

@@ -28,13 +28,15 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
 from ray_rerank.cluster.errors import ClusterError, StorageError
-from ray_rerank.jobs.scoring.plan import Asked, plan_units, read_input
+from ray_rerank.jobs.scoring.input import CandidateSource, read_input
+from ray_rerank.jobs.scoring.plan import plan_units
 from ray_rerank.jobs.scoring.steps import ReadUnit
-from ray_rerank.operators.candidates.read import FAULT_SCHEMA, Columns, Origin
+from ray_rerank.operators.candidates.schema import FAULT_SCHEMA, Columns, Origin
 from ray_rerank.operators.errors import RerankError
+from ray_rerank.operators.formats.rankings import to_ranking
 from ray_rerank.operators.inference.stats import Work
 from ray_rerank.operators.ranking.payload import Parcel
-from ray_rerank.operators.ranking.rerank import rerank, to_ranking
+from ray_rerank.operators.ranking.rerank import rerank
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 PLAIN = Columns()
@@ -89,7 +91,7 @@ def told_of(folder: Path, columns: Columns = PLAIN, extra: tuple[str, ...] = (),
     it has to be a fault of the file, with a message.
     """
     try:
-        given = read_input(Asked(str(folder), columns, extra))
+        given = read_input(CandidateSource(str(folder), columns, extra))
         pairs, _ = given.pairs, given.bytes
         units = plan_units(given, columns, target)
     except (RerankError, ClusterError) as error:
@@ -834,7 +836,7 @@ def test_a_footer_that_contradicts_itself_is_refused(folder: Path, part: bytes, 
 def test_rows_and_columns_that_went_missing_after_the_plan_are_told(folder: Path) -> None:
     path = folder / "shard.parquet"
     pq.write_table(nested_table(), path)
-    given = read_input(Asked(str(folder), PLAIN))
+    given = read_input(CandidateSource(str(folder), PLAIN))
     (unit,) = plan_units(given, PLAIN, 9)
     for now, told in (
         (nested_table().slice(0, 1), "rows 0 to 2: there are only 1"),

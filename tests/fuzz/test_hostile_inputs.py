@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import strategies as st
 
-from ray_rerank.operators.candidates.read import CANDIDATE_SCHEMA
+from ray_rerank.operators.candidates.schema import CANDIDATE_SCHEMA
 from support.candidates import rows
 from support.marks import here
 from support.trial import fuzz, short_and_long, try_command

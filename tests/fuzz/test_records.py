@@ -19,10 +19,10 @@ from ray_rerank.cluster.run_folder import Output, commit_failure
 from ray_rerank.cluster.units import load_plan
 from ray_rerank.operators.errors import InputError
 from support.candidates import WORDS, rows, write_candidates
+from support.command import without_ray
 from support.marks import here
 from support.models import write_bi_encoder
 from support.trial import fuzz, short_and_long, try_command
-from support.without_ray import without_ray
 
 Damage = Callable[[bytes], bytes | None]
 """What becomes of a file's bytes; None: a folder of its name."""

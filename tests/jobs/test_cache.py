@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow.dataset as pads
 import pytest
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.scorers.registry import scorer_config
 from support.candidates import rows, write_candidates
+from support.command import execute
 from support.models import write_cross_encoder, write_t5
 from support.paths import ROOT
 

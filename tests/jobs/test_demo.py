@@ -6,9 +6,10 @@ from pathlib import Path
 import pyarrow.dataset as pads
 import pytest
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
 from ray_rerank.jobs.demo import STARTER, Config
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.formats.qrels import read_qrels
+from support.command import execute
 
 
 def lines(name: str) -> dict[str, str]:

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import strategies as st
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from support.candidates import rows, write_candidates
+from support.command import execute
 from support.marks import here
 from support.paths import SHARED
 from support.trial import fuzz, try_command

@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow.dataset as pads
 import pytest
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
 from ray_rerank.jobs.compare.entries import FIRST_STAGE
 from ray_rerank.jobs.demo import STARTER
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import load_qrels, load_queries
 from ray_rerank.jobs.loop import Config, collection_of, scorers, step, train_student, training_queries
 from ray_rerank.operators.rejects import FaultLog
 from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
+from support.command import execute
 
 
 def beir(folder: Path, tests: int) -> Path:

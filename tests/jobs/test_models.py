@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from ray_rerank.jobs.cli.command import ExitCode, execute, parse
+from ray_rerank.jobs.cli.arguments import parse
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.models import Config, run
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.models.published import PRESETS, Preset
 from ray_rerank.operators.scorers.registry import FAMILIES, scorer_config
+from support.command import execute
 
 EACH = pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.model)
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.outputs import shards as prepared_folder
-from ray_rerank.operators.candidates.read import CANDIDATE_SCHEMA
+from ray_rerank.operators.candidates.schema import CANDIDATE_SCHEMA
+from support.command import execute
 from support.paths import SHARED
 
 DATA = SHARED / "data"

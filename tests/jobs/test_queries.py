@@ -6,10 +6,11 @@ from pathlib import Path
 import ir_measures
 import pytest
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.formats.qrels import read_qrels
 from ray_rerank.operators.formats.texts import read_collection
 from ray_rerank.operators.rejects import Reason, Refuse
+from support.command import execute
 
 PASSAGES = (
     "p1\tA kiln is a furnace for firing clay. Kilns cause smoke.\n"

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.formats.trec_runs import read_run
 from ray_rerank.operators.rejects import Reason, Refuse
 from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
 from support.candidates import rows, write_candidates
+from support.command import execute
 from support.marks import here, on_ray
 from support.models import write_cross_encoder
 

@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow.dataset as pads
 import pytest
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
+from support.command import execute
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtures("ray_here")]
 

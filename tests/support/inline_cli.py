@@ -6,8 +6,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ray_rerank.jobs.__main__ import main
-from support.without_ray import without_ray
+from support.command import with_executor
 
 if __name__ == "__main__":
-    with without_ray():
-        main()
+    sys.argv[1:] = with_executor(sys.argv[1:])
+    main()

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from ray_rerank.jobs.cli.command import JOBS
 from ray_rerank.jobs.config import JobConfig
-from ray_rerank.operators.scorers.registry import union_of_families
+from ray_rerank.operators.scorers.registry import ScorerConfig
 
 
 def configs() -> dict[str, type[JobConfig]]:
@@ -30,7 +30,7 @@ def models(annotation: Any, seen: set[type]) -> Iterator[type[BaseModel]]:
 def all_models() -> list[type[BaseModel]]:
     seen: set[type] = set()
     found = [model for config in configs().values() for model in models(config, seen)]
-    return found + list(models(union_of_families(), seen))
+    return found + list(models(ScorerConfig, seen))
 
 
 def takes_texts(annotation: Any) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_rerank.jobs.cli.command import execute
+from support.command import execute
 
 TOPICS = ("apple", "river", "engine", "violin", "winter", "castle", "pepper", "harbour")
 FILLERS = ("the", "a", "very", "old", "new", "big", "small", "red", "green", "near")

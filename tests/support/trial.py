@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
-from ray_rerank.jobs.cli.command import execute
+from support.command import execute
 
 SECONDS = 60
 BYTES = 2 << 30

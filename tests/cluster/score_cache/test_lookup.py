@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ray_rerank.cluster.score_cache import upkeep as cache_upkeep
-from ray_rerank.cluster.score_cache.lookup import GROUP_ROWS, ScoreCache, columns, entries, write_run
+from ray_rerank.cluster.score_cache.cache_files import GROUP_ROWS, columns, entries, write_run
+from ray_rerank.cluster.score_cache.lookup import ScoreCache
 from ray_rerank.cluster.score_cache.upkeep import check, compact, merged, namespaces, sound
 
 IDENTITY = {"kind": "made up"}

@@ -13,10 +13,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ray_rerank.cluster.secrets import shown
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.errors import ModelError
 from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
 from support.candidates import rows, write_candidates
+from support.command import execute
 from support.marks import here
 from support.option_models import configs, takes_texts
 from support.trial import try_command

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from ray_rerank.jobs.cli import command
-from ray_rerank.jobs.cli.command import JOBS, ExitCode, execute
+from ray_rerank.jobs.cli.command import JOBS
+from ray_rerank.jobs.exit_codes import ExitCode
+from support.command import execute
 from support.paths import ROOT
 
 GONE = "the current folder has been deleted; change to one that exists"

@@ -11,11 +11,13 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from ray_rerank.jobs.cli.command import JOBS, ExitCode, execute
+from ray_rerank.jobs.cli.command import JOBS
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.outputs.files import _locations, check_kinds
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.location import Location
-from ray_rerank.operators.scorers.registry import FAMILIES, union_of_families
+from ray_rerank.operators.scorers.registry import FAMILIES, ScorerConfig
+from support.command import execute
 from support.option_models import all_models, configs, takes_texts
 
 TEXTS = {
@@ -158,7 +160,5 @@ def test_so_do_job_files_and_what_is_nested(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_prompt_may_have_colons() -> None:
-    assert TypeAdapter(union_of_families()).validate_python(
-        {"kind": "bi-encoder", "model": "m", "query_prompt": "a::b"}
-    )
+    assert TypeAdapter(ScorerConfig).validate_python({"kind": "bi-encoder", "model": "m", "query_prompt": "a::b"})
     assert TypeAdapter(Location).validate_python("s3://bucket/a:b") == "s3://bucket/a:b"

@@ -3,8 +3,10 @@
 import pytest
 
 from ray_rerank.jobs import compare, label, rerank
-from ray_rerank.jobs.cli.command import ExitCode, execute, parse
+from ray_rerank.jobs.cli.arguments import parse
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.label.job import Teacher
+from support.command import execute
 
 BESIDE = ["--precision", "fp32", "--max-length", "64"]
 SCORER = {"precision": "fp32", "max_length": 64}
@@ -21,7 +23,7 @@ def test_label_takes_kind_precision_and_length() -> None:
     short = parse(label.Config, flags)
     teacher = Teacher.model_validate(SCORER | {"kind": "monot5", "model": "m"})
     assert short.teachers == (teacher,)
-    assert short.scoring().stages[0].scorer == teacher.scorer
+    assert short.stages()[0].scorer == teacher.scorer
 
 
 def test_compare_takes_precision_and_length_for_all_models() -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_rerank.jobs.cli.command import ExitCode
+from ray_rerank.jobs.exit_codes import ExitCode
 from support.candidates import rows, sentence, write_candidates
 from support.models import write_bi_encoder
 from support.paths import ROOT

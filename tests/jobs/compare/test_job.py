@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from ray_rerank.jobs.cli.command import ExitCode, execute, parse
+from ray_rerank.jobs.cli.arguments import parse
+from ray_rerank.jobs.compare.config import Config
 from ray_rerank.jobs.compare.entries import FIRST_STAGE, entries_of_models
-from ray_rerank.jobs.compare.job import Config
 from ray_rerank.jobs.compare.picture import draw
 from ray_rerank.jobs.compare.table import print_comparison
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.comparison.schema import Comparison, Cost, Figure, Scored, Size, Timing
 from ray_rerank.operators.errors import InputError
 from support.candidates import rows, write_candidates
+from support.command import execute, without_ray
 from support.models import write_cross_encoder
-from support.without_ray import without_ray
 
 QUERIES, DEPTH = 6, 9
 

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
+from support.command import execute
 
 TEXTS = [("query_id", pa.string()), ("query", pa.string()), ("doc_id", pa.string()), ("text", pa.string())]
 SCHEMA = pa.schema(

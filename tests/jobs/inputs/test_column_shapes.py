@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import load_qrels, load_run
 from ray_rerank.jobs.train.input import load_training_pairs
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.rejects import FaultLog, Refuse
+from support.command import execute
 
 TEXTS = {"d1": "the red one", "d2": "the blue one", "d3": "the green one"}
 QUERIES = {"q1": "what is red", "q2": "what is blue"}

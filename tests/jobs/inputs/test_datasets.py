@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
+from support.command import execute
 
 CORPUS = [
     {"_id": "d1", "title": "A red title", "text": "cats sleep"},

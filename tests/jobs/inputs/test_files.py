@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.files import is_data
 from support.candidates import rows, write_candidates
+from support.command import execute
 
 pytestmark = pytest.mark.usefixtures("in_process")
 

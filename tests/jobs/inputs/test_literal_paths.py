@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow.dataset as pads
 import pytest
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from support.candidates import rows, write_candidates
+from support.command import execute, without_ray
 from support.models import write_bi_encoder
-from support.without_ray import without_ray
 
 URI_SIGNS = "@b#c=d;e&f"
 ODD = f"a[1]*?{URI_SIGNS}"

@@ -14,8 +14,9 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.train.input import load_training_pairs
+from support.command import execute
 
 MARK = '"'
 PASSAGES = {"\u00a0p1": 'A kiln,\u2028is a "furnace" for firing clay.', "p2": "Bread rises because yeast makes gas."}

@@ -14,12 +14,12 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.scorers.registry import scorer_config
 from support.candidates import rows
+from support.command import execute, without_ray
 from support.marks import here, on_ray
 from support.models import write_cross_encoder, write_t5
-from support.without_ray import without_ray
 
 
 def mined(folder: Path, queries: int = 12, depth: int = 6) -> list[dict[str, Any]]:

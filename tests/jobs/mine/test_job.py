@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow.dataset as pads
 import pytest
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.mining.shards import MINED_SCHEMA
 from ray_rerank.operators.scorers.bi_encoder import BiEncoderConfig
 from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
 from support.candidates import WORDS
+from support.command import execute
 from support.models import write_bi_encoder, write_cross_encoder
 
 QUERIES = {"q1": "water a cactus", "q2": "bread rises as yeast", "q3": "stars shine"}

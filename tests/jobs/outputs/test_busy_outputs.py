@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from ray_rerank.cluster.lease import LEASE, held
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from support.candidates import rows, write_candidates
+from support.command import execute
 from support.marks import here
 from support.paths import STARTER
 
@@ -18,7 +19,7 @@ QRELS = ["--qrels", str(STARTER / "qrels.txt")]
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory, cross_encoder: Path) -> Path:
     """Candidates, and their labels with a cache, below one folder."""
-    from support.without_ray import without_ray
+    from support.command import without_ray
 
     folder = tmp_path_factory.mktemp("busy")
     write_candidates(folder / "candidates" / "a.parquet", rows(8, 4))

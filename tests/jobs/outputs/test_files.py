@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ray_rerank.jobs.cli.command import JOBS, ExitCode, execute
+from ray_rerank.jobs.cli.command import JOBS
 from ray_rerank.jobs.config import JobConfig
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.outputs.files import named_files
 from support.candidates import rows, write_candidates
+from support.command import execute
 from support.paths import ROOT
 
 FILES = [
@@ -50,7 +52,7 @@ def arguments(job: str, flag: str, path: str, given: Path, output: Path) -> list
 @pytest.fixture(scope="module")
 def expected(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], bytes]:
     """What each file holds, as it is written to a new file."""
-    from support.without_ray import without_ray
+    from support.command import without_ray
 
     known: dict[tuple[str, str], bytes] = {}
 
@@ -268,7 +270,7 @@ def test_a_name_that_ends_as_a_folders_does_and_a_closed_descriptor_are_refused(
 def test_a_file_may_lie_in_the_folder_that_the_job_makes(
     tmp_path: Path, given: Path, expected: Callable[..., bytes]
 ) -> None:
-    from support.without_ray import without_ray
+    from support.command import without_ray
 
     path = tmp_path / "reranked" / "run.trec"
     with without_ray():

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from support.candidates import rows, write_candidates
+from support.command import execute, without_ray
 from support.trial import fuzz, try_command
-from support.without_ray import without_ray
 
 
 @pytest.fixture(scope="module")

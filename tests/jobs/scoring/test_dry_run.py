@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from ray_rerank.cluster.lease import held
-from ray_rerank.jobs.cli.command import ExitCode, execute
-from ray_rerank.operators.candidates.read import CANDIDATE_SCHEMA
+from ray_rerank.jobs.exit_codes import ExitCode
+from ray_rerank.operators.candidates.schema import CANDIDATE_SCHEMA
 from support.candidates import rows, write_candidates
-from support.marks import here
+from support.command import execute
+from support.marks import here, on_ray
 from support.models import write_cross_encoder
 from support.trial import fuzz, try_command
 
@@ -134,7 +135,7 @@ def test_what_refuses_a_run_refuses_its_dry_run_in_the_same_words(
         assert plain.sub("", told.err) == plain.sub("", told_by_run.err)
 
 
-@here
+@on_ray
 @pytest.mark.parametrize(
     ("more", "told"),
     [

@@ -14,13 +14,13 @@ import pyarrow.dataset as pads
 import pytest
 
 from ray_rerank.cluster.storage import files as storage
-from ray_rerank.jobs.cli.command import ExitCode, execute
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.models.fetch import fetched
 from support import s3
 from support.candidates import rows, sentence, write_candidates
+from support.command import execute, without_ray
 from support.marks import here
 from support.paths import ROOT
-from support.without_ray import without_ray
 
 IMPATIENT = json.dumps({"config_kwargs": {"connect_timeout": 2, "read_timeout": 2}})  # as a user sets it for fsspec
 UNITS = 8

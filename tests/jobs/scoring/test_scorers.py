@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_rerank.jobs import rerank
-from ray_rerank.jobs.cli.command import ExitCode, execute, parse
+from ray_rerank.jobs.cli.arguments import parse
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.scorers.registry import FAMILIES, scorer_config
 from support.candidates import rows, write_candidates
+from support.command import execute
 from support.marks import here
 from support.models import write_bi_encoder, write_colbert, write_t5
 

@@ -27,7 +27,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from ray_rerank.jobs.cli.command import ExitCode
+from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
 from support.paths import ROOT
 from support.training import FILLERS, TOPICS, pairs, train, write_pairs

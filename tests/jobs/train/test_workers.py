@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ray_rerank.jobs.cli.command import ExitCode
+from ray_rerank.jobs.exit_codes import ExitCode
 from support.paths import ROOT
 from support.training import pairs, train, write_pairs
 

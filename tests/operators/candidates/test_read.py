@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_rerank.operators.candidates.read import CANDIDATE_SCHEMA, Columns, Origin, read_candidates, shape_of
+from ray_rerank.operators.candidates.read import read_candidates
+from ray_rerank.operators.candidates.schema import CANDIDATE_SCHEMA, Columns, Origin, shape_of
 from ray_rerank.operators.errors import InputError
 
 HERE = Origin("shard.parquet", 100)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_rerank.operators.candidates.join import Selection
-from ray_rerank.operators.candidates.read import CANDIDATE_SCHEMA
+from ray_rerank.operators.candidates.schema import CANDIDATE_SCHEMA
 from ray_rerank.operators.candidates.shards import (
     GROUP_CANDIDATES,
     GROUP_QUERIES,

@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ray_rerank.operators.candidates.read import CANDIDATE_SCHEMA, Columns, Origin, read_candidates
+from ray_rerank.operators.candidates.read import read_candidates
+from ray_rerank.operators.candidates.schema import CANDIDATE_SCHEMA, Columns, Origin
 from ray_rerank.operators.comparison.timing import LoadedStage, time_stages
 from ray_rerank.operators.errors import ModelError
 from ray_rerank.operators.inference.stats import Work

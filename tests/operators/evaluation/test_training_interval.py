@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from ray_rerank.operators.evaluation.training_interval import interval_over_trainings
+from ray_rerank.operators.evaluation.intervals import interval_over_trainings
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.02, 0.2])

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from ray_rerank.jobs.evaluate import per_query_table
 from ray_rerank.operators.evaluation.measures import Measured, parse_measures
 from ray_rerank.operators.formats.line_ids import fits_columns, fits_tabs
-from ray_rerank.operators.formats.trec_export import run_lines
-from ray_rerank.operators.formats.trec_runs import read_run
+from ray_rerank.operators.formats.trec_runs import read_run, run_lines
 from ray_rerank.operators.rejects import FaultLog, Reason, Refuse
 
 SPLITTING = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2007\u2028\u2029\u202f\u205f\u3000"

@@ -7,8 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_rerank.operators.inference.batches import TokenBudget, run_in_batches
-from ray_rerank.operators.inference.packing import by_length, pack
+from ray_rerank.operators.inference.batches import TokenBudget, by_length, pack, run_in_batches
 from ray_rerank.operators.inference.stats import Work
 
 

@@ -66,7 +66,8 @@ def test_a_quota_is_rounded_down_to_whole_cpus_and_never_to_none(
 
 
 COUNTED = """
-from ray_rerank.jobs.rerank import Stage, local_cpus
+from ray_rerank.jobs.scoring.config import Stage
+from ray_rerank.jobs.scoring.plan import local_cpus
 from ray_rerank.operators.comparison.hardware import this_hardware
 from ray_rerank.operators.models.cpus import usable_cpus
 stage = Stage(scorer={'kind': 'cross-encoder', 'model': 'm'})

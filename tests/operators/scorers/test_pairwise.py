@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_rerank.operators.scorers.comparisons import choose_comparisons, comparison_count
-from ray_rerank.operators.scorers.pairwise import AGGREGATORS, TINY, AggregatorName, aggregate
+from ray_rerank.operators.scorers.pairwise import (
+    AGGREGATORS,
+    TINY,
+    AggregatorName,
+    aggregate,
+    choose_comparisons,
+    comparison_count,
+)
 
 NAMES = sorted(AGGREGATORS)
 SYMMETRIC = [name for name in NAMES if name.startswith("sym")]

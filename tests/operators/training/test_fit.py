@@ -12,7 +12,7 @@ pytest.importorskip("sentence_transformers")
 from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from torch.utils.data import DataLoader
 
-from ray_rerank.operators.training.fit import length_grouped_trainer
+from ray_rerank.operators.training.callbacks import length_grouped_trainer
 
 
 def epoch_of(rows: int, size: int, workers: int, rank: int, epoch: int, done: int = 0) -> list[list[int]]:

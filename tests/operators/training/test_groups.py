@@ -80,7 +80,7 @@ def test_gains_below_zero_are_scaled_list_by_list() -> None:
 
 def test_the_listnet_loss_is_the_divergence_of_the_softmaxes_but_for_a_constant(cross_encoder: object) -> None:
     torch = pytest.importorskip("torch")
-    from ray_rerank.operators.training.fit import load_trainee
+    from ray_rerank.operators.training.trainee import load_trainee
 
     trainee = load_trainee(str(cross_encoder), 64)
     trainee.model.eval()

@@ -4,11 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ray_rerank.operators.candidates.read import CANDIDATE_SCHEMA
+from ray_rerank.operators.candidates.schema import CANDIDATE_SCHEMA
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.training.best_weights import BEST, BestWeights, best_step, evaluations
 from ray_rerank.operators.training.held_out import JudgedCandidates, LabelledPairs, judged_candidates
-from ray_rerank.operators.training.pairs import SCHEMA
+from ray_rerank.operators.training.pair_files import SCHEMA
 from support.candidates import rows
 
 NESTED = pa.Table.from_pylist(rows(3, 4), schema=CANDIDATE_SCHEMA)
@@ -74,7 +74,7 @@ def test_the_best_weights_are_kept_over_restarts_and_of_equals_the_later(
 ) -> None:
     torch = pytest.importorskip("torch")
     from ray_rerank.operators.training.best_weights import load_weights
-    from ray_rerank.operators.training.fit import load_trainee
+    from ray_rerank.operators.training.trainee import load_trainee
 
     trainee = load_trainee(str(cross_encoder), 64)
     judged = judged_candidates([("f", NESTED)], {"q0": {"d0-0": 1}}, "f", [])

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_rerank.operators.errors import InputError
-from ray_rerank.operators.training.pairs import Target, TrainingPairs, read_training_pairs, split_by_query
+from ray_rerank.operators.training.pair_files import Target
+from ray_rerank.operators.training.pairs import TrainingPairs, read_training_pairs
+from ray_rerank.operators.training.split import split_by_query
 
 ROWS = [("a kiln", "fires clay", 1.5), ("a kiln", "a loaf of bread", -3.0), ("yeast", "makes gas", 2.0)]
 

@@ -37,6 +37,7 @@ test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 slow: $(VENV)/.dev

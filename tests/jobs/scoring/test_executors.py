@@ -33,7 +33,8 @@ def records(folder: Path) -> dict[str, Any]:
             record = json.loads(path.read_text())
             for work in record.get("works", []):
                 work.pop("seconds")
-            record.pop("finished", None)
+            for moment in ("created", "finished", "started"):
+                record.pop(moment, None)
             found[name] = record
         elif path.is_file():
             found[name] = None
@@ -69,16 +70,8 @@ def test_both_executors_write_the_same_rows_and_records(tmp_path: Path, cross_en
 @on_ray
 def test_an_executor_resumes_what_the_other_began(tmp_path: Path, cross_encoder: Path) -> None:
     write_candidates(tmp_path / "in" / "a.parquet", rows(9, 5))
-    command = [
-        "rerank",
-        "--input",
-        str(tmp_path / "in"),
-        "--model",
-        str(cross_encoder),
-        "--output",
-        str(tmp_path / "out"),
-    ]
-    command += ["--unit-pairs", "15"]
+    command = ["rerank", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--unit-pairs", "15"]
+    command += scorer(cross_encoder, "stages")
     assert execute([*command, "--executor", "inline"]) == ExitCode.DONE
     before = table(tmp_path / "out")
     marker = sorted((tmp_path / "out" / "_run" / "done").iterdir())[0]

@@ -12,13 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_rerank.cluster.errors import ClusterError, StorageError
-from ray_rerank.cluster.storage.files import (
-    StoredFile,
-    fingerprint,
-    join,
-    open_read,
-    write_whole,
-)
+from ray_rerank.cluster.storage import StoredFile, fingerprint, join, open_read, write_whole
 
 FORMAT = "2"
 SCHEMA = pa.schema([("query", pa.binary(16)), ("document", pa.binary(16)), ("score", pa.float32())])

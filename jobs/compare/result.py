@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from ray_rerank.cluster.secrets import shown
-from ray_rerank.cluster.storage.files import absolute, join
+from ray_rerank.cluster.storage import absolute, join
 from ray_rerank.jobs.compare.config import Config
 from ray_rerank.jobs.compare.entries import FIRST_STAGE, Entry
 from ray_rerank.jobs.compare.rankings import FirstStage, Ranked

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ray_rerank.cluster.lease import held
-from ray_rerank.cluster.storage.files import StoredFile, absolute, fingerprint, join
+from ray_rerank.cluster.storage import StoredFile, absolute, fingerprint, join
 from ray_rerank.jobs.inputs.collections import beir_files, load_qrels, load_queries, stored
 from ray_rerank.jobs.mine.corpus import Asked, Corpus, judged, load_corpus, own_rows
 from ray_rerank.jobs.mine.guard_scores import teacher_scores

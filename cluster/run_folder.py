@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
-from ray_rerank.cluster.errors import OutputMismatchError, StorageError
+from ray_rerank.cluster.errors import OutputConflictError, StorageError
 from ray_rerank.cluster.parquet import parquet_bytes
 from ray_rerank.cluster.records import Checksum, Count, DamagedRecordError, Record, brief, parsed, read_record
 from ray_rerank.cluster.secrets import shown
@@ -96,7 +96,7 @@ def claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> None:
     """Make a folder the output of this run, or go on with it if it is.
 
     Raises:
-        OutputMismatchError: it belongs to a run with another identity or input, or holds other files.
+        OutputConflictError: it belongs to a run with another identity or input, or holds other files.
         StorageError: it cannot be read or written.
     """
     if check_claim(output, identity, units):
@@ -111,7 +111,7 @@ def check_claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> 
     what another run had set out to do.
 
     Raises:
-        OutputMismatchError, StorageError: as `claim` does.
+        OutputConflictError, StorageError: as `claim` does.
     """
     identity = json.loads(json.dumps(identity))
     before = read_manifest(output)
@@ -122,7 +122,7 @@ def check_claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> 
         if differences and not _begun(output):
             return False
         if differences:
-            raise OutputMismatchError(
+            raise OutputConflictError(
                 f"{output.uri}: was made by another run; what differs:\n  "
                 + "\n  ".join(differences[:10])
                 + "\nUse another output, or remove this one."
@@ -130,7 +130,7 @@ def check_claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> 
         return True
     strangers = foreign_files(output)
     if strangers:
-        raise OutputMismatchError(
+        raise OutputConflictError(
             f"{output.uri}: holds Parquet files that are not of a run ({strangers[0]}, {len(strangers)} in all); "
             "use an empty output"
         )
@@ -146,12 +146,12 @@ def read_manifest(output: Output) -> Manifest | None:
     """What the run was made with, or None where no run has begun.
 
     Raises:
-        OutputMismatchError: it is not a manifest that this version reads.
+        OutputConflictError: it is not a manifest that this version reads.
     """
     try:
         return read_record(output.run("manifest.json"), Manifest)
     except DamagedRecordError as error:
-        raise OutputMismatchError(
+        raise OutputConflictError(
             f"{error} (no manifest of format {FORMAT}); remove {output.uri}, or use another output"
         ) from None
 

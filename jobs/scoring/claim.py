@@ -20,7 +20,7 @@ def claimed(
     Raises:
         InputError, StorageError: output or cache cannot be used.
         OutputBusyError: another process is at work there.
-        OutputMismatchError: the output is of another run.
+        OutputConflictError: the output is of another run.
     """
     check_output(config.output, config.cache, leave_no_trace=config.dry_run)
     if config.dry_run:

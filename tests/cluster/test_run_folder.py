@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pytest
 
-from ray_rerank.cluster.errors import OutputMismatchError, StorageError
+from ray_rerank.cluster.errors import OutputConflictError, StorageError
 from ray_rerank.cluster.run_folder import (
     Marker,
     Output,
@@ -70,7 +70,7 @@ def test_the_same_run_may_claim_again_and_another_is_told_what_differs(output: O
     commit(output, UNITS[0], RESULTS, NONE, {})
     claim(output, identity, UNITS)
     other = {"stages": [{"scorer": {"weights": "bbbb", "max_length": 64}}]}
-    with pytest.raises(OutputMismatchError) as error:
+    with pytest.raises(OutputConflictError) as error:
         claim(output, other, UNITS)
     assert 'stages[0].scorer.weights: was "aaaa", is now "bbbb"' in str(error.value)
     assert "stages[0].scorer.max_length: was 512, is now 64" in str(error.value)
@@ -85,22 +85,22 @@ def test_a_run_that_did_nothing_gives_way_to_another(output: Output, began: str)
         commit_failure(output, UNITS[0], "out of luck")
     if began == "nothing":
         claim(output, {"k": 2}, UNITS[:1])
-    with pytest.raises(OutputMismatchError) if began != "nothing" else nullcontext():
+    with pytest.raises(OutputConflictError) if began != "nothing" else nullcontext():
         claim(output, {"k": 2}, UNITS[:1])
 
 
 def test_another_input_is_refused_naming_the_files(output: Output) -> None:
     claim(output, {}, UNITS)
     commit(output, UNITS[0], RESULTS, NONE, {})
-    with pytest.raises(OutputMismatchError, match=r"/in/b\.parquet was there and is gone"):
+    with pytest.raises(OutputConflictError, match=r"/in/b\.parquet was there and is gone"):
         claim(output, {}, UNITS[:1])
-    with pytest.raises(OutputMismatchError, match=r"/in/b\.parquet has changed since"):
+    with pytest.raises(OutputConflictError, match=r"/in/b\.parquet has changed since"):
         claim(output, {}, [UNITS[0], Unit("000001-cc", "/in/b.parquet", 0, 2, 4)])
 
 
 def test_a_folder_with_other_parquet_files_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "mine.parquet").write_bytes(b"somebody's")
-    with pytest.raises(OutputMismatchError, match=r"mine\.parquet"):
+    with pytest.raises(OutputConflictError, match=r"mine\.parquet"):
         claim(Output(str(tmp_path)), {}, UNITS)
 
 

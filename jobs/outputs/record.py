@@ -30,7 +30,7 @@ Overwrite = Annotated[
 
 _MOST_LINES = 10
 _NAMED = 3
-_REMEDY = "add --overwrite to replace it, or choose another output"
+_REMEDY = "add --overwrite to replace it, choose another output, or remove this folder"
 
 R = TypeVar("R")
 

@@ -27,8 +27,8 @@ class StorageError(ClusterError):
     """A path cannot be read or written."""
 
 
-class OutputMismatchError(ClusterError):
-    """The output folder belongs to a run with another configuration, model or input."""
+class OutputConflictError(ClusterError):
+    """An output folder holds the output of other settings, inputs or of another job, or files of unknown origin."""
 
 
 class WorkerDeathError(ClusterError):

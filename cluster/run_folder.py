@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
-from ray_rerank.cluster.errors import OutputMismatchError, StorageError
+from ray_rerank.cluster.errors import OutputConflictError, StorageError
 from ray_rerank.cluster.parquet import parquet_bytes
-from ray_rerank.cluster.records import Checksum, Count, DamagedRecordError, Record, brief, parsed, read_record
+from ray_rerank.cluster.records import Checksum, Count, DamagedRecordError, Record, parsed, read_record
 from ray_rerank.cluster.secrets import shown
 from ray_rerank.cluster.storage import (
     UnavailableError,
@@ -99,72 +99,38 @@ class Output:
         return join(self.uri, "_run", *names)
 
 
-def claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> None:
-    """Make a folder the output of this run, or go on with it if it is.
+def begin(output: Output, identity: dict[str, Any], units: list[Unit]) -> None:
+    """Record what a run is made with: its units, then its identity.
 
     Raises:
-        OutputMismatchError: it belongs to a run with another identity or input, or holds other files.
-        StorageError: it cannot be read or written.
+        StorageError: the folder cannot be written.
     """
-    if check_claim(output, identity, units):
-        return
     save_plan(output.run("plan.parquet"), units)
     manifest = {"format": FORMAT, "identity": identity, "created": time.time()}
     write_whole(output.run("manifest.json"), json.dumps(manifest, indent=2).encode())
 
 
-def check_claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> bool:
-    """Whether a folder is the output of this run already; else it can become that: nothing is in it yet, or nothing but
-    what another run had set out to do.
-
-    Raises:
-        OutputMismatchError, StorageError: as `claim` does.
-    """
-    identity = json.loads(json.dumps(identity))
-    before = read_manifest(output)
-    if before is not None:
-        differences = _differences(before.identity, identity)
-        if not differences and (planned := load_plan(output.run("plan.parquet"))) != units:
-            differences = _plan_differences(planned, units)
-        if differences and not _begun(output):
-            return False
-        if differences:
-            raise OutputMismatchError(
-                f"{output.uri}: was made by another run; what differs:\n  "
-                + "\n  ".join(differences[:10])
-                + "\nUse another output, or remove this one."
-            )
-        return True
-    strangers = foreign_files(output)
-    if strangers:
-        raise OutputMismatchError(
-            f"{output.uri}: holds Parquet files that are not of a run ({strangers[0]}, {len(strangers)} in all); "
-            "use an empty output"
-        )
-    return False
-
-
-def _begun(output: Output) -> bool:
+def has_begun(output: Output) -> bool:
     """Whether a run has come so far that it left anything, be it a failure."""
-    return any(read_folder(output.run(name), ".json") for name in ("done", "failed")) or bool(foreign_files(output))
+    return any(read_folder(output.run(name), ".json") for name in ("done", "failed")) or bool(visible_parquet(output))
 
 
 def read_manifest(output: Output) -> Manifest | None:
     """What the run was made with, or None where no run has begun.
 
     Raises:
-        OutputMismatchError: it is not a manifest that this version reads.
+        OutputConflictError: it is not a manifest that this version reads.
     """
     try:
         return read_record(output.run("manifest.json"), Manifest)
     except DamagedRecordError as error:
-        raise OutputMismatchError(
+        raise OutputConflictError(
             f"{error} (no manifest of format {FORMAT}); remove {output.uri}, or use another output"
         ) from None
 
 
-def foreign_files(output: Output) -> list[str]:
-    """Parquet files that lie in a folder before any run.
+def visible_parquet(output: Output) -> list[str]:
+    """The Parquet files that readers of the folder see, be they of the run or not.
 
     Raises:
         UnavailableError: the storage does not answer.
@@ -312,25 +278,3 @@ def _as_written(file: str, was: Written) -> bytes:
             "command does its unit again"
         )
     return data
-
-
-def _differences(before: Any, now: Any, at: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        found = []
-        for key in sorted(before.keys() | now.keys()):
-            found += _differences(before.get(key), now.get(key), f"{at}.{key}" if at else key)
-        return found
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        return [
-            line for i, pair in enumerate(zip(before, now, strict=True)) for line in _differences(*pair, f"{at}[{i}]")
-        ]
-    return [] if before == now else [f"{at}: was {brief(json.dumps(before))}, is now {brief(json.dumps(now))}"]
-
-
-def _plan_differences(before: list[Unit], now: list[Unit]) -> list[str]:
-    files_before, files_now = {unit.file for unit in before}, {unit.file for unit in now}
-    found = [f"input: {file} was there and is gone" for file in sorted(files_before - files_now)]
-    found += [f"input: {file} is new" for file in sorted(files_now - files_before)]
-    names = {unit.name.partition("-")[2] for unit in before}
-    changed = {unit.file for unit in now if unit.name.partition("-")[2] not in names} & files_before
-    return [*found, *(f"input: {file} has changed since" for file in sorted(changed))] or ["input: its units differ"]

@@ -1,21 +1,24 @@
 """Look after a score cache: what it holds, runs merged, files that are no good, scores as a table. Starts no Ray."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from ray_rerank.cluster.lease import held
 from ray_rerank.cluster.parquet import parquet_bytes
 from ray_rerank.cluster.score_cache.lookup import ScoreCache
 from ray_rerank.cluster.score_cache.upkeep import Namespace, check, compact, hashes, merged, namespaces, sound
-from ray_rerank.cluster.storage import absolute, join, write_whole
+from ray_rerank.cluster.storage import absolute, join, open_read, write_whole
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
-from ray_rerank.jobs.outputs.checks import check_apart, check_empty
+from ray_rerank.jobs.outputs.checks import check_apart, check_folder
 from ray_rerank.jobs.outputs.files import STDOUT, JsonFile, check_output_files, write_json
+from ray_rerank.jobs.outputs.record import Overwrite, check_empty, check_known, files_to_replace, remove_files
 from ray_rerank.jobs.scoring.input import CandidateSource, read_input
 from ray_rerank.jobs.scoring.pairs import text_pairs, unit_pairs
 from ray_rerank.jobs.scoring.plan import default_unit_pairs, plan_units
@@ -24,6 +27,9 @@ from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.location import Location
 from ray_rerank.operators.scorers.cached import row_keys
 from ray_rerank.operators.scorers.registry import is_pairwise
+
+_COLUMNS = (["query_hash", "document_hash", "score"], ["query_id", "doc_id", "score"])
+"""Of the tables that `export` writes, without and with candidates."""
 
 
 class Config(JobConfig):
@@ -37,6 +43,7 @@ class Config(JobConfig):
     output: Location | None = Field(None, description="export: folder or URI for the tables")
     candidates: Location | None = Field(None, description="export: candidate shards to join the scores to")
     columns: Columns = Columns()
+    overwrite: Overwrite = False
     json_file: JsonFile = Field(
         None,
         alias="json",
@@ -51,6 +58,8 @@ class Config(JobConfig):
             raise ValueError("--output goes with `export`")
         if self.candidates and self.action != "export":
             raise ValueError("--candidates goes with `export`")
+        if self.overwrite and self.action != "export":
+            raise ValueError("--overwrite goes with `export`")
         return self
 
     def asked(self) -> CandidateSource:
@@ -139,19 +148,47 @@ def _export(config: Config, chosen: list[Namespace]) -> int:
     namespace = chosen[0]
     folder = absolute(str(config.output))
     check_apart(cache=config.cache, output=str(config.output), candidates=config.candidates)
-    check_empty(folder)
+    old = _tables_there(config, folder)
     with held(folder, "cache export"):
-        return _write_tables(config, namespace, folder)
+        return _write_tables(config, namespace, folder, old)
 
 
-def _write_tables(config: Config, namespace: Namespace, folder: str) -> int:
+def _tables_there(config: Config, folder: str) -> list[str]:
+    """The names of an earlier export's tables, which go before the first one is written.
+
+    Such a folder has no record: its files are known by their names and columns.
+
+    Raises:
+        InputError: it cannot be a folder.
+        OutputConflictError: there are files, and `overwrite` is not set or one is no such table.
+    """
+    if not config.overwrite:
+        check_empty(folder)
+        return []
+    check_folder(folder)
+    names = files_to_replace(folder, "cache export")
+    check_known(folder, "cache export", [name for name in names if not _is_table(join(folder, name))])
+    return names
+
+
+def _is_table(uri: str) -> bool:
+    with open_read(uri) as file:
+        try:
+            return pq.read_schema(file).names in _COLUMNS
+        except pa.ArrowInvalid:
+            return False
+
+
+def _write_tables(config: Config, namespace: Namespace, folder: str, old: list[str]) -> int:
     rows, asked = 0, 0
     reader = ScoreCache(namespace.uri, namespace.name)
     if not config.candidates:
         namespace = sound(namespace)
         _print_bad(namespace)
     tables = _joined(config, namespace, reader) if config.candidates else _hashed(namespace)
-    for number, (table, of) in enumerate(tables):
+    first = list(itertools.islice(tables, 1))  # what refuses the job does so here
+    remove_files(folder, old)
+    for number, (table, of) in enumerate(itertools.chain(first, tables)):
         write_whole(join(folder, f"part-{number:05d}.parquet"), parquet_bytes(table))
         rows, asked = rows + table.num_rows, asked + of
     print(f"{rows:,} scores of {namespace.name} written to {config.output}")

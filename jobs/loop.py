@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from ray_rerank.cluster.errors import OutputConflictError
 from ray_rerank.cluster.executors import ExecutorName
 from ray_rerank.cluster.lease import held
-from ray_rerank.cluster.records import DamagedRecordError, read_record
 from ray_rerank.cluster.storage import write_whole
 from ray_rerank.jobs import compare, label, mine, prepare, queries, train
 from ray_rerank.jobs.compare.entries import FIRST_STAGE
@@ -22,7 +22,16 @@ from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import beir_files, beir_qrels, judged_queries, load_qrels, load_queries
 from ray_rerank.jobs.inputs.rankings import counted_queries, rankings_at
-from ray_rerank.jobs.train.state import difference
+from ray_rerank.jobs.outputs.record import (
+    FolderRecord,
+    Overwrite,
+    check_known,
+    files_to_replace,
+    load_record,
+    may_resume,
+    remove_files,
+    visible_names,
+)
 from ray_rerank.operators.comparison.schema import Comparison
 from ray_rerank.operators.errors import InputError, RerankError
 from ray_rerank.operators.evaluation.intervals import interval_over_trainings
@@ -74,6 +83,7 @@ class Config(JobConfig):
     timing: bool = Field(True, description="measure latency and pairs/s in the comparison")
     trainings: int = Field(3, ge=1, description="of each student, with the seeds SEED, SEED + 1, ...")
     seed: int = Field(0, ge=0)
+    overwrite: Overwrite = False
     executor: ExecutorName = Field("ray", description="`inline` scores in this process, without Ray; default: ray")
 
 
@@ -164,23 +174,21 @@ def _check_models(config: Config) -> None:
 
 
 def _claim(config: Config, folder: Path) -> None:
-    """Write down what is looped with, or see that it is the same as before.
+    """Record what the loop is made with, or check that it is the same as before.
 
     Raises:
-        InputError: the folder holds a loop with other settings.
+        OutputConflictError: the folder holds a loop with other settings and `overwrite` is not set.
         StorageError: it cannot be written.
     """
-    settings = config.model_dump(mode="json", exclude={"output", "timing", "trainings"})
-    record = folder / _RECORD
-    try:
-        before = read_record(str(record), dict[str, Any])
-    except DamagedRecordError as error:
-        raise InputError(f"{error}; use another output, or remove this one") from None
-    if before is not None and before != settings:
-        raise InputError(
-            f"{folder}: holds a loop with other settings ({difference(before, settings)}); use another output, or "
-            "remove it"
-        )
+    settings = config.model_dump(mode="json", exclude={"output", "timing", "trainings", "overwrite"})
+    output, record = str(folder), folder / _RECORD
+    made = load_record(str(record), dict[str, Any], config.overwrite)
+    finished = (folder / "comparison" / "comparison.json").exists()
+    before = None if made is None else FolderRecord("loop", made, finished=finished)
+    if not may_resume(output, before, FolderRecord("loop", settings), config.overwrite) and config.overwrite:
+        if not record.exists():
+            check_known(output, "loop", visible_names(output))
+        remove_files(output, files_to_replace(output, "loop"))
     write_whole(str(record), (json.dumps(settings, indent=2) + "\n").encode())
 
 
@@ -289,7 +297,7 @@ def train_student(config: Config, folder: Path, name: str, seed: int, pairs: Pat
     )
     try:
         return train.run(given)
-    except RerankError as error:
+    except (RerankError, OutputConflictError) as error:
         print(f"student {_student(name, seed)} failed, the others go on: {error}")
         return ExitCode.DONE_WITH_ERRORS
 

@@ -15,6 +15,7 @@ from ray_rerank.jobs.inputs.datasets import dataset_texts
 from ray_rerank.jobs.inputs.files import input_files
 from ray_rerank.jobs.inputs.texts import Texts, file_texts
 from ray_rerank.jobs.outputs import shards as prepared_folder
+from ray_rerank.jobs.outputs.record import Overwrite
 from ray_rerank.jobs.outputs.report import report_folder
 from ray_rerank.operators.candidates.flat_pairs import READABLE, group_pairs, read_pairs
 from ray_rerank.operators.candidates.join import Selection, append, doc_ids_of, draw_random, known_queries, select
@@ -76,7 +77,7 @@ class Config(JobConfig):
     )
     shard_queries: int = Field(1000, ge=1, description="queries a shard")
     output: Location = Field(description="folder of the candidate shards")
-    overwrite: bool = Field(False, description="replace the shards of another prepare")
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True, slots=True)

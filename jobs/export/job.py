@@ -9,15 +9,16 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from ray_rerank.cluster.lease import held
-from ray_rerank.cluster.records import DamagedRecordError, Record, brief, read_record
+from ray_rerank.cluster.records import Record
 from ray_rerank.cluster.storage import absolute, check_writable, filesystem, join, open_read, write_whole
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.export.files import SECOND, export_files
 from ray_rerank.jobs.inputs.files import PARQUET, input_files
 from ray_rerank.jobs.outputs import shards as prepared_folder
-from ray_rerank.jobs.outputs.checks import check_apart, check_folder, contents
+from ray_rerank.jobs.outputs.checks import check_apart, check_folder
 from ray_rerank.jobs.outputs.finished import check_finished
+from ray_rerank.jobs.outputs.record import FolderRecord, Overwrite, check_known, load_record, may_resume, visible_names
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.export_formats import EXPORTS
 from ray_rerank.operators.export_formats.groups import FAULTS, columns_of, groups
@@ -54,7 +55,7 @@ class Config(JobConfig):
         description="margin-mse: negative_1 to negative_n in place of triplets, labelled by n margins or n+1 scores",
     )
     integer_ids: bool = Field(False, description="ms-marco: write ids as numbers, as MS MARCO has them")
-    overwrite: bool = Field(False, description="replace another export there")
+    overwrite: Overwrite = False
 
     @field_validator("format")
     @classmethod
@@ -131,28 +132,29 @@ def _rows(file: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _claim(config: Config, output: str) -> list[str]:
-    """See that the folder is free, or holds this very export, or may lose another; gives the files of the one there.
+    """Check that the folder is free, or holds this very export, or may lose another; returns the files there.
 
     Raises:
-        InputError: it holds something else.
+        InputError: it cannot be a folder.
+        OutputConflictError: it holds another export and `overwrite` is false, or files of no export.
         StorageError: it cannot be written.
     """
     check_folder(config.output)
-    try:
-        record = read_record(join(output, RECORD), _Export)
-    except DamagedRecordError as error:
-        raise InputError(f"{error}; use an empty folder, or empty this one") from None
-    before, asked = (record and record.model_extra) or {}, _asked(config)
-    if not {*asked} <= {*before}:
-        if found := contents(output):
-            raise InputError(
-                f"{config.output}: holds files that are not of an export ({found[0]}); use an empty folder"
-            )
-    elif not config.overwrite and any(before[name] != value for name, value in asked.items()):
-        there = brief(f"{before['format']} of {before['input']}")
-        raise InputError(f"{config.output}: holds another export ({there}); name another folder, or --overwrite")
+    asked = _asked(config)
+    now = FolderRecord("export", asked)
+    record = load_record(join(output, RECORD), _Export, config.overwrite)
+    names, made = visible_names(output), (record and record.model_extra) or {}
+    known: set[str] = set()
+    if record is None and config.overwrite and RECORD in names:  # it is damaged
+        known = {RECORD, *(file.name for export in EXPORTS.values() for file in export.files)}
+    elif record and asked.keys() <= made.keys():
+        settings = {name: made[name] for name in asked}
+        before = FolderRecord("export", settings, finished=made.get("complete") is True)
+        may_resume(config.output, before, now, config.overwrite)
+        known = {RECORD, *record.files} if config.overwrite else {*names}
+    check_known(config.output, "export", [name for name in names if name not in known])
     check_writable(output)
-    return record.files if record else []
+    return record.files if record else [name for name in names if name in known - {RECORD}]
 
 
 def _remove(output: str, names: list[str]) -> None:

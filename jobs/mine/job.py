@@ -18,6 +18,7 @@ from ray_rerank.jobs.mine.guard_scores import teacher_scores
 from ray_rerank.jobs.mine.lists import ranked_lists
 from ray_rerank.jobs.outputs import shards as prepared_folder
 from ray_rerank.jobs.outputs.checks import check_apart
+from ray_rerank.jobs.outputs.record import Overwrite
 from ray_rerank.jobs.outputs.report import report_folder
 from ray_rerank.jobs.scoring.config import ExecutionConfig
 from ray_rerank.operators.candidates.self_pairs import DropSelf, chosen, told
@@ -79,7 +80,7 @@ class Config(ExecutionConfig):
     )
     shard_queries: int = Field(1000, ge=1, description="queries a shard")
     output: Location = Field(description="folder of the shards")
-    overwrite: bool = Field(False, description="replace the shards of another mine")
+    overwrite: Overwrite = False
 
     @model_validator(mode="before")
     @classmethod

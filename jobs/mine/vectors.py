@@ -16,11 +16,12 @@ from ray_rerank.cluster.attempts import alive
 from ray_rerank.cluster.errors import ClusterError
 from ray_rerank.cluster.executors import open_executor
 from ray_rerank.cluster.parquet import parquet_bytes, read_footers
-from ray_rerank.cluster.run_folder import Output, claim, commit, commit_failure, done_markers, read_manifest, read_part
+from ray_rerank.cluster.run_folder import Output, commit, commit_failure, done_markers, read_manifest, read_part
 from ray_rerank.cluster.steps import Step
 from ray_rerank.cluster.storage import absolute, filesystem, fingerprint, join, list_files, write_whole
 from ray_rerank.cluster.units import Unit, load_plan, plan_by_rows, read_rows
 from ray_rerank.jobs.outputs.markers import Embedded
+from ray_rerank.jobs.scoring.claim import RunClaim, claim_run
 from ray_rerank.jobs.scoring.config import ActorPool, ExecutionConfig, Stage
 from ray_rerank.jobs.scoring.plan import local_cpus, pool_sizes
 from ray_rerank.jobs.scoring.run import Pass, Steps, do_pass
@@ -85,7 +86,7 @@ def embed(
     done = done_markers(output, Embedded)
     if (units := _finished(output, done, len(texts))) is None:
         units = _plan(source, texts)
-        claim(output, identity, units)
+        claim_run(RunClaim("mine", output, identity, units))
     left = [unit for unit in units if unit.name not in done]
     if left:
         stages = (Stage(scorer=encoder, actors=pool.actors, cpus=pool.cpus, gpus=pool.gpus),)

@@ -36,24 +36,6 @@ def check_folder(uri: str) -> None:
         raise InputError(f"{uri}: {fault}; a folder is needed here")
 
 
-def contents(folder: str) -> list[str]:
-    """What lies directly in a folder; names that begin with a dot are not content, but a lease or a half-made file."""
-    system, path = filesystem(folder)
-    found = system.ls(path, detail=False) if system.exists(path) else []
-    return [name for name in found if not name.rstrip("/").rpartition("/")[2].startswith(".")]
-
-
-def check_empty(folder: str) -> None:
-    """See that nothing is there yet.
-
-    Raises:
-        InputError: something is.
-    """
-    check_folder(folder)
-    if found := contents(folder):
-        raise InputError(f"{folder}: holds files already ({found[0]}); use an empty folder")
-
-
 def check_output(output: str, cache: str | None = None, *, leave_no_trace: bool = False) -> None:
     """See that workers can write the output, and read the cache; print a note where they cannot write it.
 

@@ -1,7 +1,7 @@
 """The folder of shards that prepare or mine writes: whose it is, and how it is replaced without mixing two sets."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,16 @@ from ray_rerank.cluster.parquet import parquet_bytes
 from ray_rerank.cluster.records import Count, DamagedRecordError, Record, read_record
 from ray_rerank.cluster.storage import UnavailableError
 from ray_rerank.jobs.outputs.checks import check_folder
-from ray_rerank.operators.candidates.shards import SHARD_NAME, shard_name
+from ray_rerank.jobs.outputs.record import (
+    LAYOUTS,
+    FolderRecord,
+    check_known,
+    conflict,
+    load_record,
+    may_resume,
+    visible_names,
+)
+from ray_rerank.operators.candidates.shards import shard_name
 from ray_rerank.operators.errors import InputError
 
 QRELS = "_qrels.txt"
@@ -22,8 +31,19 @@ QRELS = "_qrels.txt"
 
 
 class _Begun(Record):
+    """
+    Attributes:
+        settings, inputs: what `identity` is the digest of; older versions recorded only that.
+    """
+
     identity: str = ""
     complete: bool
+    settings: dict[str, Any] | None = None
+    inputs: tuple[tuple[str, int, str], ...] = ()
+
+    def record(self, job: str) -> FolderRecord:
+        """What it says of the folder."""
+        return FolderRecord(job, self.settings, _versions(self.inputs), self.identity, self.complete)
 
 
 class _Finished(_Begun):
@@ -61,15 +81,14 @@ class Claim:
     """An output folder that may be written, or that holds just what is asked for.
 
     Attributes:
-        job: of JOBS.
+        record: what the job, one of JOBS, makes the folder with.
         inputs: what is read, as it was listed.
         old: files of an earlier run of the job, which go before the first shard is written.
         finished: the manifest of a finished run of the same settings and inputs; nothing is to be done.
     """
 
     output: str
-    identity: str
-    job: str
+    record: FolderRecord
     inputs: tuple[storage.StoredFile, ...]
     old: tuple[str, ...]
     finished: dict[str, Any] | None = None
@@ -77,12 +96,12 @@ class Claim:
     @property
     def errors(self) -> str:
         """The table of what was left out."""
-        return storage.join(self.output, _errors(self.job))
+        return storage.join(self.output, _errors(self.record.job))
 
     @property
     def work(self) -> str:
         """A folder for what the job keeps besides its shards; what lies there outlives a replacement."""
-        return storage.join(self.output, _work(self.job))
+        return storage.join(self.output, _work(self.record.job))
 
 
 def claim(
@@ -93,33 +112,27 @@ def claim(
     An unfinished run of the same settings and inputs is made anew without `overwrite`.
 
     Raises:
-        InputError: the folder holds other files, or the shards of another run and `overwrite` is false.
+        InputError: it cannot be a folder.
+        OutputConflictError: it holds other files, or the shards of another run and `overwrite` is false.
         StorageError: it cannot be written.
     """
     listed = tuple(inputs)
     described = [[file.path, file.size, file.version] for file in listed]
+    settings = json.loads(json.dumps(settings))
     identity = storage.fingerprint(json.dumps([settings, described], sort_keys=True).encode())
+    now = FolderRecord(job, settings, _versions(described), identity)
     check_folder(output)
-    found = storage.names_below(output)
-    visible = [name for name in found if not any(part.startswith(".") for part in name.split("/"))]
-    own = [name for name in visible if SHARD_NAME.fullmatch(name) or name in _own(job)]
-    foreign = [name for name in visible if name not in own and not name.startswith(f"{_work(job)}/")]
-    if foreign:
-        raise InputError(
-            f"{output}: holds files that {job} did not write ({', '.join(foreign[:3])}"
-            f"{', …' if len(foreign) > 3 else ''}); give --output a folder of its own"
-        )
-    before = None if overwrite else _manifest(output, job, "add --overwrite to make the folder anew")
-    same = before is not None and before.identity == identity
-    if isinstance(before, _Finished) and same and {*before.shards} <= {*own} and _is_whole(output, before):
-        return Claim(output, identity, job, listed, (), before.model_dump(mode="json"))
-    if own and not overwrite and not same:
-        raise InputError(
-            f"{output}: holds the shards of another {job} ({own[-1]}); add --overwrite to replace them, or "
-            "choose another folder"
-        )
+    own = [name for name in visible_names(output) if not name.startswith(f"{_work(job)}/")]
+    check_known(output, job, [name for name in own if not LAYOUTS[job].fullmatch(name)])
+    begun = _load(output, job, overwrite)
+    before = None if begun is None else begun.record(job)
+    if may_resume(output, before, now, overwrite):
+        if isinstance(begun, _Finished) and {*begun.shards} <= {*own} and _is_whole(output, begun):
+            return Claim(output, now, listed, (), begun.model_dump(mode="json", exclude={"settings", "inputs"}))
+    elif before is None and own and not overwrite:
+        raise conflict(output, job, ["there is no record of what made it"])
     storage.check_writable(output)
-    return Claim(output, identity, job, listed, tuple(own))
+    return Claim(output, now, listed, tuple(own))
 
 
 def begin(claim: Claim) -> None:
@@ -134,7 +147,7 @@ def begin(claim: Claim) -> None:
     _write_manifest(claim, {"complete": False})
     system, root = storage.filesystem(claim.output)
     for name in claim.old:
-        if name != _name(claim.job):
+        if name != _name(claim.record.job):
             system.rm_file(storage.join(root, name))
 
 
@@ -172,10 +185,6 @@ def unfinished(folder: str) -> str | None:
     return next((job for job in JOBS if (found := _manifest_of(folder, job)) and not found.complete), None)
 
 
-def _own(job: str) -> set[str]:
-    return {_name(job), _errors(job)} | ({QRELS} if job == "prepare" else set())
-
-
 def _name(job: str) -> str:
     return f"_{job}.json"
 
@@ -189,31 +198,33 @@ def _work(job: str) -> str:
 
 
 def _manifest_of(folder: str, job: str) -> _Begun | None:
-    system, path = storage.filesystem(folder)
-    hint = f"whether `ray-rerank {job}` has finished here cannot be told; run it again with --overwrite"
-    return _manifest(folder, job, hint, _Begun) if system.isdir(path) else None
-
-
-def _manifest(output: str, job: str, hint: str, kind: Any = None) -> _Begun | None:
-    """What the job says of a folder, or nothing where it says nothing.
-
-    Args:
-        kind: what is read of it; all, where nothing is given.
+    """What the job says of a folder that is read; None where it says nothing.
 
     Raises:
         InputError: it is damaged.
     """
-    place = storage.join(output, _name(job))
+    system, path = storage.filesystem(folder)
     try:
-        begun = read_record(place, _Begun)
-        return read_record(place, JOBS[job]) if kind is None and begun and begun.complete else begun
+        return read_record(storage.join(folder, _name(job)), _Begun) if system.isdir(path) else None
     except DamagedRecordError as error:
+        hint = f"whether `ray-rerank {job}` has finished here cannot be told; run it again with --overwrite"
         raise InputError(f"{error}; {hint}") from None
 
 
+def _load(output: str, job: str, overwrite: bool) -> _Begun | None:
+    place = storage.join(output, _name(job))
+    begun = load_record(place, _Begun, overwrite)
+    return load_record(place, JOBS[job], overwrite) if begun and begun.complete else begun
+
+
+def _versions(inputs: Iterable[Sequence[Any]]) -> dict[str, str]:
+    return {path: f"{size} bytes, version {version}" for path, size, version in inputs}
+
+
 def _beside(claim: Claim) -> list[str]:
-    own = _own(claim.job) - {_name(claim.job)}
-    return [name for name in storage.names_below(claim.output) if name in own]
+    """The names of what the job wrote besides the shards and its record."""
+    beside = {_errors(claim.record.job)} | ({QRELS} if claim.record.job == "prepare" else set())
+    return [name for name in storage.names_below(claim.output) if name in beside]
 
 
 def _is_whole(output: str, found: _Finished) -> bool:
@@ -228,5 +239,10 @@ def _is_whole(output: str, found: _Finished) -> bool:
 
 
 def _write_manifest(claim: Claim, content: dict[str, Any]) -> None:
-    text = json.dumps({"identity": claim.identity, **content}, indent=2, ensure_ascii=False)
-    storage.write_whole(storage.join(claim.output, _name(claim.job)), text.encode())
+    made = {
+        "identity": claim.record.identity,
+        "settings": claim.record.settings,
+        "inputs": [[file.path, file.size, file.version] for file in claim.inputs],
+    }
+    text = json.dumps({**made, **content}, indent=2, ensure_ascii=False)
+    storage.write_whole(storage.join(claim.output, _name(claim.record.job)), text.encode())

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from ray_rerank.cluster.errors import OutputMismatchError, StorageError
+from ray_rerank.cluster.errors import OutputConflictError, StorageError
 from ray_rerank.cluster.run_folder import Marker, Output, Written, all_markers, read_manifest
 from ray_rerank.cluster.storage import UnavailableError, fingerprint_of, list_files, remove
 from ray_rerank.cluster.units import Unit
@@ -27,7 +27,7 @@ def damages(output: Output, units: list[Unit]) -> list[Damage]:
     Parquet files that readers of the folder see and that are no unit's results are told too.
 
     Raises:
-        OutputMismatchError: the manifest is damaged.
+        OutputConflictError: the manifest is damaged.
         UnavailableError: the storage does not answer.
     """
     manifest = read_manifest(output)
@@ -71,14 +71,14 @@ def damaged_units(output: Output, units: list[Unit], mend: bool) -> set[str]:
         mend: take back their markers.
 
     Raises:
-        OutputMismatchError: the folder holds Parquet files of no unit.
+        OutputConflictError: the folder holds Parquet files of no unit.
         UnavailableError: the storage does not answer.
     """
     found = damages(output, units)
     for one in found:
         print(f"damaged: {one.file}: {one.reason}")
     if any(one.unit is None for one in found):
-        raise OutputMismatchError(f"{output.uri}: holds Parquet files that are not of this run; remove them")
+        raise OutputConflictError(f"{output.uri}: holds Parquet files that are not of this run; remove them")
     names = {str(one.unit) for one in found}
     for unit in units:
         if mend and unit.name in names:

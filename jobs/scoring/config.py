@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from ray_rerank.cluster.attempts import Limits
 from ray_rerank.cluster.executors import ExecutorName
 from ray_rerank.jobs.config import JobConfig, RayAddress, Section
+from ray_rerank.jobs.outputs.record import Overwrite
 from ray_rerank.operators.candidates.schema import Columns
 from ray_rerank.operators.location import Location
 from ray_rerank.operators.models.device import Precision
@@ -65,6 +66,7 @@ class ScoringConfig(ExecutionConfig):
     )
     verify: bool = Field(False, description="read all that is done already; what is damaged is done again")
     skip_bad_files: bool = Field(False, description="leave out input files that cannot be read, and report them")
+    overwrite: Overwrite = False
     dry_run: bool = Field(False, description="print the plan and stop")
 
 

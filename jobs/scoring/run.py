@@ -99,9 +99,10 @@ def run_scoring(run: ScoringRun) -> ExitCode:
     output = Output(absolute(config.output))
     unit_pairs = config.unit_pairs or default_unit_pairs(candidates.pairs)
     units = plan_units(candidates, config.columns, unit_pairs)
-    with claimed(config, output, run.identity | {"unit_pairs": unit_pairs}, units, run.job):
-        damaged = damaged_units(output, units, mend=not config.dry_run) if config.verify else set()
-        done = {name: marker for name, marker in run.read_done(output).items() if name not in damaged}
+    with claimed(config, output, run.identity | {"unit_pairs": unit_pairs}, units, run.job) as resumes:
+        damaged = damaged_units(output, units, mend=not config.dry_run) if config.verify and resumes else set()
+        written = run.read_done(output) if resumes else {}
+        done = {name: marker for name, marker in written.items() if name not in damaged}
         left = [unit for unit in units if unit.name not in done]
         if config.dry_run or left or run.second_pass(units):
             with open_executor(config.executor, config.address, cpus=local_cpus(run.stages)) as executor:

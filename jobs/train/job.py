@@ -20,6 +20,7 @@ from ray_rerank.cluster.storage import absolute
 from ray_rerank.jobs.config import JobConfig, RayAddress
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.outputs.checks import check_apart
+from ray_rerank.jobs.outputs.record import Overwrite
 from ray_rerank.jobs.train.input import find_inputs, load_evaluation, load_training_pairs
 from ray_rerank.jobs.train.state import claimed, finish, is_finished, started_from
 from ray_rerank.operators.errors import InputError
@@ -94,7 +95,7 @@ class Config(JobConfig):
         3600, gt=0, description="seconds of a step or an evaluation, by Ray Train, after which a worker counts as lost"
     )
     max_failures: int = Field(3, ge=0, description="lost workers to put up with, by Ray Train")
-    overwrite: bool = Field(False, description="replace a model trained with other settings")
+    overwrite: Overwrite = False
 
 
 def run(config: Config) -> int:
@@ -137,7 +138,7 @@ def run(config: Config) -> int:
             print(f"{config.model}: has {outputs} outputs; a new head with one takes their place, and is trained")
         if growth is not None:
             print(_vocabulary(plan, growth))
-        with claimed(config.output, checkpoints, settings):
+        with claimed(config.output, checkpoints, settings, config.overwrite):
             trained = checkpoints / "model"
             for made in (training.start, trained):  # by a training that was stopped
                 shutil.rmtree(made, ignore_errors=True)

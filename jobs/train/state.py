@@ -12,9 +12,18 @@ from typing import Any
 from ray_rerank.cluster import storage
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.lease import held
-from ray_rerank.cluster.records import DamagedRecordError, R, Record, brief, read_record
+from ray_rerank.cluster.records import DamagedRecordError, Record, read_record
 from ray_rerank.cluster.storage import UnavailableError
-from ray_rerank.jobs.outputs.checks import check_folder, contents
+from ray_rerank.jobs.outputs.checks import check_folder
+from ray_rerank.jobs.outputs.record import (
+    FolderRecord,
+    check_known,
+    files_to_replace,
+    load_record,
+    may_resume,
+    remove_files,
+    visible_names,
+)
 from ray_rerank.operators.errors import InputError
 
 RECORD = "training.json"
@@ -33,31 +42,42 @@ def is_finished(output: str, checkpoints: Path, settings: Mapping[str, Any], ove
     """Whether the output holds this very training, finished; else whether it may be written to.
 
     Raises:
-        InputError: the output holds something else and `overwrite` is not set, or the checkpoints are those
+        InputError: one of them cannot be a folder.
+        OutputConflictError: the output holds something else and `overwrite` is not set, or the checkpoints are those
             of a training with other settings, or not of a training at all, or what says so is damaged.
     """
     for folder in (output, str(checkpoints)):
         check_folder(folder)
-    marked = _read(str(checkpoints), dict[str, Any], "delete this folder, and the training begins anew")
-    if marked is None and contents(str(checkpoints)):
-        raise InputError(f"{checkpoints}: holds files that are no checkpoints; --checkpoints is an empty folder")
-    if marked is not None and marked != settings:
-        raise InputError(
-            f"{checkpoints}: holds an unfinished training with other settings "
-            f"({difference(marked, settings)}); delete it, or go on with the settings it began with"
-        )
-    if not contents(output) or marked is not None or overwrite:
+    others = _files_of_another(checkpoints, settings, overwrite)
+    names = visible_names(output)
+    if others is None or not names:
         return False
-    record = _read(output, Trained, "--overwrite trains anew")
-    if record is None:
-        raise InputError(f"{output}: holds no finished training; name another output, or --overwrite")
-    if record.settings == settings:
+    record = load_record(storage.join(output, RECORD), Trained, overwrite)
+    before = None if record is None else FolderRecord("train", record.settings, finished=True)
+    if may_resume(output, before, FolderRecord("train", settings), overwrite):
         _check_weights(storage.join(output, "model.safetensors"))
         return True
-    raise InputError(
-        f"{output}: holds a model trained otherwise "
-        f"({difference(record.settings, settings)}); name another output, or --overwrite"
-    )
+    if RECORD not in names and not others:  # no training was or is to be put there
+        check_known(output, "train", names)
+    files_to_replace(output, "train")
+    return False
+
+
+def _files_of_another(checkpoints: Path, settings: Mapping[str, Any], overwrite: bool) -> list[str] | None:
+    """The files of another unfinished training, which have to go; None where the checkpoints are of this one.
+
+    Raises:
+        OutputConflictError: there are some and `overwrite` is not set, or there are files of no training.
+    """
+    folder = str(checkpoints)
+    begun, names = load_record(storage.join(folder, RECORD), dict[str, Any], overwrite), visible_names(folder)
+    if begun is None and not (overwrite and RECORD in names):
+        check_known(folder, "train --checkpoints", names)
+        return []
+    before = None if begun is None else FolderRecord("train", begun)
+    if may_resume(folder, before, FolderRecord("train", settings), overwrite):
+        return None
+    return files_to_replace(folder, "train --checkpoints")
 
 
 def _check_weights(uri: str) -> None:
@@ -79,16 +99,18 @@ def _check_weights(uri: str) -> None:
 
 
 @contextmanager
-def claimed(output: str, checkpoints: Path, settings: Mapping[str, Any]) -> Iterator[None]:
-    """See that both folders can be written, mark the checkpoints as this training's, and hold them for a with-block.
+def claimed(output: str, checkpoints: Path, settings: Mapping[str, Any], overwrite: bool = False) -> Iterator[None]:
+    """Check that both folders can be written, mark the checkpoints as this training's, and hold them for a with-block.
 
     Raises:
+        OutputConflictError: the checkpoints are another training's by now.
         OutputBusyError: another process holds one of them.
         StorageError: one of them cannot be written.
     """
     storage.check_writable(output)
     storage.check_writable(str(checkpoints), "checkpoints folder")
     with held(str(checkpoints), "train"), held(output, "train"):
+        remove_files(str(checkpoints), _files_of_another(checkpoints, settings, overwrite) or [])
         storage.write_whole(str(checkpoints / RECORD), _json(settings))
         yield
 
@@ -126,18 +148,5 @@ def started_from(model: str) -> dict[str, Any] | None:
         return None
 
 
-def _read(folder: str, kind: type[R], hint: str) -> R | None:
-    try:
-        return read_record(storage.join(folder, RECORD), kind)
-    except DamagedRecordError as error:
-        raise InputError(f"{error}; {hint}") from None
-
-
 def _json(content: Mapping[str, Any]) -> bytes:
     return f"{json.dumps(content, indent=2)}\n".encode()
-
-
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Which settings differ, and how: `name: old there, new now`."""
-    names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    return "; ".join(f"{name}: {brief(repr(old.get(name)))} there, {brief(repr(new.get(name)))} now" for name in names)

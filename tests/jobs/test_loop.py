@@ -77,7 +77,7 @@ def test_the_loop_trains_on_real_judgements_with_guarded_negatives_and_is_done_o
 
     capsys.readouterr()
     assert execute([*command, "--negatives", "3"]) == ExitCode.REFUSED
-    assert "negatives: 2 there, 3 now" in capsys.readouterr().err
+    assert "negatives: 2 -> 3" in capsys.readouterr().err
     kept, lost = (output / "students" / name / "model.safetensors" for name in ("distilled-0", "distilled-1"))
     written = kept.stat().st_mtime_ns
     shutil.rmtree(lost.parent)

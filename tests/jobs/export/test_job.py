@@ -398,7 +398,7 @@ def test_another_export_and_strangers_files_are_not_overwritten(
     before = {path.name: path.read_bytes() for path in (tmp_path / "pylate").glob("*.parquet")}
     arguments = ["--input", str(tmp_path / "labels"), "--format", "mse", "--output", str(tmp_path / "pylate")]
     assert execute(["export", *arguments]) == ExitCode.REFUSED
-    assert "holds another export (pylate of" in capsys.readouterr().err
+    assert 'format: "pylate" -> "mse"' in capsys.readouterr().err
     export(tmp_path, "pylate")
     assert {path.name: path.read_bytes() for path in (tmp_path / "pylate").glob("*.parquet")} == before
     assert execute(["export", *arguments, "--overwrite"]) == ExitCode.DONE
@@ -418,4 +418,4 @@ def test_another_export_and_strangers_files_are_not_overwritten(
     (tmp_path / "mine" / "thesis.txt").write_text("")
     arguments[-1] = str(tmp_path / "mine")
     assert execute(["export", *arguments, "--overwrite"]) == ExitCode.REFUSED
-    assert "holds files that are not of an export" in capsys.readouterr().err
+    assert "holds files that export did not write (thesis.txt)" in capsys.readouterr().err

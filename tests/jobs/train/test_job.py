@@ -158,7 +158,7 @@ def test_the_same_command_again_trains_nothing_and_another_setting_is_refused(
     written = (model / "model.safetensors").stat().st_mtime_ns
     assert train(source, checkpoint, model, *QUICK) == ExitCode.DONE
     assert train(source, checkpoint, model, *QUICK, "--learning-rate", "0.5") == ExitCode.REFUSED
-    assert "learning_rate: 5e-05 there, 0.5 now" in capsys.readouterr().err
+    assert "learning_rate: 5e-05 -> 0.5" in capsys.readouterr().err
     assert (model / "model.safetensors").stat().st_mtime_ns == written
     assert train(source, checkpoint, model, *QUICK, "--learning-rate", "0.001", "--overwrite") == ExitCode.DONE
     assert (model / "model.safetensors").stat().st_mtime_ns > written
@@ -442,7 +442,10 @@ def test_a_folder_of_others_is_no_place_for_checkpoints(
     source = write_pairs(tmp_path / "pairs.parquet", pairs(16))
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("years of work")
-    for place, told in ((tmp_path / "home", "are no checkpoints"), (tmp_path, "lies in the checkpoints")):
+    for place, told in (
+        (tmp_path / "home", "files that train --checkpoints did not write (thesis.tex)"),
+        (tmp_path, "lies in the checkpoints"),
+    ):
         assert train(source, checkpoint, tmp_path / "model", "--checkpoints", str(place)) == ExitCode.REFUSED
         assert told in capsys.readouterr().err
     assert (tmp_path / "home" / "thesis.tex").read_text() == "years of work"

@@ -21,7 +21,7 @@ from ray_rerank.operators.formats.qrels import Qrels
 from ray_rerank.operators.formats.rankings import Rankings
 from ray_rerank.operators.formats.trec_runs import Run
 from ray_rerank.operators.location import Location
-from ray_rerank.operators.rejects import Fault, FaultLog, FaultSink, Reason
+from ray_rerank.operators.rejects import Reason, Reject, RejectLog, RejectSink
 
 SHOWN = 5  # largest gains and losses
 
@@ -64,18 +64,18 @@ def run(config: Config) -> int:
     counted = counted_queries(qrels, rankings.run, config.only_ranked, config.ranking, config.qrels)
     after = evaluate(ranked, counted, measures)
     before = evaluate(first_stage, counted, measures) if first_stage else None
-    metrics, faults = summarise(measures, before, after, config.seed), FaultLog()
+    metrics, rejects = summarise(measures, before, after, config.seed), RejectLog()
     if config.json_file is not None:
         write_file(config.json_file, (json.dumps(metrics, indent=2) + "\n").encode())
     if config.per_query is not None:
-        table = per_query_table(measures, before, after, config.per_query, faults)
+        table = per_query_table(measures, before, after, config.per_query, rejects)
         write_file(config.per_query, table.encode())
     notes = [*missing, *rankings.notes, *(before_it.notes if before_it else ())]
     notes += _notes(config, qrels, rankings, first_stage)
     notes += [] if rule == "off" else [told(dropped, rule, config.drop_self)]
     _print(config, measures, metrics, before, after, notes)
-    print_left_out(faults)
-    return ExitCode.DONE_WITH_ERRORS if faults.counts or missing else ExitCode.DONE
+    print_left_out(rejects)
+    return ExitCode.DONE_WITH_ERRORS if rejects.counts or missing else ExitCode.DONE
 
 
 def summarise(
@@ -98,18 +98,18 @@ def summarise(
 
 
 def per_query_table(
-    measures: tuple[NamedMeasure, ...], before: Measured | None, after: Measured, name: str, faults: FaultSink
+    measures: tuple[NamedMeasure, ...], before: Measured | None, after: Measured, name: str, rejects: RejectSink
 ) -> str:
     """TSV of query_id, measure, first_stage, reranked, difference; one line a query and measure.
 
     Args:
         name: what messages call the table.
-        faults: is told of a query whose id such a line cannot hold.
+        rejects: is told of a query whose id such a line cannot hold.
     """
     lines = ["query_id\tmeasure\tfirst_stage\treranked\tdifference"]
     for column, query_id in enumerate(after.query_ids):
         if not fits_tabs(query_id):
-            faults.add(Fault(name, 0, Reason.UNFIT_ID, f"query_id {query_id!r}", query_id))
+            rejects.add(Reject(name, 0, Reason.UNFIT_ID, f"query_id {query_id!r}", query_id))
             continue
         for row, named in enumerate(measures):
             value = after.values[row, column]

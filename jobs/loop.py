@@ -30,7 +30,7 @@ from ray_rerank.operators.evaluation.measures import evaluate, parse_measures
 from ray_rerank.operators.formats.qrels import highest_grade
 from ray_rerank.operators.location import Location
 from ray_rerank.operators.models.checkpoint import find_checkpoint
-from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.operators.rejects import RejectLog
 from ray_rerank.operators.scorers.bi_encoder import BiEncoderConfig
 from ray_rerank.operators.training.leakage import Query, refuse_overlap
 from ray_rerank.operators.training.student import chosen_layers, parse_student
@@ -219,7 +219,7 @@ def training_queries(config: Config, collection: Collection, folder: Path) -> tu
 
 
 def _judged(path: str, qrels: str) -> list[Query]:
-    texts = judged_queries(load_queries(path, FaultLog()), load_qrels(qrels), path, qrels, [])
+    texts = judged_queries(load_queries(path, RejectLog()), load_qrels(qrels), path, qrels, [])
     return [Query(query_id, text) for query_id, text in texts.items()]
 
 

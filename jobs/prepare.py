@@ -34,7 +34,7 @@ from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.qrels import Qrels, qrels_lines
 from ray_rerank.operators.formats.trec_runs import Run, cut
 from ray_rerank.operators.location import Location
-from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.operators.rejects import RejectLog
 from ray_rerank.operators.retrieval.bm25 import bm25_run
 
 COUNTED = ("queries", "candidates", "passages", "shards")
@@ -137,28 +137,28 @@ def run(config: Config) -> int:
 def _prepare(
     config: Config, sources: Separate | Flat, rule: DropSelf, claim: prepared_folder.Claim, started: float
 ) -> int:
-    faults = FaultLog()
+    rejects = RejectLog()
     if isinstance(sources, Flat):
-        prepared = _from_pairs(sources, config, rule, faults)
+        prepared = _from_pairs(sources, config, rule, rejects)
     else:
-        prepared = _from_files(sources, config, rule, faults)
+        prepared = _from_files(sources, config, rule, rejects)
     prepared_folder.begin(claim)
     shards = _write(claim, prepared, config.shard_queries)
     if prepared.qrels is not None:
         target = storage.join(config.output, prepared_folder.QRELS)
-        storage.write_whole(target, qrels_lines(prepared.qrels, target, faults).encode())
+        storage.write_whole(target, qrels_lines(prepared.qrels, target, rejects).encode())
         prepared.notes.append(f"the judgements are in {target}")
     summary = {
         "shards": shards,
         "queries": len(prepared.selections),
         "candidates": sum(len(selection.rows) for selection in prepared.selections),
         "passages": len({doc_id for selection in prepared.selections for doc_id in selection.doc_ids}),
-        "left_out": {str(reason): count for reason, count in faults.counts.items()},
-        "first": {str(reason): list(map(str, faults.first(reason))) for reason in faults.counts},
+        "left_out": {str(reason): count for reason, count in rejects.counts.items()},
+        "first": {str(reason): list(map(str, rejects.first(reason))) for reason in rejects.counts},
         "notes": prepared.notes,
         "seconds": round(time.monotonic() - started, 1),
     }
-    prepared_folder.finish(claim, faults.table(), summary)
+    prepared_folder.finish(claim, rejects.table(), summary)
     return report_folder(config.output, summary, COUNTED, claim.errors)
 
 
@@ -200,56 +200,56 @@ def _pair_files(uri: str) -> tuple[str, ...]:
     return tuple(file.path for file in input_files(uri, READABLE, "flat pairs are read of these"))
 
 
-def _from_pairs(sources: Flat, config: Config, rule: DropSelf, faults: FaultLog) -> Prepared:
+def _from_pairs(sources: Flat, config: Config, rule: DropSelf, rejects: RejectLog) -> Prepared:
     dropped = 0
 
     def tables() -> Iterator[pa.Table]:
         nonlocal dropped
         for path in sources.pairs:
             with storage.open_read(path) as stream:
-                for table in read_pairs(stream, path, faults):
+                for table in read_pairs(stream, path, rejects):
                     kept = other_pairs(table, rule)
                     dropped += table.num_rows - kept.num_rows
                     yield kept
 
-    grouped = group_pairs(tables(), config.depth, faults)
+    grouped = group_pairs(tables(), config.depth, rejects)
     notes = [] if rule == "off" else [told(dropped, rule, config.drop_self)]
     return Prepared(grouped.selections, grouped.texts, notes)
 
 
-def _from_files(sources: Separate, config: Config, rule: DropSelf, faults: FaultLog) -> Prepared:
+def _from_files(sources: Separate, config: Config, rule: DropSelf, rejects: RejectLog) -> Prepared:
     notes: list[str] = []
     collection, qrels = sources.texts, None
-    queries = every = collection.load_queries(faults)
+    queries = every = collection.load_queries(rejects)
     if collection.qrels is not None:
         qrels = collection.read_qrels()
         queries = judged_queries(every, qrels, collection.queries, collection.qrels, notes)
     run: Run
     if sources.run is not None:
-        whole = load_run(sources.run, faults, notes)
+        whole = load_run(sources.run, rejects, notes)
         asked = {query_id: ranked for query_id, ranked in whole.items() if query_id in queries or query_id not in every}
         own = own_documents(queries, rule, collection.passage_texts())
         asked, dropped = without_own(asked, own)
-        run = known_queries(asked, queries, config.depth, sources.run, collection.queries, faults)
+        run = known_queries(asked, queries, config.depth, sources.run, collection.queries, rejects)
         if without := len(queries) - len(run):
             notes.append(f"{without} of {len(queries)} queries have no candidate in {sources.run}")
         pool = collection.passage_ids() if config.random else None
         drawn = _drawn(run, pool, own, config) if pool is not None else {}
-        passages = collection.load_passages(faults, doc_ids_of(run) | doc_ids_of(drawn))
+        passages = collection.load_passages(rejects, doc_ids_of(run) | doc_ids_of(drawn))
     else:
-        passages = collection.load_passages(faults)
+        passages = collection.load_passages(rejects)
         doc_ids = list(passages.row)
         if not doc_ids:
             raise InputError(f"{collection.passages}: holds no passage")
         own = own_documents(queries, rule, named_texts(doc_ids, passages.texts))
         depth = int(config.bm25 or 0)
-        run = bm25_run(queries, doc_ids, passages.texts, depth + most(own), collection.queries, faults)
+        run = bm25_run(queries, doc_ids, passages.texts, depth + most(own), collection.queries, rejects)
         run, dropped = without_own(run, own)
         run = {query_id: cut(ranked, depth) for query_id, ranked in run.items()}
         drawn = _drawn(run, pa.array(doc_ids, pa.large_string()), own, config) if config.random else {}
     first_stage = sources.run or "BM25"
-    found = select(run, queries, passages.row, first_stage, collection.passages, faults)
-    more = select(drawn, queries, passages.row, "the random draw", collection.passages, faults)
+    found = select(run, queries, passages.row, first_stage, collection.passages, rejects)
+    more = select(drawn, queries, passages.row, "the random draw", collection.passages, rejects)
     selections = list(append(found, more))
     if rule != "off":
         notes.append(told(dropped, rule, config.drop_self))

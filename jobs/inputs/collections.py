@@ -12,7 +12,7 @@ from ray_rerank.operators.formats.parquet_rows import is_parquet_file, parquet_r
 from ray_rerank.operators.formats.qrels import Qrels, read_qrels
 from ray_rerank.operators.formats.texts import Entry, Passages, passages_of, read_collection, texts_by_id
 from ray_rerank.operators.formats.trec_runs import Run, read_run
-from ray_rerank.operators.rejects import FaultSink
+from ray_rerank.operators.rejects import RejectSink
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +82,18 @@ def stored(path: str) -> storage.StoredFile:
     return files[0] if files else storage.StoredFile(path, 0, "")
 
 
-def load_queries(path: str, faults: FaultSink) -> dict[str, str]:
+def load_queries(path: str, rejects: RejectSink) -> dict[str, str]:
     """Texts by query_id, in file order.
 
     Raises:
         InputError: there is none, or the file is of another format.
     """
-    return queries_of(read_texts(path, faults), path, faults)
+    return queries_of(read_texts(path, rejects), path, rejects)
 
 
-def queries_of(entries: Iterable[Entry], path: str, faults: FaultSink) -> dict[str, str]:
+def queries_of(entries: Iterable[Entry], path: str, rejects: RejectSink) -> dict[str, str]:
     """As `load_queries`, of what was read."""
-    queries = texts_by_id(entries, path, faults)
+    queries = texts_by_id(entries, path, rejects)
     if not queries:
         raise InputError(f"{path}: holds no query")
     return queries
@@ -131,20 +131,20 @@ def judged_queries(queries: dict[str, str], judged: Qrels, path: str, qrels: str
     return kept
 
 
-def load_run(path: str, faults: FaultSink, notes: list[str]) -> Run:
+def load_run(path: str, rejects: RejectSink, notes: list[str]) -> Run:
     """A run; `notes` is told where its columns are not TREC's, and where its ranks contradict its scores."""
     with storage.open_read(path) as stream:
-        found = read_run(stream, path, faults)
+        found = read_run(stream, path, rejects)
     notes += found.notes(path)
     return found.run
 
 
-def load_passages(path: str, faults: FaultSink, wanted: frozenset[str] | None = None) -> Passages:
+def load_passages(path: str, rejects: RejectSink, wanted: frozenset[str] | None = None) -> Passages:
     """The passages that are wanted, all where None."""
-    return passages_of(read_texts(path, faults), path, faults, wanted)
+    return passages_of(read_texts(path, rejects), path, rejects, wanted)
 
 
-def read_texts(path: str, faults: FaultSink) -> Iterator[Entry]:
+def read_texts(path: str, rejects: RejectSink) -> Iterator[Entry]:
     """The queries or passages of a file, as a stream."""
     with storage.open_read(path) as stream:
-        yield from read_collection(stream, path, faults)
+        yield from read_collection(stream, path, rejects)

@@ -15,7 +15,7 @@ from ray_rerank.operators.formats.content import with_compressed
 from ray_rerank.operators.formats.parquet_rows import is_parquet_file, parquet_rows
 from ray_rerank.operators.formats.qrels import Qrels, read_qrels
 from ray_rerank.operators.formats.texts import Entry, read_collection
-from ray_rerank.operators.rejects import FaultSink
+from ray_rerank.operators.rejects import RejectSink
 
 BEIR_FOLDER = "datasets"
 """Where BEIR's own examples put what they download."""
@@ -83,10 +83,10 @@ def _zip_texts(path: Path, folder: str, split: str) -> Texts:
     if missing := [name for name in (corpus, queries, qrels) if name not in names]:
         raise InputError(f"{path}: holds no {missing[0]}; it has {', '.join(sorted(names)[:8])}")
 
-    def entries(member: str) -> Callable[[FaultSink], Iterator[Entry]]:
-        def read(faults: FaultSink) -> Iterator[Entry]:
+    def entries(member: str) -> Callable[[RejectSink], Iterator[Entry]]:
+        def read(rejects: RejectSink) -> Iterator[Entry]:
             with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
-                yield from read_collection(stream, f"{path}, {member}", faults)
+                yield from read_collection(stream, f"{path}, {member}", rejects)
 
         return read
 
@@ -121,8 +121,8 @@ def _hub_texts(name: str, split: str, missing: str | None) -> Texts:
         name,
         name if judged else None,
         tuple(stored(str(file)) for file in (*queries, *corpus, *judged)),
-        lambda faults: _entries(queries, faults),
-        lambda faults: _entries(corpus, faults),
+        lambda rejects: _entries(queries, rejects),
+        lambda rejects: _entries(corpus, rejects),
         lambda: qrels_of(_triples(judged), name),
     )
 
@@ -136,9 +136,9 @@ def _judgements(snapshot: Snapshot, part: str | None, split: str) -> tuple[Path,
     return ()
 
 
-def _entries(files: tuple[Path, ...], faults: FaultSink) -> Iterator[Entry]:
+def _entries(files: tuple[Path, ...], rejects: RejectSink) -> Iterator[Entry]:
     for file in map(str, files):
-        yield from read_texts(file, faults)
+        yield from read_texts(file, rejects)
 
 
 def _triples(files: tuple[Path, ...]) -> Iterator[tuple[str, str, float]]:

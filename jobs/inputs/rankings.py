@@ -11,7 +11,7 @@ from ray_rerank.operators.formats.parquet_rows import batches, open_parquet
 from ray_rerank.operators.formats.qrels import Qrels
 from ray_rerank.operators.formats.rankings import Rankings, ranking_column, read_rankings
 from ray_rerank.operators.formats.trec_runs import Run, read_run
-from ray_rerank.operators.rejects import Refuse
+from ray_rerank.operators.rejects import RaiseOnReject
 
 
 def rankings_at(path: str) -> Rankings:
@@ -25,7 +25,7 @@ def rankings_at(path: str) -> Rankings:
         files = input_files(path, PARQUET, "give the output folder of rerank, or a run")
         return read_rankings(_tables([file.path for file in files]))
     with storage.open_read(path) as stream:
-        found = read_run(stream, path, Refuse())
+        found = read_run(stream, path, RaiseOnReject())
     return Rankings(run=found.run, notes=tuple(found.notes(path)))
 
 

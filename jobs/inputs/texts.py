@@ -9,7 +9,7 @@ from ray_rerank.cluster.storage.files import StoredFile
 from ray_rerank.jobs.inputs.collections import load_qrels, queries_of, read_texts, stored
 from ray_rerank.operators.formats.qrels import Qrels
 from ray_rerank.operators.formats.texts import Entry, Passages, ids_of, passages_of
-from ray_rerank.operators.rejects import FaultLog, FaultSink
+from ray_rerank.operators.rejects import RejectLog, RejectSink
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +27,29 @@ class Texts:
     passages: str
     qrels: str | None
     inputs: tuple[StoredFile, ...]
-    read_queries: Callable[[FaultSink], Iterator[Entry]]
-    read_passages: Callable[[FaultSink], Iterator[Entry]]
+    read_queries: Callable[[RejectSink], Iterator[Entry]]
+    read_passages: Callable[[RejectSink], Iterator[Entry]]
     read_qrels: Callable[[], Qrels]
 
-    def load_queries(self, faults: FaultSink) -> dict[str, str]:
+    def load_queries(self, rejects: RejectSink) -> dict[str, str]:
         """Texts by query_id, in order.
 
         Raises:
             InputError: there is none.
         """
-        return queries_of(self.read_queries(faults), self.queries, faults)
+        return queries_of(self.read_queries(rejects), self.queries, rejects)
 
-    def load_passages(self, faults: FaultSink, wanted: frozenset[str] | None = None) -> Passages:
+    def load_passages(self, rejects: RejectSink, wanted: frozenset[str] | None = None) -> Passages:
         """The passages that are wanted, all where None."""
-        return passages_of(self.read_passages(faults), self.passages, faults, wanted)
+        return passages_of(self.read_passages(rejects), self.passages, rejects, wanted)
 
     def passage_ids(self) -> pa.Array:
         """The ids of all passages with a text; what is wrong with others is left to `load_passages` to tell."""
-        return ids_of(self.read_passages(FaultLog()))
+        return ids_of(self.read_passages(RejectLog()))
 
     def passage_texts(self) -> Iterator[tuple[str, str]]:
         """Ids and texts of all passages; what is wrong with others is left to `load_passages` to tell."""
-        return ((entry.id, entry.text) for entry in self.read_passages(FaultLog()))
+        return ((entry.id, entry.text) for entry in self.read_passages(RejectLog()))
 
 
 def file_texts(queries: str, passages: str, qrels: str | None) -> Texts:
@@ -63,7 +63,7 @@ def file_texts(queries: str, passages: str, qrels: str | None) -> Texts:
         passages,
         qrels,
         tuple(stored(path) for path in (queries, passages, qrels) if path is not None),
-        lambda faults: read_texts(queries, faults),
-        lambda faults: read_texts(passages, faults),
+        lambda rejects: read_texts(queries, rejects),
+        lambda rejects: read_texts(passages, rejects),
         lambda: load_qrels(str(qrels)),
     )

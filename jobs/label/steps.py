@@ -16,7 +16,7 @@ from ray_rerank.cluster.storage.files import read_bytes
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs.outputs.markers import Scored
 from ray_rerank.jobs.scoring.steps import LoadStage, keep_scores
-from ray_rerank.operators.candidates.schema import FAULT_SCHEMA
+from ray_rerank.operators.candidates.schema import REJECT_SCHEMA
 from ray_rerank.operators.ranking.labels import Moments, as_written, keep_teacher, labelled, moments, unlabelled
 from ray_rerank.operators.ranking.payload import Parcel
 
@@ -99,6 +99,6 @@ class StandardiseUnit:
             return commit_failure(self.output, unit, failure or "its marker went away")
         rows = labelled(pq.read_table(io.BytesIO(payload)), self.weights, self.scales)
         written = read_errors(self.output, unit, marker)
-        faults = pq.read_table(io.BytesIO(written)) if written else pa.Table.from_pylist([], schema=FAULT_SCHEMA)
+        faults = pq.read_table(io.BytesIO(written)) if written else pa.Table.from_pylist([], schema=REJECT_SCHEMA)
         scales = [asdict(scale) for scale in self.scales]
         return commit(self.output, unit, rows, faults, marker.model_dump() | {"provisional": False, "scales": scales})

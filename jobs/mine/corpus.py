@@ -12,7 +12,7 @@ from ray_rerank.operators.candidates.self_pairs import DropSelf, named_texts, ow
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.qrels import Qrels
 from ray_rerank.operators.formats.texts import Passages
-from ray_rerank.operators.rejects import Fault, FaultLog, Reason
+from ray_rerank.operators.rejects import Reason, Reject, RejectLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class Asked:
     relevant: tuple[int, ...]
 
 
-def load_corpus(path: str, faults: FaultLog, notes: list[str]) -> Corpus:
+def load_corpus(path: str, rejects: RejectLog, notes: list[str]) -> Corpus:
     """Read the passages; `notes` is told how many have no text.
 
     Raises:
         InputError: there is none.
     """
-    passages = load_passages(path, faults)
+    passages = load_passages(path, rejects)
     if not passages.row:
         raise InputError(f"{path}: holds no passage")
     if passages.empty:
@@ -62,10 +62,10 @@ def judged(
     queries_path: str,
     qrels_path: str,
     positive_grade: int,
-    faults: FaultLog,
+    rejects: RejectLog,
     notes: list[str],
 ) -> list[Asked]:
-    """The queries that have a positive with a text; the others are faults, or not judged and a note.
+    """The queries that have a positive with a text; the others are rejects, or not judged and a note.
 
     Args:
         own: by query, the rows of `own_rows`, which are no positives.
@@ -83,13 +83,13 @@ def judged(
         found = [doc_id for doc_id, grade in grades if grade >= positive_grade]
         for doc_id in found:
             if doc_id not in row:
-                faults.add(
-                    Fault(qrels_path, 0, Reason.UNKNOWN_DOC, f"the positive {doc_id!r} has no text", query_id, doc_id)
+                rejects.add(
+                    Reject(qrels_path, 0, Reason.UNKNOWN_DOC, f"the positive {doc_id!r} has no text", query_id, doc_id)
                 )
         rows = [row[doc_id] for doc_id in found if doc_id in row and row[doc_id] not in itself]
         positives = _of_distinct_text(rows, corpus.keys)
         if not positives:
-            faults.add(Fault(queries_path, 0, Reason.NO_POSITIVE, f"query_id {query_id!r}", query_id))
+            rejects.add(Reject(queries_path, 0, Reason.NO_POSITIVE, f"query_id {query_id!r}", query_id))
             continue
         asked.append(Asked(query_id, query, positives, relevant))
     if not asked:

@@ -28,7 +28,7 @@ from ray_rerank.operators.mining.negatives import NO_LIST, NearDuplicates, Negat
 from ray_rerank.operators.mining.notes import guard_notes, shortage_notes
 from ray_rerank.operators.mining.shards import POSITIVE, MinedQuery, mined_shard
 from ray_rerank.operators.mining.sources import BiEncoderSource, RunSource, Source
-from ray_rerank.operators.rejects import Fault, FaultLog, Reason
+from ray_rerank.operators.rejects import Reason, Reject, RejectLog
 
 _NOT_DECIDING: Any = dict.fromkeys(
     ("output", "overwrite", "vectors", "cache", "executor", "address", "limits", "encoder"), True
@@ -144,8 +144,8 @@ def _mine(
     claim: prepared_folder.Claim,
     started: float,
 ) -> int:
-    faults, notes = FaultLog(), list[str]()
-    queries, corpus = load_queries(paths[0], faults), load_corpus(paths[1], faults, notes)
+    rejects, notes = RejectLog(), list[str]()
+    queries, corpus = load_queries(paths[0], rejects), load_corpus(paths[1], rejects, notes)
     qrels = load_qrels(qrels_path) if qrels_path else None
     own = own_rows(queries, rule, corpus)
     if qrels is None and config.guard and config.guard.needs_positives:
@@ -153,15 +153,15 @@ def _mine(
     if qrels is None:
         asked = [Asked(query_id, query, (), own.get(query_id, ())) for query_id, query in queries.items()]
     else:
-        asked = judged(queries, qrels, corpus, own, paths[0], str(qrels_path), config.positive_grade, faults, notes)
+        asked = judged(queries, qrels, corpus, own, paths[0], str(qrels_path), config.positive_grade, rejects, notes)
         asked = [replace(one, positives=one.positives[: config.positives]) for one in asked]
     if rule != "off":
         notes.append(told(sum(len(own.get(one.query_id, ())) for one in asked), rule, config.drop_self))
     label = None if qrels is None else 0.0
-    drawn = _drawn(config, asked, corpus, paths[0], config.vectors or join(claim.work, "vectors"), faults, notes)
+    drawn = _drawn(config, asked, corpus, paths[0], config.vectors or join(claim.work, "vectors"), rejects, notes)
     outcomes = [Guarded(negatives, Counter()) for negatives in drawn]
     if config.guard:
-        outcomes = _guarded(config, config.guard, asked, drawn, corpus, label, claim, faults, notes)
+        outcomes = _guarded(config, config.guard, asked, drawn, corpus, label, claim, rejects, notes)
     notes += shortage_notes(config.sources, drawn, outcomes, config.guard)
     mined = [_mined(config, one, own.kept, label) for one, own in zip(asked, outcomes, strict=True)]
     mined = [query for query in mined if len(query.rows)]
@@ -176,12 +176,12 @@ def _mine(
         "queries": len(mined),
         "positives": positives,
         "negatives": dict(by_source),
-        "left_out": {str(reason): count for reason, count in faults.counts.items()},
-        "first": {str(reason): list(map(str, faults.first(reason))) for reason in faults.counts},
+        "left_out": {str(reason): count for reason, count in rejects.counts.items()},
+        "first": {str(reason): list(map(str, rejects.first(reason))) for reason in rejects.counts},
         "notes": notes,
         "seconds": round(time.monotonic() - started, 1),
     }
-    prepared_folder.finish(claim, faults.table(), summary)
+    prepared_folder.finish(claim, rejects.table(), summary)
     return report_folder(config.output, summary, _COUNTED, claim.errors)
 
 
@@ -214,13 +214,13 @@ def _drawn(
     corpus: Corpus,
     queries_path: str,
     vectors: str,
-    faults: FaultLog,
+    rejects: RejectLog,
     notes: list[str],
 ) -> list[list[Negative]]:
     """Each query's negatives, more than are wanted where a guard chooses among them."""
     texts = {one.query_id: one.query for one in asked}
     lists = [
-        ranked_lists(source, texts, corpus, queries_path, vectors, config, faults, notes) for source in config.sources
+        ranked_lists(source, texts, corpus, queries_path, vectors, config, rejects, notes) for source in config.sources
     ]
     factor = config.guard.pool if config.guard else 1
     near = NearDuplicates(corpus.passages.texts, config.near_duplicates) if config.near_duplicates else None
@@ -247,10 +247,10 @@ def _guarded(
     corpus: Corpus,
     label: float | None,
     claim: prepared_folder.Claim,
-    faults: FaultLog,
+    rejects: RejectLog,
     notes: list[str],
 ) -> list[Guarded]:
-    """Of what was drawn, the first of each source that the guard allows; a pair that has no score is a fault."""
+    """Of what was drawn, the first of each source that the guard allows; a pair without a score is a reject."""
     pool = [_mined(config, one, negatives, label) for one, negatives in zip(asked, drawn, strict=True)]
     shards = _shards(config, pool, corpus)
     told = json.dumps([guard.scorer.identity(), *map(fingerprint, shards)])  # other bounds take the scores as they are
@@ -263,7 +263,7 @@ def _guarded(
         for row, score in zip([*(n.row for n in negatives), *one.positives], [*own, *positives], strict=True):
             if np.isnan(score):
                 said = f"query_id {one.query_id!r}, doc_id {corpus.doc_ids[row]!r}"
-                faults.add(Fault(folder, 0, Reason.UNSCORED, said, one.query_id, corpus.doc_ids[row]))
+                rejects.add(Reject(folder, 0, Reason.UNSCORED, said, one.query_id, corpus.doc_ids[row]))
         found.append(own)
         of_positives.append(positives)
         outcomes.append(guarded(guard, config.sources, negatives, own, positives))

@@ -11,7 +11,7 @@ from ray_rerank.operators.candidates.join import known_queries
 from ray_rerank.operators.formats.trec_runs import Run
 from ray_rerank.operators.mining.negatives import RankedRows
 from ray_rerank.operators.mining.sources import BiEncoderSource, BM25Source, RunSource, Source
-from ray_rerank.operators.rejects import Fault, FaultLog, Reason
+from ray_rerank.operators.rejects import Reason, Reject, RejectLog
 from ray_rerank.operators.retrieval.bm25 import bm25_run
 from ray_rerank.operators.retrieval.dense import check_similarity, nearest
 
@@ -23,7 +23,7 @@ def ranked_lists(
     queries_path: str,
     vectors: str,
     execution: ExecutionConfig,
-    faults: FaultLog,
+    rejects: RejectLog,
     notes: list[str],
 ) -> dict[str, RankedRows]:
     """The source's list of each query that has one; random ones have none.
@@ -37,21 +37,21 @@ def ranked_lists(
     """
     if isinstance(source, BM25Source):
         texts = corpus.passages.texts
-        run = bm25_run(queries, corpus.doc_ids, texts, source.ranks[1], queries_path, faults)
-        return _rows_of(run, corpus, "", FaultLog())
+        run = bm25_run(queries, corpus.doc_ids, texts, source.ranks[1], queries_path, rejects)
+        return _rows_of(run, corpus, "", RejectLog())
     if isinstance(source, RunSource):
-        run = load_run(source.path, faults, notes)
+        run = load_run(source.path, rejects, notes)
         known = known_queries(
             {one: run[one] for one in queries if one in run} or run,
             queries,
             source.ranks[1],
             source.path,
             queries_path,
-            faults,
+            rejects,
         )
         if len(known) < len(queries):
             notes.append(f"{len(queries) - len(known)} of {len(queries)} queries are not in {source.path}")
-        return _rows_of(known, corpus, source.path, faults, source.ranks[0])
+        return _rows_of(known, corpus, source.path, rejects, source.ranks[0])
     if isinstance(source, BiEncoderSource):
         check_similarity(source.encoder.similarity)
         documents = embed(corpus.passages.texts, "document", source.encoder, vectors, execution)
@@ -62,14 +62,14 @@ def ranked_lists(
     return {}
 
 
-def _rows_of(run: Run, corpus: Corpus, path: str, faults: FaultLog, first: int = 1) -> dict[str, RankedRows]:
-    """A run by rows of the corpus; a document without a text, from rank `first` on, is a fault, and the others keep
+def _rows_of(run: Run, corpus: Corpus, path: str, rejects: RejectLog, first: int = 1) -> dict[str, RankedRows]:
+    """A run by rows of the corpus; a document without a text, from rank `first` on, is a reject, and the others keep
     their ranks."""
     lists = {}
     for query_id, ranked in run.items():
         rows = np.array([corpus.passages.row.get(doc_id, -1) for doc_id in ranked.doc_ids], np.int64)
         for at in (np.flatnonzero(rows[first - 1 :] < 0) + first - 1).tolist():
             doc_id, line = ranked.doc_ids[at], int(ranked.lines[at])
-            faults.add(Fault(path, line, Reason.UNKNOWN_DOC, "the passages have no text for it", query_id, doc_id))
+            rejects.add(Reject(path, line, Reason.UNKNOWN_DOC, "the passages have no text for it", query_id, doc_id))
         lists[query_id] = RankedRows(rows, ranked.scores.astype(np.float32))
     return lists

@@ -9,7 +9,7 @@ import xxhash
 
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.trec_runs import RankedList, Run, cut
-from ray_rerank.operators.rejects import Fault, FaultSink, Reason
+from ray_rerank.operators.rejects import Reason, Reject, RejectSink
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Selection:
 
 
 def known_queries(
-    run: Run, queries: Mapping[str, str], depth: int | None, name: str, queries_name: str, faults: FaultSink
+    run: Run, queries: Mapping[str, str], depth: int | None, name: str, queries_name: str, rejects: RejectSink
 ) -> Run:
-    """The run's queries that have a text, each cut to `depth`; the others go to `faults`, one fault a query.
+    """The run's queries that have a text, each cut to `depth`; the others go to `rejects`, one reject a query.
 
     Raises:
         InputError: not one of them has a text: the two files are of different collections.
@@ -47,7 +47,7 @@ def known_queries(
         if query_id not in known:
             left_out = f"{len(ranked.doc_ids)} candidates; {queries_name} has no such id"
             line = int(ranked.lines.min(initial=np.iinfo(np.int64).max))
-            faults.add(Fault(name, line, Reason.UNKNOWN_QUERY, left_out, query_id))
+            rejects.add(Reject(name, line, Reason.UNKNOWN_QUERY, left_out, query_id))
     return known
 
 
@@ -62,17 +62,17 @@ def select(
     row: Mapping[str, int],
     name: str,
     passages_name: str,
-    faults: FaultSink,
+    rejects: RejectSink,
 ) -> Iterator[Selection]:
-    """Join each query of a run with its passages; a document without text goes to `faults`.
+    """Join each query of a run with its passages; a document without text goes to `rejects`.
 
     Queries of which no candidate is left are not yielded.
     """
     for query_id, ranked in run.items():
         rows = np.fromiter((row.get(doc_id, -1) for doc_id in ranked.doc_ids), np.int64, len(ranked.doc_ids))
         for missing in np.flatnonzero(rows < 0).tolist():
-            faults.add(
-                Fault(
+            rejects.add(
+                Reject(
                     name,
                     int(ranked.lines[missing]),
                     Reason.UNKNOWN_DOC,

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from ray_rerank.operators.arrow import lists, one_array
 from ray_rerank.operators.candidates.schema import (
     CARRIED,
-    FAULT_SCHEMA,
+    REJECT_SCHEMA,
     Columns,
     Origin,
     Shape,
@@ -54,7 +54,7 @@ def read_candidates(
     Returns:
         The candidates, one row a query: `query_id, query, row, *extra, candidates: list<struct<doc_id, text,
         first_stage_rank: int32, first_stage_score: float32, score: float32, stage: int32>>` in first-stage
-        order with null score and stage 0; and the faults, of FAULT_SCHEMA.
+        order with null score and stage 0; and the faults, of REJECT_SCHEMA.
 
     Raises:
         InputError: as `shape_of`.
@@ -311,5 +311,5 @@ def _faults(
             pa.array(reason.tolist(), pa.string()),
             pa.array(np.broadcast_to(candidates, count), pa.int64()),
         ],
-        schema=FAULT_SCHEMA,
+        schema=REJECT_SCHEMA,
     )

@@ -14,7 +14,7 @@ CANDIDATE_SCHEMA = pa.schema([("query_id", pa.string()), ("query", pa.string()),
 """One row a query; `candidates` stand in first-stage order, `score` (optional) is the first stage's."""
 
 
-FAULT_SCHEMA = pa.schema(
+REJECT_SCHEMA = pa.schema(
     [
         ("file", pa.string()),
         ("row", pa.int64()),  # of the file, from 0

@@ -9,7 +9,7 @@ from ray_rerank.operators.formats.lines import Unusable, parse_lines
 from ray_rerank.operators.formats.parquet_rows import Row
 from ray_rerank.operators.formats.qrels import HIGHEST, Qrels
 from ray_rerank.operators.formats.texts import json_id
-from ray_rerank.operators.rejects import Refuse
+from ray_rerank.operators.rejects import RaiseOnReject
 
 QUERY_NAMES = ("query-id", "query_id", "qid")
 DOC_NAMES = ("corpus-id", "doc_id", "corpus_id", "pid")
@@ -22,7 +22,7 @@ def json_lines(stream: IO[bytes], name: str) -> Iterator[Row]:
     Raises:
         InputError: a line is none.
     """
-    yield from parse_lines(json_rows(stream, name, Refuse()), json_object, name, "JSON", Refuse())
+    yield from parse_lines(json_rows(stream, name, RaiseOnReject()), json_object, name, "JSON", RaiseOnReject())
 
 
 def judgements_of(rows: Iterable[Row], name: str) -> Iterator[tuple[str, str, float]]:

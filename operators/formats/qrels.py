@@ -8,7 +8,7 @@ from ray_rerank.operators.formats.column_files import DOC_ID, QUERY_ID, Form, re
 from ray_rerank.operators.formats.file_kinds import TREC_QRELS
 from ray_rerank.operators.formats.line_ids import fits_columns, unfit
 from ray_rerank.operators.formats.lines import Unusable, read_lines
-from ray_rerank.operators.rejects import FaultSink, Refuse
+from ray_rerank.operators.rejects import RaiseOnReject, RejectSink
 
 Qrels = dict[str, dict[str, int]]
 """Grades by query_id and doc_id; 0 is judged and not relevant."""
@@ -30,8 +30,8 @@ def read_qrels(stream: IO[bytes], name: str) -> Qrels:
     """
     qrels: Qrels = {}
     where: dict[tuple[str, str], int] = {}
-    faults = Refuse()
-    _, rows = read_columns(read_lines(stream, name, faults), name, _FORM, faults)
+    rejects = RaiseOnReject()
+    _, rows = read_columns(read_lines(stream, name, rejects), name, _FORM, rejects)
     for line, row in rows:
         query_id, doc_id, grade = row["query_id"], row["doc_id"], row["grade"]
         first = where.setdefault((query_id, doc_id), line)
@@ -124,13 +124,13 @@ _FORM = Form(
 )
 
 
-def qrels_lines(qrels: Qrels, name: str, faults: FaultSink) -> str:
-    """Lines of `query_id 0 doc_id grade`; `faults` is told of those that would be read as others or as none."""
+def qrels_lines(qrels: Qrels, name: str, rejects: RejectSink) -> str:
+    """Lines of `query_id 0 doc_id grade`; `rejects` is told of those that would be read as others or as none."""
     lines = []
     for query_id, grades in qrels.items():
         for doc_id, grade in grades.items():
             if fits_columns(query_id, doc_id):
                 lines.append(f"{query_id} 0 {doc_id} {grade}\n")
             else:
-                faults.add(unfit(name, query_id, doc_id))
+                rejects.add(unfit(name, query_id, doc_id))
     return "".join(lines)

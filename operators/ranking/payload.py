@@ -14,7 +14,7 @@ class Parcel:
 
     Attributes:
         candidates: as `ray_rerank.operators.candidates.read.read_candidates` gives them.
-        faults: of FAULT_SCHEMA, from all steps so far.
+        faults: of REJECT_SCHEMA, from all steps so far.
         works: one a stage so far.
         pairs: candidates of the input, whole or faulty.
         computed: scores for the cache, (namespace, table, seconds) a stage.

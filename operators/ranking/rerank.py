@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_rerank.operators.arrow import lists, one_array
-from ray_rerank.operators.candidates.schema import FAULT_SCHEMA, Origin
+from ray_rerank.operators.candidates.schema import REJECT_SCHEMA, Origin
 from ray_rerank.operators.inference.stats import Work
 from ray_rerank.operators.models.device import is_device_lost
 from ray_rerank.operators.ranking.fusion import Fusion, fuse
@@ -149,4 +149,4 @@ def _faults(
     for query in np.flatnonzero(~kept).tolist():
         if query not in failures:
             fault(query, None, 0, "no candidate of this query can be ranked")
-    return pa.Table.from_pylist(lines, schema=FAULT_SCHEMA)
+    return pa.Table.from_pylist(lines, schema=REJECT_SCHEMA)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.trec_runs import RankedList, Run
-from ray_rerank.operators.rejects import Fault, FaultSink, Reason
+from ray_rerank.operators.rejects import Reason, Reject, RejectSink
 
 K1 = 0.9
 B = 0.4
@@ -26,7 +26,7 @@ def bm25_run(
     texts: pa.Array,
     depth: int,
     name: str,
-    faults: FaultSink,
+    rejects: RejectSink,
 ) -> Run:
     """The `depth` best passages of each query by falling score, ties in corpus order; a score of 0 is no hit.
 
@@ -35,7 +35,7 @@ def bm25_run(
     Args:
         doc_ids, texts: the corpus, row by row.
         name: what messages call the file of the queries.
-        faults: is told of each query without a hit.
+        rejects: is told of each query without a hit.
 
     Raises:
         InputError: there is no word in the whole corpus.
@@ -58,7 +58,7 @@ def bm25_run(
         scores = index.get_scores_from_ids(tokens) if tokens else np.zeros(0, dtype=np.float32)
         best = top(scores, depth)
         if not len(best):
-            faults.add(Fault(name, 0, Reason.NO_HIT, "", query_id))
+            rejects.add(Reject(name, 0, Reason.NO_HIT, "", query_id))
             continue
         run[query_id] = RankedList(
             [doc_ids[i] for i in best.tolist()],

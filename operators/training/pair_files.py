@@ -15,7 +15,7 @@ from ray_rerank.operators.formats.lines import Unusable, parse_lines
 from ray_rerank.operators.formats.parquet_rows import batches, is_parquet_file, open_parquet
 from ray_rerank.operators.formats.tables import read_table
 from ray_rerank.operators.formats.texts import json_id, json_text, named_fields
-from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.operators.rejects import RejectLog
 
 DOCUMENT_NAMES = ("document", "text", "passage")
 READABLE = (".parquet", *with_compressed((".tsv", ".csv", ".jsonl", ".json")))
@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
 """`label` is what is learnt; `relevant` the hard label beside it, null where unknown, as is `query_id`."""
 
 
-def read_file(file: str, content: IO[bytes], target: Target | None, torn: FaultLog) -> pa.Table:
+def read_file(file: str, content: IO[bytes], target: Target | None, torn: RejectLog) -> pa.Table:
     table = read_parquet(file, content) if is_parquet_file(content, file) else _read_text(file, content, torn)
     if "ranking" in table.column_names:
         table = _flatten(table, file)
@@ -113,7 +113,7 @@ def read_parquet(file: str, content: IO[bytes]) -> pa.Table:
     return pa.Table.from_batches(batches(parquet, content, file, names), parquet.schema_arrow)
 
 
-def _read_text(file: str, content: IO[bytes], torn: FaultLog) -> pa.Table:
+def _read_text(file: str, content: IO[bytes], torn: RejectLog) -> pa.Table:
     """The columns of a table or of JSON that are known here."""
     header: list[str] = []
     if is_json(content, file):

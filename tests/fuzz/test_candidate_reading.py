@@ -31,7 +31,7 @@ from ray_rerank.cluster.errors import ClusterError, StorageError
 from ray_rerank.jobs.scoring.input import CandidateSource, read_input
 from ray_rerank.jobs.scoring.plan import plan_units
 from ray_rerank.jobs.scoring.steps import ReadUnit
-from ray_rerank.operators.candidates.schema import FAULT_SCHEMA, Columns, Origin
+from ray_rerank.operators.candidates.schema import REJECT_SCHEMA, Columns, Origin
 from ray_rerank.operators.errors import RerankError
 from ray_rerank.operators.formats.rankings import to_ranking
 from ray_rerank.operators.inference.stats import Work
@@ -111,7 +111,7 @@ def told_of(folder: Path, columns: Columns = PLAIN, extra: tuple[str, ...] = (),
             assert queries_of(parcel) == unit.stop - unit.start, "a query is lost"
         else:
             assert parcel.pairs == unit.stop - unit.start, "a row is lost"
-        assert parcel.faults.schema == FAULT_SCHEMA
+        assert parcel.faults.schema == REJECT_SCHEMA
         for fault in parcel.faults.to_pylist():
             assert fault["file"] == unit.file and fault["reason"] and unit.start <= fault["row"] < unit.stop
         check_the_rest_of_the_job(parcel, extra)

@@ -13,7 +13,7 @@ from ray_rerank.jobs.demo import STARTER
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import load_qrels, load_queries
 from ray_rerank.jobs.loop import Config, collection_of, scorers, step, train_student, training_queries
-from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.operators.rejects import RejectLog
 from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
 from support.command import execute
 
@@ -119,7 +119,7 @@ def test_queries_are_made_of_the_passages_where_there_are_none_to_train_on(tmp_p
     config = Config(**texts, qrels=str(STARTER / "qrels.txt"), teacher="t", count=24)
     code, taught = training_queries(config, collection_of(config), tmp_path)
     assert code == ExitCode.DONE
-    assert len(load_queries(str(taught.train_queries), FaultLog())) == len(load_qrels(str(taught.train_qrels))) == 24
+    assert len(load_queries(str(taught.train_queries), RejectLog())) == len(load_qrels(str(taught.train_qrels))) == 24
 
 
 def test_a_training_query_that_is_a_judged_one_is_refused(

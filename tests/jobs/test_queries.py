@@ -9,7 +9,7 @@ import pytest
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.formats.qrels import read_qrels
 from ray_rerank.operators.formats.texts import read_collection
-from ray_rerank.operators.rejects import Reason, Refuse
+from ray_rerank.operators.rejects import RaiseOnReject, Reason
 from support.command import execute
 
 PASSAGES = (
@@ -103,7 +103,7 @@ def test_passages_whose_ids_its_lines_cannot_hold_give_no_query_and_are_told(
     good = {"p1", "p6"} if with_qrels else {"p1", "p 2", "p6"}
     assert f"left out: {6 - len(good)} x {Reason.UNFIT_ID}" in capsys.readouterr().out
     with (tmp_path / "q.tsv").open("rb") as stream:
-        made = [entry.id for entry in read_collection(stream, "q.tsv", Refuse())]
+        made = [entry.id for entry in read_collection(stream, "q.tsv", RaiseOnReject())]
     assert {key.rsplit("-", 2)[0] for key in made} == good
     if with_qrels:
         judged = {(one.query_id, one.doc_id) for one in ir_measures.read_trec_qrels(str(qrels))}

@@ -16,7 +16,7 @@ from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import load_qrels, load_run
 from ray_rerank.jobs.train.input import load_training_pairs
 from ray_rerank.operators.errors import InputError
-from ray_rerank.operators.rejects import FaultLog, Refuse
+from ray_rerank.operators.rejects import RaiseOnReject, RejectLog
 from support.command import execute
 
 TEXTS = {"d1": "the red one", "d2": "the blue one", "d3": "the green one"}
@@ -161,7 +161,7 @@ def test_mine_draws_from_a_run_with_ranks_alone(folder: Path) -> None:
 def test_what_is_no_run_is_refused_with_what_was_seen(folder: Path, content: str, message: str) -> None:
     (folder / "run").write_text(content)
     with pytest.raises(InputError, match=message):
-        load_run(str(folder / "run"), FaultLog(), [])
+        load_run(str(folder / "run"), RejectLog(), [])
 
 
 @pytest.mark.parametrize("shape", QRELS)
@@ -232,7 +232,7 @@ def test_only_spaces_and_tabs_part_columns(tmp_path_factory: Any, ranked: dict[s
     folder = tmp_path_factory.mktemp("ids")
     rows = [(query, "Q0", doc, rank, -rank, "t") for query, docs in ranked.items() for rank, doc in enumerate(docs, 1)]
     (folder / "run").write_bytes("".join(between.join(map(str, row)) + "\n" for row in rows).encode())
-    run = load_run(str(folder / "run"), Refuse(), [])
+    run = load_run(str(folder / "run"), RaiseOnReject(), [])
     assert {query: list(found.doc_ids) for query, found in run.items()} == ranked
     judged = [(query, 0, doc, rank % 2) for query, _, doc, rank, *_ in rows]
     (folder / "qrels").write_bytes("".join(between.join(map(str, row)) + "\n" for row in judged).encode())
@@ -357,7 +357,7 @@ def test_runs_in_any_order_are_read_right_or_refused(folder: Path, shape: str) -
     for order in permutations(range(len(rows[0]))):
         (folder / "run").write_text("".join("\t".join(row[at] for at in order) + "\n" for row in rows))
         try:
-            run = load_run(str(folder / "run"), Refuse(), [])
+            run = load_run(str(folder / "run"), RaiseOnReject(), [])
         except InputError:
             assert order != tuple(range(len(order)))
             continue

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ray_rerank.operators.candidates.join import append, draw_random, known_queries, select
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.trec_runs import RankedList, Run
-from ray_rerank.operators.rejects import FaultLog, Reason
+from ray_rerank.operators.rejects import Reason, RejectLog
 
 
 def ranked(*doc_ids: str, line: int = 1) -> RankedList:
@@ -24,7 +24,7 @@ RUNS = st.dictionaries(
 
 @given(RUNS, st.sets(st.sampled_from("abcdefgh")))
 def test_exactly_the_pairs_of_the_run_that_have_text_are_selected_in_order(run: Run, texts: set[str]) -> None:
-    log = FaultLog()
+    log = RejectLog()
     row = {doc_id: index for index, doc_id in enumerate(sorted(texts))}
     queries = {query_id: f"text of {query_id}" for query_id in run}
     found = list(select(run, queries, row, "run", "passages", log))
@@ -33,24 +33,24 @@ def test_exactly_the_pairs_of_the_run_that_have_text_are_selected_in_order(run: 
     for selection in found:
         assert selection.rows.tolist() == [row[doc_id] for doc_id in selection.doc_ids]
         assert selection.query == queries[selection.query_id]
-    lost = {(fault.query_id, fault.doc_id) for fault in log.kept}
+    lost = {(reject.query_id, reject.doc_id) for reject in log.kept}
     assert lost == {(query_id, doc) for query_id, r in run.items() for doc in r.doc_ids if doc not in texts}
 
 
 def test_a_query_without_text_is_one_fault_at_its_first_line() -> None:
-    log = FaultLog()
+    log = RejectLog()
     run = {"q1": ranked("a"), "q2": ranked("a", "b", line=5)}
     assert list(known_queries(run, {"q1": "x"}, None, "run", "queries", log)) == ["q1"]
-    assert [(fault.line, fault.reason, fault.query_id) for fault in log.kept] == [(5, Reason.UNKNOWN_QUERY, "q2")]
+    assert [(reject.line, reject.reason, reject.query_id) for reject in log.kept] == [(5, Reason.UNKNOWN_QUERY, "q2")]
 
 
 def test_a_run_of_another_collection_is_refused_with_ids_of_both() -> None:
     with pytest.raises(InputError, match=r"none of the 1 query ids of run is in queries: .*'q1'.*'other'"):
-        known_queries({"q1": ranked("a")}, {"other": "x"}, None, "run", "queries", FaultLog())
+        known_queries({"q1": ranked("a")}, {"other": "x"}, None, "run", "queries", RejectLog())
 
 
 def test_only_documents_within_the_depth_are_looked_for() -> None:
-    log = FaultLog()
+    log = RejectLog()
     run = known_queries({"q": ranked("a", "b", "gone")}, {"q": "x"}, 2, "run", "queries", log)
     (selection,) = select(run, {"q": "x"}, {"a": 0, "b": 1}, "run", "passages", log)
     assert selection.doc_ids == ["a", "b"]
@@ -80,9 +80,9 @@ def test_a_draw_is_the_same_in_any_company_and_another_with_another_seed() -> No
 def test_random_passages_stand_behind_the_candidates_without_a_score() -> None:
     row = {"a": 0, "b": 1, "x": 2}
     texts = {"q": "t", "p": "t"}
-    found = select({"q": ranked("a", "b")}, texts, row, "run", "passages", FaultLog())
+    found = select({"q": ranked("a", "b")}, texts, row, "run", "passages", RejectLog())
     more = select({"q": RankedList(["x"], np.array([np.nan]), np.zeros(1, int)), "p": ranked("x")}, texts, row,
-                  "draw", "passages", FaultLog())  # fmt: skip
+                  "draw", "passages", RejectLog())  # fmt: skip
     (selection,) = append(found, more)
     assert selection.doc_ids == ["a", "b", "x"]
     assert selection.rows.tolist() == [0, 1, 2]

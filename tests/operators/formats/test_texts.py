@@ -5,11 +5,11 @@ import pytest
 
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.texts import Entry, ids_of, passages_of, read_collection, texts_by_id
-from ray_rerank.operators.rejects import FaultLog, Reason
+from ray_rerank.operators.rejects import Reason, RejectLog
 
 
-def entries(data: str, name: str = "p.tsv", log: FaultLog | None = None) -> list[Entry]:
-    return list(read_collection(io.BytesIO(data.encode()), name, log or FaultLog()))
+def entries(data: str, name: str = "p.tsv", log: RejectLog | None = None) -> list[Entry]:
+    return list(read_collection(io.BytesIO(data.encode()), name, log or RejectLog()))
 
 
 def test_all_after_the_first_tab_is_text() -> None:
@@ -83,50 +83,50 @@ def test_a_file_without_a_telling_name_is_known_by_its_first_line() -> None:
     ],
 )
 def test_a_bad_json_line_costs_itself_with_its_reason(line: str, reason: Reason) -> None:
-    log = FaultLog()
+    log = RejectLog()
     good = '{"id": "0", "text": "a"}'
     assert entries(f"{good}\n{line}\n", "p.jsonl", log) == [Entry(1, "0", "a")]
-    assert [(fault.line, fault.reason) for fault in log.kept] == [(2, reason)]
+    assert [(reject.line, reject.reason) for reject in log.kept] == [(2, reason)]
     assert log.table().num_rows == 1
 
 
 def test_a_tsv_line_without_a_tab_or_an_id_costs_itself() -> None:
-    log = FaultLog()
+    log = RejectLog()
     assert entries("1\ta\nno tab here\n\tno id\n2\tb\n", log=log) == [Entry(1, "1", "a"), Entry(4, "2", "b")]
-    assert [fault.line for fault in log.kept] == [2, 3]
+    assert [reject.line for reject in log.kept] == [2, 3]
 
 
 @pytest.mark.parametrize("name", ["p.tsv", "p.jsonl", "headed.tsv"])
 def test_an_id_of_more_than_64_kib_costs_its_row(name: str) -> None:
-    log = FaultLog()
+    log = RejectLog()
     ids = ["1", "é" * (1 << 15), "é" * (1 << 15) + "x", "2"]
     rows = [f'{{"id": "{one}", "text": "a"}}\n' if name.endswith("jsonl") else f"{one}\ta\n" for one in ids]
     found = entries("".join((["id\ttext\n"] if name == "headed.tsv" else []) + rows), name, log)
     assert [len(entry.id) for entry in found] == [1, 1 << 15, 1]
-    assert ["the id has more than 65,536 bytes" in (fault.detail or "") for fault in log.kept] == [True]
+    assert ["the id has more than 65,536 bytes" in (reject.detail or "") for reject in log.kept] == [True]
 
 
 def test_only_the_passages_that_are_wanted_are_kept() -> None:
-    found = passages_of([Entry(i, str(i), f"text {i}") for i in range(100)], "p", FaultLog(), frozenset({"7", "9"}))
+    found = passages_of([Entry(i, str(i), f"text {i}") for i in range(100)], "p", RejectLog(), frozenset({"7", "9"}))
     assert dict(found.row) == {"7": 0, "9": 1}
     assert found.texts.to_pylist() == ["text 7", "text 9"]
 
 
 def test_the_first_line_of_an_id_is_kept_and_the_second_reported() -> None:
-    log = FaultLog()
+    log = RejectLog()
     twice = [Entry(1, "1", "a"), Entry(2, "1", "b")]
     assert passages_of(twice, "p", log).texts.to_pylist() == ["a"]
     assert texts_by_id(twice, "q", log) == {"1": "a"}
-    assert [(fault.file, fault.line, fault.reason) for fault in log.kept] == [
+    assert [(reject.file, reject.line, reject.reason) for reject in log.kept] == [
         ("p", 2, Reason.DUPLICATE_ID),
         ("q", 2, Reason.DUPLICATE_ID),
     ]
 
 
 def test_an_empty_query_is_reported_and_an_empty_passage_is_not_there() -> None:
-    log = FaultLog()
+    log = RejectLog()
     blank = [Entry(1, "1", " \u00a0"), Entry(2, "2", "b")]
     assert texts_by_id(blank, "q", log) == {"2": "b"}
-    assert [fault.reason for fault in log.kept] == [Reason.EMPTY_TEXT]
-    assert list(passages_of(blank, "p", FaultLog()).row) == ["2"]
+    assert [reject.reason for reject in log.kept] == [Reason.EMPTY_TEXT]
+    assert list(passages_of(blank, "p", RejectLog()).row) == ["2"]
     assert ids_of(blank).to_pylist() == ["2"]

@@ -12,7 +12,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.errors import StorageError, first_line
 from ray_rerank.cluster.storage.files import READ_AHEAD, StoredFile, open_read, unchanged
 from ray_rerank.cluster.storage.retries import UnavailableError
 
@@ -48,23 +48,29 @@ def read_footers(files: list[StoredFile], item_column: str | None = None) -> tup
     Raises:
         UnavailableError: the storage does not answer: nothing is known of the files.
     """
-
-    def one(stored: StoredFile) -> ParquetShard | str:
-        try:
-            with open_read(stored.path) as handle:
-                parquet = pq.ParquetFile(handle, thrift_container_size_limit=_CONTAINER)
-                _check_footer(parquet.metadata, item_column, stored.size)
-                return ParquetShard(stored, parquet.schema_arrow, parquet.metadata)
-        except UnavailableError:
-            raise
-        except StorageError as error:
-            return str(error)
-        except DAMAGE as error:
-            return f"{stored.path}: not a whole Parquet file: {first_line(error)}"
-
+    shards, damaged = list[ParquetShard](), list[str]()
     with ThreadPoolExecutor(16) as pool:
-        results = list(pool.map(one, files))
-    return [r for r in results if isinstance(r, ParquetShard)], [r for r in results if isinstance(r, str)]
+        footers = [pool.submit(_read_footer, stored, item_column) for stored in files]
+        for footer in footers:
+            try:
+                shards.append(footer.result())
+            except UnavailableError:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            except StorageError as error:
+                damaged.append(str(error))
+    return shards, damaged
+
+
+def _read_footer(stored: StoredFile, item_column: str | None) -> ParquetShard:
+    """Raises StorageError where the file cannot be read, or is not a whole Parquet file."""
+    try:
+        with open_read(stored.path) as handle:
+            parquet = pq.ParquetFile(handle, thrift_container_size_limit=_CONTAINER)
+            _check_footer(parquet.metadata, item_column, stored.size)
+            return ParquetShard(stored, parquet.schema_arrow, parquet.metadata)
+    except DAMAGE as error:
+        raise StorageError(f"{stored.path}: not a whole Parquet file: {first_line(error)}") from None
 
 
 def has_every_value(metadata: pq.FileMetaData, item_column: str) -> bool:
@@ -236,10 +242,6 @@ def _chunk(footer: pq.ParquetFile, group: int, leaf: int) -> pq.ColumnChunkMetaD
 def _holds_dictionary(kind: pa.DataType) -> bool:
     inner = (kind.field(index).type for index in range(kind.num_fields))
     return bool(pa.types.is_dictionary(kind)) or any(map(_holds_dictionary, inner))
-
-
-def first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def leaf_of(schema: pq.ParquetSchema, column: str) -> int | None:

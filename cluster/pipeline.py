@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from ray_rerank.cluster.attempts import Limits, ledger_class, this_process, time_limit
-from ray_rerank.cluster.errors import ClusterError, WorkerDeathError
+from ray_rerank.cluster.errors import ClusterError, WorkerDeathError, last_line
 from ray_rerank.cluster.own_code import carried
 from ray_rerank.cluster.steps import Commit, Pool, Read, Step, commit_unit, describe, is_own
 from ray_rerank.cluster.units import Unit
@@ -91,7 +91,7 @@ def stream(
                 raise ClusterError(f"{said[_FATAL]}; what is committed stays")
             yield said
     except ray.exceptions.RayError as error:
-        raise ClusterError(f"the workers stopped: {_last_line(error)}; what is committed stays") from error
+        raise ClusterError(f"the workers stopped: {last_line(error)}; what is committed stays") from error
 
 
 _ONE_UNIT: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
@@ -262,12 +262,6 @@ class _Committing:
             return {_FATAL: f"a unit could not be committed: {describe(error)}"}
         finally:
             self._tries.end(ledger, unit)
-
-
-def _last_line(error: BaseException) -> str:
-    """Ray's errors carry a remote traceback; its last line is what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _apply(batch: pa.Table, step: Step) -> pa.Table:

@@ -11,14 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_rerank.cluster.duplicates import Values
-from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.errors import StorageError, first_line
 from ray_rerank.cluster.parquet import (
     BATCH_ROWS,
     DAMAGE,
     HELD_BYTES,
     ParquetShard,
     bytes_of,
-    first_line,
     leaf_of,
     open_columns,
     parquet_bytes,

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_rerank.cluster.errors import ClusterError, StorageError
+from ray_rerank.cluster.errors import ClusterError, StorageError, first_line
 from ray_rerank.cluster.storage.files import (
     StoredFile,
     fingerprint,
@@ -169,7 +169,7 @@ def _footer(file: StoredFile) -> pq.FileMetaData:
             raise BadRunError("not whole, or its footer is damaged")
         return pq.read_metadata(io.BytesIO(b"PAR1" + tail))
     except (pa.ArrowException, OSError, StorageError) as error:
-        raise BadRunError(f"cannot be read: {str(error).splitlines()[0]}") from None
+        raise BadRunError(f"cannot be read: {first_line(error)}") from None
 
 
 def _last(source: IO[bytes], size: int, most: int) -> bytes:
@@ -194,7 +194,7 @@ def read_groups(run: Run, groups: np.ndarray) -> Iterator[tuple[Keys, Keys, np.n
                 chosen = groups[start : start + _GROUPS_AT_A_TIME].tolist()
                 yield columns(parquet.read_row_groups(chosen, use_threads=False))
     except (pa.ArrowException, OSError, StorageError) as error:
-        raise BadRunError(f"damaged: {str(error).splitlines()[0]}") from None
+        raise BadRunError(f"damaged: {first_line(error)}") from None
 
 
 def groups_of(run: Run, wanted: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The rankings of a comparison: the first stage's own, and one rerank run for each scorer."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from ray_rerank.jobs.inputs.rankings import rankings_at
 from ray_rerank.jobs.outputs.run_state import run_state
 from ray_rerank.jobs.scoring.input import CandidateInput
 from ray_rerank.jobs.scoring.steps import ReadUnit
+from ray_rerank.operators.arrow import bounds, list_sizes, one_array
 from ray_rerank.operators.candidates.schema import Columns
 from ray_rerank.operators.errors import InputError, RerankError
 from ray_rerank.operators.formats.trec_runs import RankedList, Run
@@ -69,11 +71,10 @@ def read_first_stage(
     keys = np.zeros(0)
     for unit in units:
         table = Parcel.unpack(read(unit)).candidates
-        ids = pc.list_flatten(table["candidates"]).combine_chunks().field("doc_id").to_pylist()
-        size = pc.list_value_length(table["candidates"]).to_numpy()
-        ends = np.cumsum(size)
-        places = zip((ends - size).tolist(), ends.tolist(), strict=True)
-        for query_id, (start, stop) in zip(table["query_id"].to_pylist(), places, strict=True):
+        candidates = one_array(table["candidates"])
+        ids = candidates.flatten().field("doc_id").to_pylist()
+        ranges = pairwise(bounds(list_sizes(candidates)).tolist())
+        for query_id, (start, stop) in zip(table["query_id"].to_pylist(), ranges, strict=True):
             nothing = np.full(stop - start, np.nan)
             run[query_id] = RankedList(ids[start:stop], nothing, np.zeros(stop - start, dtype=np.int64))
         table = table.set_column(

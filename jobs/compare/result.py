@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.compute as pc
 
 from ray_rerank.cluster.secrets import shown
 from ray_rerank.cluster.storage.files import absolute, join
@@ -13,6 +12,7 @@ from ray_rerank.jobs.compare.entries import FIRST_STAGE, Entry
 from ray_rerank.jobs.compare.rankings import FirstStage, Ranked
 from ray_rerank.jobs.compare.timing import Timed, threads_of
 from ray_rerank.jobs.scoring.config import Stage
+from ray_rerank.operators.arrow import list_sizes
 from ray_rerank.operators.comparison.figures import cost, figures
 from ray_rerank.operators.comparison.pareto import pareto_front
 from ray_rerank.operators.comparison.schema import Comparison, Cost, Scored, Size, Timing
@@ -65,7 +65,7 @@ def comparison(
     quality = figures(
         measures, {name: evaluate(own, counted, measures) for name, own in runs.items()}, baseline, config.seed
     )
-    sizes = pc.list_value_length(first.sample["candidates"]).to_numpy()
+    sizes = list_sizes(first.sample["candidates"])
     base = tried[baseline].timed if baseline in tried else None
     rows = [Scored(name=FIRST_STAGE, kind=FIRST_STAGE, stages=(), ranking=None, quality=quality[FIRST_STAGE])]
     for name, one in tried.items():

@@ -39,13 +39,20 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedRound:
+    """Why a worker has no round to report."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TimeRound:
     """Loads a pipeline in a worker, goes over the sample, and lets go of it: one model at a time is in memory."""
 
     stages: tuple[Stage, ...]
     sample: pa.Table
 
-    def __call__(self) -> Round | str:
+    def __call__(self) -> Round | FailedRound:
         """The round, or why there is none."""
         try:
             loaded = [
@@ -54,9 +61,9 @@ class TimeRound:
             ]
             took = time_stages(loaded, self.sample, alive)
         except RerankError as error:
-            return str(error)
+            return FailedRound(str(error))
         except Exception as error:  # any fault of a model: it is the scorer's own
-            return f"{type(error).__name__}: {error}"
+            return FailedRound(f"{type(error).__name__}: {error}")
         return Round(took, tuple(stage.scorer.precision for stage in loaded), str(this_hardware()))
 
 
@@ -90,16 +97,19 @@ def time_pipelines(
             gpus = max(
                 min(1.0, executor.resources.get("GPU", 0)) if stage.gpus is None else stage.gpus for stage in stages
             )
+            outcome: Round | FailedRound
             try:
-                said, node = executor.run_alone(TimeRound(stages, sample), cpus, gpus, limits.load + limits.batch, node)
+                outcome, node = executor.run_alone(
+                    TimeRound(stages, sample), cpus, gpus, limits.load + limits.batch, node
+                )
             except ClusterError as error:
-                said = str(error)
-            if isinstance(said, str):
-                own.error = said
-                print(f"round {number} of {rounds}: {name} failed: {said}")
+                outcome = FailedRound(str(error))
+            if isinstance(outcome, FailedRound):
+                own.error = outcome.reason
+                print(f"round {number} of {rounds}: {name} failed: {outcome.reason}")
                 continue
-            own.rounds.append(said.took)
-            own.precision = said.precision
-            hardware[said.hardware] = None
-            print(f"round {number} of {rounds}: {name} {said.took.together:.2f} s")
+            own.rounds.append(outcome.took)
+            own.precision = outcome.precision
+            hardware[outcome.hardware] = None
+            print(f"round {number} of {rounds}: {name} {outcome.took.together:.2f} s")
     return timed, tuple(hardware)

@@ -20,7 +20,7 @@ from ray_rerank.jobs.outputs.checks import check_apart, check_folder, contents
 from ray_rerank.jobs.outputs.finished import check_finished
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.export_formats import EXPORTS
-from ray_rerank.operators.export_formats.groups import FAULTS, columns_of, groups
+from ray_rerank.operators.export_formats.groups import InputFault, columns_of, groups
 from ray_rerank.operators.export_formats.ms_marco import UNFIT
 from ray_rerank.operators.export_formats.selection import Choice, Positives, Tuples
 from ray_rerank.operators.formats.parquet_rows import open_parquet, parquet_rows
@@ -120,7 +120,7 @@ def _export(config: Config, output: str, files: list[str], before: list[str], no
         print(f"  left out: {count} x {reason}")
     for note in notes:
         print(f"  {note}")
-    faulty = notes or any(left_out[reason] for reason in (*FAULTS, SECOND, UNFIT))
+    faulty = notes or any(left_out[reason] for reason in (*InputFault, SECOND, UNFIT))
     return ExitCode.DONE_WITH_ERRORS if faulty else ExitCode.DONE
 
 

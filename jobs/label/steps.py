@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_rerank.cluster.errors import StorageError
@@ -16,6 +15,7 @@ from ray_rerank.cluster.storage.files import read_bytes
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs.outputs.markers import Scored
 from ray_rerank.jobs.scoring.steps import LoadStage, keep_scores
+from ray_rerank.operators.arrow import list_sizes
 from ray_rerank.operators.candidates.schema import REJECT_SCHEMA
 from ray_rerank.operators.ranking.labels import Moments, as_written, keep_teacher, labelled, moments, unlabelled
 from ray_rerank.operators.ranking.payload import Parcel
@@ -60,7 +60,7 @@ class LabelUnit:
             "works": [work.as_dict() for work in parcel.works],
             "notes": [*parcel.notes, *keep_scores(self.cache, parcel)],
             "queries": parcel.candidates.num_rows,
-            "ranked": int(pc.sum(pc.list_value_length(parcel.candidates["candidates"])).as_py() or 0),
+            "ranked": int(list_sizes(parcel.candidates["candidates"]).sum()),
         }
         rows = unlabelled(parcel.candidates, teachers)
         if self.standardise:

@@ -16,13 +16,14 @@ from ray_rerank.cluster.steps import Step
 from ray_rerank.cluster.storage.files import join
 from ray_rerank.cluster.units import Unit, read_rows
 from ray_rerank.jobs.scoring.config import Stage
+from ray_rerank.operators.arrow import list_sizes
 from ray_rerank.operators.candidates.read import read_candidates
 from ray_rerank.operators.candidates.schema import Columns, Origin
 from ray_rerank.operators.formats.rankings import to_ranking
 from ray_rerank.operators.inference.stats import Work
 from ray_rerank.operators.models.device import is_device_lost
 from ray_rerank.operators.ranking.payload import Parcel
-from ray_rerank.operators.ranking.rerank import rerank
+from ray_rerank.operators.ranking.rerank import StageRule, rerank
 from ray_rerank.operators.scorers.base import Scorer
 from ray_rerank.operators.scorers.cached import CachedEvaluation
 
@@ -43,7 +44,7 @@ class ReadUnit:
         candidates, faults = read_candidates(
             table, self.columns, origin, self.extra, self.carry, self.repeated.get(unit.file)
         )
-        pairs = int(pa.compute.sum(pa.compute.list_value_length(candidates["candidates"])).as_py() or 0)
+        pairs = int(list_sizes(candidates["candidates"]).sum())
         pairs += int(pa.compute.sum(faults["candidates"]).as_py() or 0)
         return Parcel(candidates, faults, (), pairs).pack()
 
@@ -70,15 +71,14 @@ class LoadStage:
         stage = self.stages[self.number - 1]
         scorer = stage.scorer.load_planned(self.planned, threads=max(int(self.cpus), 1))
         depth = self.stages[self.number - 2].keep if self.number > 1 else None
+        rule = StageRule(self.number, depth, stage.fusion)
         cached = _Cached(self.cache, stage, scorer) if self.cache else None
 
         def score(unit: Unit, payload: bytes) -> bytes:
             parcel = Parcel.unpack(payload)
             work = Work(alive=alive)
             try:
-                candidates, faults = rerank(
-                    parcel.candidates, scorer, self.number, depth, Origin(unit.file, unit.start), work, stage.fusion
-                )
+                candidates, faults = rerank(parcel.candidates, scorer, rule, Origin(unit.file, unit.start), work)
             except RuntimeError as error:
                 if is_device_lost(error):
                     os._exit(1)  # Ray starts a worker with a device that works, and gives the unit to it
@@ -121,7 +121,7 @@ class CommitUnit:
         parcel = Parcel.unpack(payload)
         notes = [*parcel.notes, *keep_scores(self.cache, parcel)]
         ranking = to_ranking(parcel.candidates, self.include_text, self.extra)
-        ranked = int(pa.compute.sum(pa.compute.list_value_length(ranking["ranking"])).as_py() or 0)
+        ranked = int(list_sizes(ranking["ranking"]).sum())
         facts = {"pairs": parcel.pairs, "ranked": ranked, "works": [work.as_dict() for work in parcel.works]}
         return commit(self.output, unit, ranking, parcel.faults, facts | {"notes": notes})
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ray_rerank.operators.arrow import one_array
 from ray_rerank.operators.candidates.join import Selection
 from ray_rerank.operators.errors import InputError, listed, reason_of
 from ray_rerank.operators.formats.cells import is_number, is_text, number, shown
@@ -157,11 +158,7 @@ def group_pairs(tables: Iterable[pa.Table], depth: int | None, rejects: RejectSi
 
 def _coded(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     """Each row's index among the distinct values, and these: one Python string a value, not a row."""
-    plain = column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
-    array = plain.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], pa.string())
-    coded = array.dictionary_encode()
+    coded = one_array(column).dictionary_encode()
     return coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
 
 

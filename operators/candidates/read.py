@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_rerank.operators.arrow import lists, one_array
+from ray_rerank.operators.arrow import list_sizes, one_array, parents, places, struct_array, to_lists
 from ray_rerank.operators.candidates.schema import (
     CARRIED,
     REJECT_SCHEMA,
@@ -134,7 +134,6 @@ def read_candidates(
     }
     if carry:
         members |= {name: held.take(order) for name, held in _carried(table, columns, shape).items()}
-    structs = pa.StructArray.from_arrays(list(members.values()), names=list(members))
     content = {
         "query_id": flat.query_id.take(kept),
         "query": flat.query.take(kept),
@@ -142,7 +141,7 @@ def read_candidates(
     }
     passed = {name: table[name] for name in extra if name not in content}
     content |= {name: held.cast(takeable(held.type)).take(flat.first_row[kept]) for name, held in passed.items()}
-    content["candidates"] = lists(sizes, structs)
+    content["candidates"] = to_lists(sizes, struct_array(members))
     return pa.table(content), faults
 
 
@@ -152,7 +151,7 @@ def _carried(table: pa.Table, columns: Columns, shape: Shape) -> dict[str, pa.Ar
         rows = table.num_rows
         held = {name: one_array(table[name]) for name in CARRIED if name in table.column_names}
     else:
-        structs = pc.list_flatten(one_array(table[columns.candidates]))
+        structs = one_array(table[columns.candidates]).flatten()
         places = {name: structs.type.get_field_index(name) for name in CARRIED}
         held = {name: pc.struct_field(structs, [at]) for name, at in places.items() if at >= 0}
         rows = len(structs)
@@ -181,9 +180,9 @@ class _Flat:
 
 
 def _from_nested(table: pa.Table, columns: Columns) -> _Flat:
-    lists_ = one_array(table[columns.candidates])
-    parent = pc.list_parent_indices(lists_).to_numpy(zero_copy_only=False).astype(np.int64)
-    structs = pc.list_flatten(lists_)
+    lists = one_array(table[columns.candidates])
+    parent = parents(list_sizes(lists))
+    structs = lists.flatten()
 
     def field(name: str) -> pa.Array:  # by number: a name may look like a path
         return pc.struct_field(structs, [structs.type.get_field_index(name)])
@@ -288,8 +287,7 @@ def _first_stage_rank(parent: np.ndarray, score: pa.Array, size: np.ndarray) -> 
     key = np.where(unscored[parent], 0.0, -np.nan_to_num(values))
     order = np.lexsort((key, parent))
     rank = np.empty(len(parent), dtype=np.int64)
-    starts = np.concatenate([[0], np.cumsum(size)[:-1]]) if len(size) else np.zeros(0, dtype=np.int64)
-    rank[order] = np.arange(len(parent)) - starts[parent[order]] + 1
+    rank[order] = places(size) + 1
     return rank
 
 

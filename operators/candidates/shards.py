@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ray_rerank.operators.arrow import to_lists
 from ray_rerank.operators.candidates.join import Selection
 from ray_rerank.operators.candidates.schema import CANDIDATE, CANDIDATE_SCHEMA
 
@@ -68,7 +69,7 @@ def candidate_table(selections: Sequence[Selection], texts: pa.Array) -> pa.Tabl
     """Selections and their texts as one table of CANDIDATE_SCHEMA; a score that is NaN becomes null."""
     rows = np.concatenate([selection.rows for selection in selections])
     scores = np.concatenate([selection.scores for selection in selections])
-    offsets = np.cumsum([0, *(len(selection.rows) for selection in selections)])
+    sizes = np.array([len(selection.rows) for selection in selections], np.int64)
     taken = texts.take(pa.array(rows)).cast(pa.string())
     doc_ids = [doc_id for selection in selections for doc_id in selection.doc_ids]
     candidates = pa.StructArray.from_arrays(
@@ -78,6 +79,6 @@ def candidate_table(selections: Sequence[Selection], texts: pa.Array) -> pa.Tabl
     columns = [
         pa.array([selection.query_id for selection in selections], pa.string()),
         pa.array([selection.query for selection in selections], pa.string()),
-        pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), candidates),
+        to_lists(sizes, candidates),
     ]
     return pa.Table.from_arrays(columns, schema=CANDIDATE_SCHEMA)

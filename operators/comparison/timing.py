@@ -11,7 +11,7 @@ from ray_rerank.operators.candidates.schema import Origin
 from ray_rerank.operators.errors import ModelError
 from ray_rerank.operators.inference.stats import Work
 from ray_rerank.operators.ranking.fusion import Fusion
-from ray_rerank.operators.ranking.rerank import rerank
+from ray_rerank.operators.ranking.rerank import StageRule, rerank
 from ray_rerank.operators.scorers.base import Scorer
 
 _WARM_UPS = 2
@@ -61,11 +61,10 @@ def _seconds(stages: Sequence[LoadedStage], table: pa.Table, alive: Callable[[],
     started = time.perf_counter()
     depth = None
     for number, stage in enumerate(stages, start=1):
-        table, faults = rerank(
-            table, stage.scorer, number, depth, Origin("the sample"), Work(alive=alive), stage.fusion
-        )
-        if faults.num_rows:
-            fault = faults.slice(0, 1).to_pylist()[0]
-            raise ModelError(f"query {fault['query_id']!r}: {fault['reason']}")
+        rule = StageRule(number, depth, stage.fusion)
+        table, rejects = rerank(table, stage.scorer, rule, Origin("the sample"), Work(alive=alive))
+        if rejects.num_rows:
+            reject = rejects.slice(0, 1).to_pylist()[0]
+            raise ModelError(f"query {reject['query_id']!r}: {reject['reason']}")
         depth = stage.keep
     return time.perf_counter() - started

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ray_rerank.operators.arrow import list_sizes, one_array, parents
 from ray_rerank.operators.candidates.read import read_candidates
 from ray_rerank.operators.candidates.schema import Columns, Origin
 from ray_rerank.operators.errors import InputError
@@ -125,8 +126,8 @@ def judged_candidates(
         if again := fresh.count(False):
             notes.append(f"left out of {file}: {again} rows whose query_id stood before")
             ranked = ranked.filter(pa.array(fresh))
-        inner = pa.Table.from_struct_array(ranked["candidates"].combine_chunks().flatten())
-        owners = pc.list_parent_indices(ranked["candidates"].combine_chunks())
+        candidates = one_array(ranked["candidates"])
+        inner, owners = pa.Table.from_struct_array(candidates.flatten()), parents(list_sizes(candidates))
         flat.append(
             pa.table(
                 {

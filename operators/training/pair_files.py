@@ -2,10 +2,9 @@
 
 from typing import IO, Any, Literal
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from ray_rerank.operators.arrow import list_sizes, one_array, parents
 from ray_rerank.operators.errors import InputError, listed
 from ray_rerank.operators.formats.cells import number, shown
 from ray_rerank.operators.formats.content import with_compressed
@@ -68,10 +67,8 @@ def _flatten(table: pa.Table, file: str) -> pa.Table:
         raise InputError(
             f"{file}: this ranking lacks its texts (it has {listed(sorted(inner))}); re-rank with --include-text"
         )
-    lengths = pc.fill_null(pc.list_value_length(table["ranking"]), 0).to_numpy()
-    owners = np.repeat(np.arange(table.num_rows), lengths)
-    flat: Any = pc.list_flatten(table["ranking"])
-    documents = pa.Table.from_struct_array(flat)
+    rankings = one_array(table["ranking"])
+    owners, documents = parents(list_sizes(rankings)), pa.Table.from_struct_array(rankings.flatten())
     own = [name for name in ("query_id", "query") if name in table.column_names]
     return pa.Table.from_arrays(
         [*(table[name].take(owners) for name in own), documents["text"], documents["score"]],

@@ -36,7 +36,7 @@ from ray_rerank.operators.errors import RerankError
 from ray_rerank.operators.formats.rankings import to_ranking
 from ray_rerank.operators.inference.stats import Work
 from ray_rerank.operators.ranking.payload import Parcel
-from ray_rerank.operators.ranking.rerank import rerank
+from ray_rerank.operators.ranking.rerank import StageRule, rerank
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 PLAIN = Columns()
@@ -127,7 +127,7 @@ def check_the_rest_of_the_job(parcel: Parcel, extra: tuple[str, ...]) -> None:
             assert all(query.strip() and text.strip() for query, text in pairs)
             return np.zeros(len(pairs), np.float32)
 
-    ranked, faults = rerank(parcel.candidates, Even(), 1, None, Origin("x"), Work())  # type: ignore[arg-type]
+    ranked, faults = rerank(parcel.candidates, Even(), StageRule(), Origin("x"), Work())  # type: ignore[arg-type]
     assert faults.num_rows == 0
     ranking = to_ranking(ranked, True, extra)
     assert len(pc.list_flatten(ranking["ranking"])) == ranked_in(parcel)

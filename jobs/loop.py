@@ -33,6 +33,7 @@ from ray_rerank.operators.models.checkpoint import find_checkpoint
 from ray_rerank.operators.rejects import RejectLog
 from ray_rerank.operators.scorers.bi_encoder import BiEncoderConfig
 from ray_rerank.operators.training.leakage import Query, refuse_overlap
+from ray_rerank.operators.training.plan import BatchSize, Epochs, LearningRate, MaxLength
 from ray_rerank.operators.training.student import chosen_layers, parse_student
 from ray_rerank.operators.training.vocabulary import check_vocabulary
 
@@ -66,10 +67,10 @@ class Config(JobConfig):
     guard: float | None = Field(
         None, gt=0, le=1, description="hard negatives score at most this share of the positive's teacher score"
     )
-    epochs: float = Field(1, gt=0)
-    batch_size: int = Field(16, ge=1)
-    learning_rate: float = Field(1e-4, gt=0)
-    max_length: int = Field(160, ge=8)
+    epochs: Epochs = 1
+    batch_size: BatchSize = 16
+    learning_rate: LearningRate = 1e-4
+    max_length: MaxLength = 160
     depth: int = Field(100, ge=1, description="BM25 candidates of a judged query")
     timing: bool = Field(True, description="measure latency and pairs/s in the comparison")
     trainings: int = Field(3, ge=1, description="of each student, with the seeds SEED, SEED + 1, ...")
@@ -276,10 +277,7 @@ def train_student(config: Config, folder: Path, name: str, seed: int, pairs: Pat
         model=config.teacher,
         student=config.student,
         loss=loss,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        max_length=config.max_length,
+        **config.model_dump(include={"epochs", "batch_size", "learning_rate", "max_length"}),
         dropout=0,
         freeze_embeddings=True,
         held_out=0,

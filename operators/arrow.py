@@ -28,7 +28,7 @@ def parents(sizes: np.ndarray) -> np.ndarray:
 
 def places(sizes: np.ndarray) -> np.ndarray:
     """int64 per item: its place in its list, from 0."""
-    return np.arange(np.sum(sizes, dtype=np.int64)) - np.repeat(bounds(sizes)[:-1], sizes)
+    return np.asarray(np.arange(np.sum(sizes, dtype=np.int64)) - np.repeat(bounds(sizes)[:-1], sizes))
 
 
 def to_lists(sizes: np.ndarray, items: pa.Array) -> pa.Array:

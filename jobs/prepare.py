@@ -34,7 +34,7 @@ from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.qrels import Qrels, qrels_lines
 from ray_rerank.operators.formats.trec_runs import Run, cut
 from ray_rerank.operators.location import Location
-from ray_rerank.operators.rejects import RejectLog
+from ray_rerank.operators.rejects import Report
 from ray_rerank.operators.retrieval.bm25 import bm25_run
 
 COUNTED = ("queries", "candidates", "passages", "shards")
@@ -112,11 +112,10 @@ class Flat:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What goes into the shards, the judgements to write beside them, and what the user should know of all that."""
+    """What goes into the shards, and the judgements to write beside them."""
 
     selections: list[Selection]
     texts: pa.Array
-    notes: list[str]
     qrels: Qrels | None = None
 
 
@@ -137,28 +136,26 @@ def run(config: Config) -> int:
 def _prepare(
     config: Config, sources: Separate | Flat, rule: DropSelf, claim: prepared_folder.Claim, started: float
 ) -> int:
-    rejects = RejectLog()
+    report = Report()
     if isinstance(sources, Flat):
-        prepared = _from_pairs(sources, config, rule, rejects)
+        prepared = _from_pairs(sources, config, rule, report)
     else:
-        prepared = _from_files(sources, config, rule, rejects)
+        prepared = _from_files(sources, config, rule, report)
     prepared_folder.begin(claim)
     shards = _write(claim, prepared, config.shard_queries)
     if prepared.qrels is not None:
         target = storage.join(config.output, prepared_folder.QRELS)
-        storage.write_whole(target, qrels_lines(prepared.qrels, target, rejects).encode())
-        prepared.notes.append(f"the judgements are in {target}")
+        storage.write_whole(target, qrels_lines(prepared.qrels.grades, target, report.rejects).encode())
+        report.notes.append(f"the judgements are in {target}")
     summary = {
         "shards": shards,
         "queries": len(prepared.selections),
         "candidates": sum(len(selection.rows) for selection in prepared.selections),
         "passages": len({doc_id for selection in prepared.selections for doc_id in selection.doc_ids}),
-        "left_out": {str(reason): count for reason, count in rejects.counts.items()},
-        "first": {str(reason): list(map(str, rejects.first(reason))) for reason in rejects.counts},
-        "notes": prepared.notes,
+        **report.as_dict(),
         "seconds": round(time.monotonic() - started, 1),
     }
-    prepared_folder.finish(claim, rejects.table(), summary)
+    prepared_folder.finish(claim, report.rejects.table(), summary)
     return report_folder(config.output, summary, COUNTED, claim.errors)
 
 
@@ -200,39 +197,39 @@ def _pair_files(uri: str) -> tuple[str, ...]:
     return tuple(file.path for file in input_files(uri, READABLE, "flat pairs are read of these"))
 
 
-def _from_pairs(sources: Flat, config: Config, rule: DropSelf, rejects: RejectLog) -> Prepared:
+def _from_pairs(sources: Flat, config: Config, rule: DropSelf, report: Report) -> Prepared:
     dropped = 0
 
     def tables() -> Iterator[pa.Table]:
         nonlocal dropped
         for path in sources.pairs:
             with storage.open_read(path) as stream:
-                for table in read_pairs(stream, path, rejects):
+                for table in read_pairs(stream, path, report.rejects):
                     kept = other_pairs(table, rule)
                     dropped += table.num_rows - kept.num_rows
                     yield kept
 
-    grouped = group_pairs(tables(), config.depth, rejects)
-    notes = [] if rule == "off" else [told(dropped, rule, config.drop_self)]
-    return Prepared(grouped.selections, grouped.texts, notes)
+    grouped = group_pairs(tables(), config.depth, report.rejects)
+    if rule != "off":
+        report.notes.append(told(dropped, rule, config.drop_self))
+    return Prepared(grouped.selections, grouped.texts)
 
 
-def _from_files(sources: Separate, config: Config, rule: DropSelf, rejects: RejectLog) -> Prepared:
-    notes: list[str] = []
-    collection, qrels = sources.texts, None
+def _from_files(sources: Separate, config: Config, rule: DropSelf, report: Report) -> Prepared:
+    collection, qrels, rejects = sources.texts, None, report.rejects
     queries = every = collection.load_queries(rejects)
     if collection.qrels is not None:
         qrels = collection.read_qrels()
-        queries = judged_queries(every, qrels, collection.queries, collection.qrels, notes)
+        queries = judged_queries(every, qrels, report)
     run: Run
     if sources.run is not None:
-        whole = load_run(sources.run, rejects, notes)
-        asked = {query_id: ranked for query_id, ranked in whole.items() if query_id in queries or query_id not in every}
-        own = own_documents(queries, rule, collection.passage_texts())
+        whole = load_run(sources.run, report)
+        asked = {one: ranked for one, ranked in whole.items() if one in queries.texts or one not in every.texts}
+        own = own_documents(queries.texts, rule, collection.passage_texts())
         asked, dropped = without_own(asked, own)
-        run = known_queries(asked, queries, config.depth, sources.run, collection.queries, rejects)
-        if without := len(queries) - len(run):
-            notes.append(f"{without} of {len(queries)} queries have no candidate in {sources.run}")
+        run = known_queries(asked, sources.run, queries, config.depth, rejects)
+        if without := len(queries.texts) - len(run):
+            report.notes.append(f"{without} of {len(queries.texts)} queries have no candidate in {sources.run}")
         pool = collection.passage_ids() if config.random else None
         drawn = _drawn(run, pool, own, config) if pool is not None else {}
         passages = collection.load_passages(rejects, doc_ids_of(run) | doc_ids_of(drawn))
@@ -241,21 +238,21 @@ def _from_files(sources: Separate, config: Config, rule: DropSelf, rejects: Reje
         doc_ids = list(passages.row)
         if not doc_ids:
             raise InputError(f"{collection.passages}: holds no passage")
-        own = own_documents(queries, rule, named_texts(doc_ids, passages.texts))
+        own = own_documents(queries.texts, rule, named_texts(doc_ids, passages.texts))
         depth = int(config.bm25 or 0)
-        run = bm25_run(queries, doc_ids, passages.texts, depth + most(own), collection.queries, rejects)
+        run = bm25_run(queries, passages, depth + most(own), rejects)
         run, dropped = without_own(run, own)
         run = {query_id: cut(ranked, depth) for query_id, ranked in run.items()}
         drawn = _drawn(run, pa.array(doc_ids, pa.large_string()), own, config) if config.random else {}
     first_stage = sources.run or "BM25"
-    found = select(run, queries, passages.row, first_stage, collection.passages, rejects)
-    more = select(drawn, queries, passages.row, "the random draw", collection.passages, rejects)
+    found = select(run, first_stage, queries, passages, rejects)
+    more = select(drawn, "the random draw", queries, passages, rejects)
     selections = list(append(found, more))
     if rule != "off":
-        notes.append(told(dropped, rule, config.drop_self))
+        report.notes.append(told(dropped, rule, config.drop_self))
     if not selections:
         raise InputError(_no_candidate(run, first_stage, collection.passages))
-    return Prepared(selections, passages.texts, notes, qrels if config.dataset else None)
+    return Prepared(selections, passages.texts, qrels if config.dataset else None)
 
 
 def _drawn(run: Run, pool: pa.Array, own: Own, config: Config) -> Run:

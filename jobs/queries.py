@@ -43,7 +43,7 @@ def run(config: Config) -> int:
     made = pseudo_queries(_named(passages, config, rejects), config.count, config.seed)
     found = len(made)
     if config.apart_from:
-        measured = {normalised(text) for text in load_queries(config.apart_from, rejects).values()}
+        measured = {normalised(text) for text in load_queries(config.apart_from, rejects).texts.values()}
         made = [query for query in made if normalised(query.query) not in measured]
     _write(config.output, "".join(f"{query.query_id}\t{query.query}\n" for query in made))
     if config.qrels is not None:

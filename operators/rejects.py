@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -111,6 +111,22 @@ class RejectLog:
             for reject in self.kept
         ]
         return pa.Table.from_pylist(rows, schema=LINE_REJECT_SCHEMA)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a job reports of its input: the rows that it does not use, and notes for the user."""
+
+    rejects: RejectLog = field(default_factory=RejectLog)
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a summary in JSON: `left_out`, counts by reason; `first`, examples by reason; `notes`."""
+        return {
+            "left_out": {str(reason): count for reason, count in self.rejects.counts.items()},
+            "first": {str(reason): list(map(str, self.rejects.first(reason))) for reason in self.rejects.counts},
+            "notes": list(self.notes),
+        }
 
 
 def _writable(text: str) -> str:

@@ -6,8 +6,8 @@ from ray_rerank.cluster.storage.files import absolute, join, write_whole
 from ray_rerank.jobs import rerank
 from ray_rerank.jobs.compare.config import Config
 from ray_rerank.jobs.compare.picture import draw
-from ray_rerank.jobs.compare.rankings import FirstStage, Ranked, rank, read_first_stage
-from ray_rerank.jobs.compare.result import Tried, comparison, ranking_of
+from ray_rerank.jobs.compare.rankings import FirstStage, Ranked, SampleSize, rank, read_first_stage
+from ray_rerank.jobs.compare.result import Tried, assemble_comparison, ranking_of
 from ray_rerank.jobs.compare.table import print_comparison
 from ray_rerank.jobs.compare.timing import time_pipelines
 from ray_rerank.jobs.exit_codes import ExitCode
@@ -18,7 +18,7 @@ from ray_rerank.jobs.scoring.input import CandidateInput, CandidateSource, read_
 from ray_rerank.jobs.scoring.plan import default_unit_pairs, local_cpus, plan_units
 from ray_rerank.operators.comparison.schema import Comparison
 from ray_rerank.operators.errors import InputError, RerankError
-from ray_rerank.operators.evaluation.measures import NamedMeasure, parse_measures
+from ray_rerank.operators.evaluation.measures import Evaluation, NamedMeasure, parse_measures
 from ray_rerank.operators.formats.qrels import Qrels
 
 
@@ -41,9 +41,9 @@ def _compare(config: Config, measures: tuple[NamedMeasure, ...], qrels: Qrels, g
     tried = {entry.name: Tried(entry, entry.pipeline(config.cpus, config.gpus)) for entry in config.scorers}
     _find_unusable(tried)
     first = _first_stage(config, given)
-    counted = counted_queries(qrels, first.run, config.only_ranked, config.candidates, config.qrels)
+    evaluation = Evaluation(counted_queries(qrels, first.run, config.candidates, config.only_ranked), measures)
     hardware = _rank_and_time(config, tried, first)
-    found = comparison(config, measures, counted, first, tried, hardware)
+    found = assemble_comparison(config, evaluation, first, tried, hardware)
     write_whole(join(absolute(config.output), "comparison.json"), (found.model_dump_json(indent=2) + "\n").encode())
     print_comparison(found)
     print(f"\nwritten: {join(config.output, 'comparison.json')}{_picture(config, found)}")
@@ -73,7 +73,8 @@ def _find_unusable(tried: dict[str, Tried]) -> None:
 
 def _first_stage(config: Config, given: CandidateInput) -> FirstStage:
     units = plan_units(given, config.columns, default_unit_pairs(given.pairs))
-    return read_first_stage(given, units, config.columns, config.timing_queries, config.timing_depth, config.seed)
+    size = SampleSize(config.timing_queries, config.timing_depth, config.seed)
+    return read_first_stage(given, units, config.columns, size)
 
 
 def _rank_and_time(config: Config, tried: dict[str, Tried], first: FirstStage) -> tuple[str, ...]:

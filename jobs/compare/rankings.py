@@ -51,21 +51,30 @@ class Ranked:
     notes: tuple[str, ...] = ()
 
 
-def read_first_stage(
-    given: CandidateInput, units: list[Unit], columns: Columns, queries: int, depth: int, seed: int
-) -> FirstStage:
-    """Read all candidates once, a unit at a time: the texts of no more than the sample are kept.
+@dataclass(frozen=True, slots=True)
+class SampleSize:
+    """What is drawn for the timing.
 
-    Args:
-        queries: how many to draw, each as likely as any other.
+    Attributes:
+        queries: how many, each as likely as any other.
         depth: how many candidates of each to keep.
+        seed: of the draw.
+    """
+
+    queries: int
+    depth: int
+    seed: int
+
+
+def read_first_stage(given: CandidateInput, units: list[Unit], columns: Columns, size: SampleSize) -> FirstStage:
+    """Read all candidates once, a unit at a time: the texts of no more than the sample are kept.
 
     Raises:
         StorageError: a file cannot be read.
         InputError: there is no query that can be ranked.
     """
     read = ReadUnit(columns, (), given.columns, given.repeated)
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(size.seed)
     run: Run = {}
     sample: pa.Table | None = None
     keys = np.zeros(0)
@@ -78,11 +87,11 @@ def read_first_stage(
             nothing = np.full(stop - start, np.nan)
             run[query_id] = RankedList(ids[start:stop], nothing, np.zeros(stop - start, dtype=np.int64))
         table = table.set_column(
-            table.schema.get_field_index("candidates"), "candidates", pc.list_slice(table["candidates"], 0, depth)
+            table.schema.get_field_index("candidates"), "candidates", pc.list_slice(table["candidates"], 0, size.depth)
         )
         keys = np.concatenate([keys, draw.random(table.num_rows)])
         sample = table if sample is None else pa.concat_tables([sample, table])
-        kept = np.sort(np.argsort(keys, kind="stable")[:queries])
+        kept = np.sort(np.argsort(keys, kind="stable")[: size.queries])
         keys, sample = keys[kept], sample.take(kept)
     if sample is None or not run:
         raise InputError("the candidates hold no query that can be ranked; `ray-rerank rerank` lists what is wrong")

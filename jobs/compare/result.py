@@ -13,11 +13,11 @@ from ray_rerank.jobs.compare.rankings import FirstStage, Ranked
 from ray_rerank.jobs.compare.timing import Timed, threads_of
 from ray_rerank.jobs.scoring.config import Stage
 from ray_rerank.operators.arrow import list_sizes
-from ray_rerank.operators.comparison.figures import cost, figures
+from ray_rerank.operators.comparison.figures import Speed, cost, figures
 from ray_rerank.operators.comparison.pareto import pareto_front
 from ray_rerank.operators.comparison.schema import Comparison, Cost, Scored, Size, Timing
-from ray_rerank.operators.evaluation.measures import NamedMeasure, evaluate
-from ray_rerank.operators.formats.qrels import Qrels, highest_grade
+from ray_rerank.operators.evaluation.measures import Evaluation, NamedMeasure
+from ray_rerank.operators.formats.qrels import highest_grade
 from ray_rerank.operators.formats.trec_runs import Run
 from ray_rerank.operators.models.size import model_size
 
@@ -45,26 +45,19 @@ def ranking_of(config: Config, entry: Entry) -> str:
     return join(absolute(config.output), "rankings", entry.name)
 
 
-def comparison(
-    config: Config,
-    measures: tuple[NamedMeasure, ...],
-    counted: Qrels,
-    first: FirstStage,
-    tried: dict[str, Tried],
-    hardware: tuple[str, ...],
+def assemble_comparison(
+    config: Config, evaluation: Evaluation, first: FirstStage, tried: dict[str, Tried], hardware: tuple[str, ...]
 ) -> Comparison:
     """Measure every ranking, and set its cost beside it.
 
     Args:
-        counted: the queries that the figures are over.
         tried: by name.
         hardware: that the timing was done on; empty where there was none.
     """
     runs = {FIRST_STAGE: first.run} | {name: one.run for name, one in tried.items() if one.run is not None}
     baseline = config.baseline or config.scorers[0].name
-    quality = figures(
-        measures, {name: evaluate(own, counted, measures) for name, own in runs.items()}, baseline, config.seed
-    )
+    measured = {name: evaluation.of(run) for name, run in runs.items()}
+    quality = figures(evaluation.measures, measured, baseline, config.seed)
     sizes = list_sizes(first.sample["candidates"])
     base = tried[baseline].timed if baseline in tried else None
     rows = [Scored(name=FIRST_STAGE, kind=FIRST_STAGE, stages=(), ranking=None, quality=quality[FIRST_STAGE])]
@@ -83,7 +76,7 @@ def comparison(
                 cost=_cost(config, one, base, int(sizes.sum())),
             )
         )
-    pictured = _pictured(measures) if any(one.cost for one in rows) else None
+    pictured = _pictured(evaluation.measures) if any(one.cost for one in rows) else None
     front = _front(rows, pictured) if pictured else set()
     below = _below(rows, front, pictured) if pictured else []
     timing = Timing(
@@ -97,15 +90,15 @@ def comparison(
     return Comparison(
         candidates=config.candidates,
         qrels=config.qrels,
-        queries=len(counted),
-        measures=tuple(named.name for named in measures),
+        queries=len(evaluation.grades),
+        measures=tuple(named.name for named in evaluation.measures),
         front_measure=pictured,
         baseline=baseline,
         seed=config.seed,
         timing=timing if hardware else None,
         notes=(
             *below,
-            *_notes(measures, counted, runs, baseline, len(hardware), untimed=baseline in tried and base is None),
+            *_notes(evaluation, runs, baseline, len(hardware), untimed=baseline in tried and base is None),
         ),
         scorers=tuple(one.model_copy(update={"on_front": one.name in front}) for one in rows),
     )
@@ -119,7 +112,8 @@ def _cost(config: Config, one: Tried, base: Timed | None, pairs: int) -> Cost | 
         return None
     beside = base.rounds if base and not base.error else None
     own = one.timed
-    return cost(own.rounds, beside, pairs, config.price_per_hour, own.precision, threads_of(one.stages))
+    speed = Speed(own.rounds, pairs, own.precision, threads_of(one.stages))
+    return cost(speed, beside, config.price_per_hour)
 
 
 def _pictured(measures: tuple[NamedMeasure, ...]) -> str:
@@ -152,22 +146,18 @@ def _size(stages: tuple[Stage, ...]) -> Size:
 
 
 def _notes(
-    measures: tuple[NamedMeasure, ...],
-    counted: Qrels,
-    runs: dict[str, Run],
-    baseline: str,
-    machines: int,
-    untimed: bool,
+    evaluation: Evaluation, runs: dict[str, Run], baseline: str, machines: int, untimed: bool
 ) -> tuple[str, ...]:
     notes = []
-    if missing := sum(query_id not in runs[FIRST_STAGE] for query_id in counted):
+    grades = evaluation.grades
+    if missing := sum(query_id not in runs[FIRST_STAGE] for query_id in grades):
         notes.append(
-            f"{missing} of {len(counted)} judged queries lack candidates and count as 0; --only-ranked leaves them out"
+            f"{missing} of {len(grades)} judged queries lack candidates and count as 0; --only-ranked leaves them out"
         )
     if baseline not in runs:
         notes.append(f"the baseline {baseline} failed: there is nothing to compare with")
-    binary = [one.name for one in measures if re.match(r"RR(@|$)", str(one.measure))]
-    if binary and highest_grade(counted) > 1:
+    binary = [one.name for one in evaluation.measures if re.match(r"RR(@|$)", str(one.measure))]
+    if binary and highest_grade(grades) > 1:
         notes.append(f"grades go beyond 1, and {binary[0]} takes grade 1 as relevant; RR(rel=2)@10 asks for 2")
     if machines > 1:
         notes.append("the rounds ran on different hardware: their times do not compare")

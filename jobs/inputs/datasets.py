@@ -145,7 +145,7 @@ def _triples(files: tuple[Path, ...]) -> Iterator[tuple[str, str, float]]:
     """(query_id, doc_id, grade) of files of one data set, in any of the forms that they have."""
     for file in map(str, files):
         if file.endswith(with_compressed((".tsv",))):
-            for query_id, grades in load_qrels(file).items():
+            for query_id, grades in load_qrels(file).grades.items():
                 yield from ((query_id, doc_id, grade) for doc_id, grade in grades.items())
             continue
         with open_read(file) as stream:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from ray_rerank.cluster.storage.files import StoredFile
 from ray_rerank.jobs.inputs.collections import load_qrels, queries_of, read_texts, stored
 from ray_rerank.operators.formats.qrels import Qrels
-from ray_rerank.operators.formats.texts import Entry, Passages, ids_of, passages_of
+from ray_rerank.operators.formats.texts import Entry, Passages, Queries, ids_of, passages_of
 from ray_rerank.operators.rejects import RejectLog, RejectSink
 
 
@@ -31,8 +31,8 @@ class Texts:
     read_passages: Callable[[RejectSink], Iterator[Entry]]
     read_qrels: Callable[[], Qrels]
 
-    def load_queries(self, rejects: RejectSink) -> dict[str, str]:
-        """Texts by query_id, in order.
+    def load_queries(self, rejects: RejectSink) -> Queries:
+        """Read queries, in order.
 
         Raises:
             InputError: there is none.

@@ -24,6 +24,7 @@ from ray_rerank.jobs.train.state import claimed, finish, is_finished, started_fr
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.location import Location
 from ray_rerank.operators.models.checkpoint import Checkpoint, find_checkpoint
+from ray_rerank.operators.rejects import Report
 from ray_rerank.operators.training.best_weights import BEST, LAST, best_step
 from ray_rerank.operators.training.callbacks import PROGRESS, diverged_at
 from ray_rerank.operators.training.curve import curve_picture
@@ -94,14 +95,14 @@ class Config(HyperParameters, Source):
 def run(config: Config) -> int:
     """Train, save, and print what came of it."""
     checkpoints = _checkpoints(config)
-    notes = find_inputs(config.input, config.evaluation)
+    report = Report(notes=find_inputs(config.input, config.evaluation))
     model = find_checkpoint(config.model)
-    evaluation = _evaluation(config, notes)
-    for note in notes:
+    evaluation = _evaluation(config, report)
+    for note in report.notes:
         print(note)
     pairs = load_training_pairs(config.input, config.target)
     plan = _plan(config, pairs.table)
-    code = ExitCode.DONE_WITH_ERRORS if pairs.left_out or notes else ExitCode.DONE
+    code = ExitCode.DONE_WITH_ERRORS if pairs.left_out or report.notes else ExitCode.DONE
     settings = _settings(config, model, plan, pairs.table, evaluation)
     if is_finished(config.output, checkpoints, settings, config.overwrite):
         print(f"{config.output}: already trained with these settings; --overwrite trains it again")
@@ -161,7 +162,7 @@ def run(config: Config) -> int:
     return code
 
 
-def _evaluation(config: Config, notes: list[str]) -> JudgedCandidates | None:
+def _evaluation(config: Config, report: Report) -> JudgedCandidates | None:
     """The candidates and judgements to measure on, where they are given.
 
     Raises:
@@ -173,7 +174,7 @@ def _evaluation(config: Config, notes: list[str]) -> JudgedCandidates | None:
         raise InputError("--evaluation (candidate shards) and --evaluation-qrels (their judgements) go together")
     if config.held_out:
         raise InputError("give --held-out or --evaluation, not both: one figure decides which weights are best")
-    return load_evaluation(config.evaluation, config.evaluation_qrels, notes)
+    return load_evaluation(config.evaluation, config.evaluation_qrels, report)
 
 
 def _checkpoints(config: Config) -> Path:
@@ -215,7 +216,7 @@ def _settings(
         "content": model.content,
         **plan.model_dump(),
         "held_out": held_out,
-        "evaluation": None if evaluation is None else _content(evaluation.table, evaluation.qrels),
+        "evaluation": None if evaluation is None else _content(evaluation.table, evaluation.grades),
         "evaluate_every": config.evaluate_every,
         "keep": config.keep,
         "pairs": _content(pairs),

@@ -41,15 +41,25 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Queries:
+    """Query texts by query_id in file order, and what messages call them."""
+
+    name: str
+    texts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Passages:
     """Passages by id, their texts in Arrow memory: a Python string each would take several times as much.
 
     Attributes:
+        name: what messages call them.
         row: doc_id to its row in `texts`; in file order.
         texts: large_string, none empty.
         empty: how many were left out for having no text.
     """
 
+    name: str
     row: Mapping[str, int]
     texts: pa.Array
     empty: int = 0
@@ -162,7 +172,7 @@ def passages_of(
         else:
             empty += 1
     chunks.append(pa.array(pending, pa.large_string()))
-    return Passages(row, pa.concat_arrays(chunks), empty)
+    return Passages(name, row, pa.concat_arrays(chunks), empty)
 
 
 def ids_of(entries: Iterable[Entry]) -> pa.Array:

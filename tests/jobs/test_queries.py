@@ -63,7 +63,7 @@ def test_each_query_s_own_passage_is_its_positive(tmp_path: Path) -> None:
     assert queries(source, tmp_path / "q.tsv", "--count", "6", "--qrels", str(qrels)) == ExitCode.DONE
     made = [line.split("\t")[0] for line in (tmp_path / "q.tsv").read_text().splitlines()]
     with qrels.open("rb") as stream:
-        assert read_qrels(stream, "qrels") == {query_id: {query_id.split("-")[0]: 1} for query_id in made}
+        assert read_qrels(stream, "qrels").grades == {query_id: {query_id.split("-")[0]: 1} for query_id in made}
 
 
 def test_a_bad_line_costs_itself_and_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

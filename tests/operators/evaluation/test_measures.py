@@ -108,9 +108,9 @@ def test_bm25_on_dl20_measures_what_the_reference_has() -> None:
     with (DL20 / "run.bm25.trec").open("rb") as stream:
         found = read_run(stream, "run.bm25.trec", RaiseOnReject())
     with (DL20 / "qrels.txt").open("rb") as stream:
-        qrels = read_qrels(stream, "qrels.txt")
-    means = evaluate(found.run, qrels, parse_measures("nDCG@10 RR(rel=2)@10")).means
-    assert len(found.run) == len(qrels) == 54
+        grades = read_qrels(stream, "qrels.txt").grades
+    means = evaluate(found.run, grades, parse_measures("nDCG@10 RR(rel=2)@10")).means
+    assert len(found.run) == len(grades) == 54
     assert not found.contradictory
     assert round(means["nDCG@10"], 4) == 0.4796
     assert round(means["RR(rel=2)@10"], 4) == 0.6533

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ray_rerank.jobs.evaluate import per_query_table
+from ray_rerank.jobs.evaluate import BeforeAndAfter, per_query_table
 from ray_rerank.operators.evaluation.measures import Measured, parse_measures
 from ray_rerank.operators.formats.line_ids import fits_columns, fits_tabs
 from ray_rerank.operators.formats.trec_runs import read_run, run_lines
@@ -64,7 +64,8 @@ def test_a_run_is_read_back_as_what_was_written_and_the_rest_is_told(
 def test_a_table_by_query_is_read_back_as_what_was_written_and_the_rest_is_told(query_ids: list[str]) -> None:
     measures, rejects = parse_measures("RR(\trel=1)@10 nDCG@10"), RejectLog()
     values = np.tile(np.arange(len(query_ids), dtype=float), (2, 1))
-    text = per_query_table(measures, None, Measured(tuple(query_ids), values, {}), "table.tsv", rejects)
+    found = BeforeAndAfter(measures, None, Measured(tuple(query_ids), values, {}))
+    text = per_query_table(found, "table.tsv", rejects)
     told = {reject.query_id for reject in rejects.kept}
     expected = [(q, named.name, f"{i:.6f}") for i, q in enumerate(query_ids) if q not in told for named in measures]
     for lines in (

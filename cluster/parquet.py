@@ -156,7 +156,7 @@ def _whole_column(shard: ParquetShard, column: str) -> pa.Array:
         with open_read(shard.stored.path) as handle:
             [(parquet, _)] = open_columns(handle, [column])
             groups = list(range(parquet.metadata.num_row_groups))
-            read = read_batches(parquet, handle, [column], shard.stored.size, groups, _IDS)
+            read = read_batches(OpenFile(parquet, handle, shard.stored.size), [column], groups, _IDS)
             pieces = [batch.column(column) for batch in read]
             values = pa.chunked_array(pieces, parquet.schema_arrow.field(column).type).combine_chunks()
     except DAMAGE as error:
@@ -194,15 +194,18 @@ def open_columns(handle: IO[bytes], columns: list[str]) -> list[tuple[pq.Parquet
     return [(pq.ParquetFile(handle, metadata=bare, **options), coded), *([(parquet, as_is)] if as_is else [])]
 
 
-def read_batches(
-    parquet: pq.ParquetFile, handle: IO[bytes], columns: list[str], size: int, groups: list[int], most: int
-) -> Iterator[pa.RecordBatch]:
-    """Decode few rows at a time, and fewer where a dictionary or a text is long.
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A Parquet file that is read from a handle; `size` in bytes, 0 where it is not known."""
 
-    Args:
-        size: of the file in bytes; 0 where it is not known.
-        most: rows at a time.
-    """
+    parquet: pq.ParquetFile
+    handle: IO[bytes]
+    size: int
+
+
+def read_batches(file: OpenFile, columns: list[str], groups: list[int], most: int) -> Iterator[pa.RecordBatch]:
+    """Decode at most `most` rows at a time, and fewer where a dictionary or a text is long."""
+    parquet, handle, size = file.parquet, file.handle, file.size
     footer = pq.ParquetFile(_NoData(), metadata=parquet.metadata, pre_buffer=False)
     leaves = [leaf for name in columns for leaf in _leaves_of(footer.schema, name)]
     rows = most

@@ -16,6 +16,7 @@ from ray_rerank.cluster.parquet import (
     BATCH_ROWS,
     DAMAGE,
     HELD_BYTES,
+    OpenFile,
     ParquetShard,
     bytes_of,
     leaf_of,
@@ -225,7 +226,7 @@ def _cut(parquet: pq.ParquetFile, handle: IO[bytes], columns: list[str], unit: U
         at += rows
     row = first
     held = 0
-    for batch in read_batches(parquet, handle, columns, unit.size, groups, BATCH_ROWS):
+    for batch in read_batches(OpenFile(parquet, handle, unit.size), columns, groups, BATCH_ROWS):
         begin, end = max(unit.start - row, 0), min(unit.stop - row, batch.num_rows)
         if begin < end:
             pieces.append(batch.slice(begin, end - begin).select(columns))  # `a` also reads a column `a.b`

@@ -40,10 +40,8 @@ class ReadUnit:
 
     def __call__(self, unit: Unit) -> bytes:
         table = read_rows(unit, self.needed[unit.file])
-        origin = Origin(unit.file, unit.start)
-        candidates, faults = read_candidates(
-            table, self.columns, origin, self.extra, self.carry, self.repeated.get(unit.file)
-        )
+        origin = Origin(unit.file, unit.start, self.repeated.get(unit.file))
+        candidates, faults = read_candidates(table, self.columns, origin, self.extra, self.carry)
         pairs = int(list_sizes(candidates["candidates"]).sum())
         pairs += int(pa.compute.sum(faults["candidates"]).as_py() or 0)
         return Parcel(candidates, faults, (), pairs).pack()

@@ -14,6 +14,7 @@ from pydantic import Field
 from ray_rerank.operators.errors import ModelError
 from ray_rerank.operators.inference.batches import TokenBudget
 from ray_rerank.operators.inference.sentence_transformers import (
+    TextEncoder,
     load_sentence_model,
     prompt_of,
     run_texts,
@@ -27,7 +28,7 @@ from ray_rerank.operators.models.device import default_batch_tokens, pick_placem
 from ray_rerank.operators.models.sentence_files import SentenceFiles, find_sentence_files
 from ray_rerank.operators.scorers.base import Pointwise
 from ray_rerank.operators.scorers.config import ModelConfig, whatever_is_raised_names_the_model
-from ray_rerank.operators.scorers.proof import prove, try_out
+from ray_rerank.operators.scorers.proof import LoadedModel, prove, try_out
 
 CODE_VERSION = 1
 """Part of the scorer's identity: raise it when the same config and weights would score differently."""
@@ -125,7 +126,7 @@ class ColBERT(Pointwise):
         self._override(config)
         self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(place))
         self.evaluate = self._evaluate
-        prove(config, files.checkpoint, self.evaluate, self._budget, self.precision)
+        prove(LoadedModel(config, files.checkpoint, self.precision), self.evaluate, self._budget)
 
     def _override(self, config: ColBERTConfig) -> None:
         reader = self._model[0]
@@ -167,7 +168,8 @@ class ColBERT(Pointwise):
             return keep
 
         marker = prompt_of(self._model, "document", self.config.document_marker)
-        for _ in run_texts(self._model, documents, "document", marker, fetch, self._budget, work):
+        encoder = TextEncoder(self._model, "document", marker, self._budget)
+        for _ in run_texts(encoder, documents, fetch, work):
             pass
         work.seconds += time.perf_counter() - started
         return scores
@@ -183,7 +185,8 @@ class ColBERT(Pointwise):
 
         parts: list[Any] = [None] * len(texts)
         marker = prompt_of(self._model, "query", self.config.query_marker)
-        for batch, (vectors, kept) in run_texts(self._model, texts, "query", marker, fetch, self._budget, work):
+        encoder = TextEncoder(self._model, "query", marker, self._budget)
+        for batch, (vectors, kept) in run_texts(encoder, texts, fetch, work):
             for place, text in enumerate(batch):
                 parts[text] = vectors[place][kept[place]]
         if not parts:

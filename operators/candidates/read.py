@@ -71,10 +71,11 @@ def read_candidates(
     size = np.bincount(flat.parent, minlength=len(flat.first_row))
     query_reason, reason = _query_reasons(flat, size, origin), _candidate_reasons(flat)
     sound_query = query_reason == np.array(None)
+    reason[~sound_query[flat.parent]] = None  # the whole query has one
     sound = (reason == np.array(None)) & sound_query[flat.parent]
     ranked = np.bincount(flat.parent[sound], minlength=len(size)) > 0
     query_reason[sound_query & ~ranked] = _NONE_LEFT
-    rejects = _rejects(flat, size, origin, query_reason, np.where(sound_query[flat.parent], reason, None))
+    rejects = _rejects(flat, size, origin, query_reason, reason)
 
     rank = _first_stage_rank(flat.parent, flat.score, size)
     order = np.lexsort((rank, flat.parent))

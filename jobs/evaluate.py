@@ -10,7 +10,7 @@ from pydantic import Field
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import load_qrels
-from ray_rerank.jobs.inputs.rankings import counted_queries, rankings_at
+from ray_rerank.jobs.inputs.rankings import counted_queries, load_rankings
 from ray_rerank.jobs.outputs.files import OutputFile, check_output_files, write_file
 from ray_rerank.jobs.outputs.finished import check_begun, why_missing
 from ray_rerank.jobs.outputs.skipped import print_left_out
@@ -62,8 +62,8 @@ def run(config: Config) -> int:
     qrels = load_qrels(config.qrels)
     measures = asked or parse_measures(default_measures(qrels.grades))
     missing = [note for uri in (config.ranking, config.first_stage) if uri for note in check_begun(uri)]
-    rankings = rankings_at(config.ranking)
-    before_it = None if config.first_stage is None else rankings_at(config.first_stage)
+    rankings = load_rankings(config.ranking)
+    before_it = None if config.first_stage is None else load_rankings(config.first_stage)
     first_stage = rankings.first_stage if before_it is None else before_it.run
     rule = chosen(config.drop_self, config.ranking, config.qrels)
     own = own_documents(dict.fromkeys([*rankings.run, *first_stage], ""), rule, ())

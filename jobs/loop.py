@@ -17,13 +17,12 @@ from ray_rerank.cluster.lease import held
 from ray_rerank.cluster.records import DamagedRecordError, read_record
 from ray_rerank.cluster.storage.files import write_whole
 from ray_rerank.jobs import compare, label, mine, prepare, queries, train
-from ray_rerank.jobs.compare.entries import FIRST_STAGE
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import beir_files, beir_qrels, judged_queries, load_qrels, load_queries
-from ray_rerank.jobs.inputs.rankings import counted_queries, rankings_at
+from ray_rerank.jobs.inputs.rankings import counted_queries, load_rankings
 from ray_rerank.jobs.train.state import difference
-from ray_rerank.operators.comparison.schema import Comparison
+from ray_rerank.operators.comparison.schema import FIRST_STAGE, Comparison
 from ray_rerank.operators.errors import InputError, RerankError
 from ray_rerank.operators.evaluation.intervals import interval_over_trainings
 from ray_rerank.operators.evaluation.measures import evaluate, parse_measures
@@ -345,8 +344,8 @@ def _print_steps(config: Config, collection: Collection, folder: Path, students:
     found = Comparison.model_validate_json((folder / "comparison" / "comparison.json").read_bytes())
     rankings = {one.name: one.ranking for one in found.scorers if one.ranking}
     trained = {name: [_student(name, seed) for seed in _seeds(config)] for name in students}
-    runs = {name: [rankings_at(rankings[one]).run for one in own if one in rankings] for name, own in trained.items()}
-    judged = counted_queries(qrels, rankings_at(found.candidates).run, found.candidates, only_ranked=True)
+    runs = {name: [load_rankings(rankings[one]).run for one in own if one in rankings] for name, own in trained.items()}
+    judged = counted_queries(qrels, load_rankings(found.candidates).run, found.candidates, only_ranked=True)
     values: dict[str, np.ndarray] = {
         name: np.stack([evaluate(run, judged, measures).values[0] for run in own]) for name, own in runs.items() if own
     }

@@ -10,14 +10,14 @@ from pydantic import Field
 from ray_rerank.cluster.lease import held
 from ray_rerank.cluster.storage import files as storage
 from ray_rerank.jobs.config import JobConfig
-from ray_rerank.jobs.inputs.collections import beir_files, judged_queries, load_run, stored
+from ray_rerank.jobs.inputs.collections import beir_files, describe_file, judged_queries, load_run
 from ray_rerank.jobs.inputs.datasets import dataset_texts
 from ray_rerank.jobs.inputs.files import input_files
 from ray_rerank.jobs.inputs.texts import Texts, file_texts
 from ray_rerank.jobs.outputs import shards as prepared_folder
 from ray_rerank.jobs.outputs.report import report_folder
 from ray_rerank.operators.candidates.flat_pairs import READABLE, group_pairs, read_pairs
-from ray_rerank.operators.candidates.join import Selection, append, doc_ids_of, draw_random, known_queries, select
+from ray_rerank.operators.candidates.join import CandidateList, append, doc_ids_of, draw_random, known_queries, select
 from ray_rerank.operators.candidates.self_pairs import (
     DropSelf,
     Own,
@@ -80,7 +80,7 @@ class Config(JobConfig):
 
 
 @dataclass(frozen=True, slots=True)
-class Separate:
+class CollectionFiles:
     """A collection and a run of it; without a run, BM25 makes it."""
 
     texts: Texts
@@ -92,11 +92,11 @@ class Separate:
 
     def inputs(self) -> list[storage.StoredFile]:
         """What will be read, to tell it from another."""
-        return [*self.texts.inputs, *([stored(self.run)] if self.run else [])]
+        return [*self.texts.inputs, *([describe_file(self.run)] if self.run else [])]
 
 
 @dataclass(frozen=True, slots=True)
-class Flat:
+class PairFiles:
     """Files of flat pairs, which hold everything."""
 
     pairs: tuple[str, ...]
@@ -107,14 +107,14 @@ class Flat:
 
     def inputs(self) -> list[storage.StoredFile]:
         """What will be read, to tell it from another."""
-        return [stored(path) for path in self.pairs]
+        return [describe_file(path) for path in self.pairs]
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """What goes into the shards, and the judgements to write beside them."""
 
-    selections: list[Selection]
+    selections: list[CandidateList]
     texts: pa.Array
     qrels: Qrels | None = None
 
@@ -134,10 +134,10 @@ def run(config: Config) -> int:
 
 
 def _prepare(
-    config: Config, sources: Separate | Flat, rule: DropSelf, claim: prepared_folder.Claim, started: float
+    config: Config, sources: CollectionFiles | PairFiles, rule: DropSelf, claim: prepared_folder.Claim, started: float
 ) -> int:
     report = Report()
-    if isinstance(sources, Flat):
+    if isinstance(sources, PairFiles):
         prepared = _from_pairs(sources, config, rule, report)
     else:
         prepared = _from_files(sources, config, rule, report)
@@ -159,7 +159,7 @@ def _prepare(
     return report_folder(config.output, summary, COUNTED, claim.errors)
 
 
-def find_sources(config: Config) -> Separate | Flat:
+def find_sources(config: Config) -> CollectionFiles | PairFiles:
     """Tell from the flags which files are to be read.
 
     Raises:
@@ -174,7 +174,7 @@ def find_sources(config: Config) -> Separate | Flat:
     if "pairs" in given:
         if given != {"pairs"} or config.random:
             raise InputError("--pairs has queries, passages and candidates in one: give no other source with it")
-        return Flat(_pair_files(str(config.pairs)))
+        return PairFiles(_pair_files(str(config.pairs)))
     if len(given & {"run", "bm25"}) != 1:
         raise InputError("the candidates come from --run FILE or, where there is none, from --bm25 N: give one")
     if whole := sorted(given & {"beir", "dataset"}):
@@ -185,11 +185,11 @@ def find_sources(config: Config) -> Separate | Flat:
                 f"--{whole[0]} has queries, passages and judgements: leave out --queries, --passages and --qrels"
             )
         if config.dataset is not None:
-            return Separate(dataset_texts(config.dataset, config.split), config.run)
+            return CollectionFiles(dataset_texts(config.dataset, config.split), config.run)
         files = beir_files(str(config.beir), config.split)
-        return Separate(file_texts(files.queries, files.passages, files.qrels), config.run)
+        return CollectionFiles(file_texts(files.queries, files.passages, files.qrels), config.run)
     if config.queries is not None and config.passages is not None:
-        return Separate(file_texts(config.queries, config.passages, config.qrels), config.run)
+        return CollectionFiles(file_texts(config.queries, config.passages, config.qrels), config.run)
     raise InputError("the texts come from --queries FILE and --passages FILE, from --beir FOLDER or --dataset NAME")
 
 
@@ -197,7 +197,7 @@ def _pair_files(uri: str) -> tuple[str, ...]:
     return tuple(file.path for file in input_files(uri, READABLE, "flat pairs are read of these"))
 
 
-def _from_pairs(sources: Flat, config: Config, rule: DropSelf, report: Report) -> Prepared:
+def _from_pairs(sources: PairFiles, config: Config, rule: DropSelf, report: Report) -> Prepared:
     dropped = 0
 
     def tables() -> Iterator[pa.Table]:
@@ -215,7 +215,7 @@ def _from_pairs(sources: Flat, config: Config, rule: DropSelf, report: Report) -
     return Prepared(grouped.selections, grouped.texts)
 
 
-def _from_files(sources: Separate, config: Config, rule: DropSelf, report: Report) -> Prepared:
+def _from_files(sources: CollectionFiles, config: Config, rule: DropSelf, report: Report) -> Prepared:
     collection, qrels, rejects = sources.texts, None, report.rejects
     queries = every = collection.load_queries(rejects)
     if collection.qrels is not None:

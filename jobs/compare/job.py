@@ -6,8 +6,8 @@ from ray_rerank.cluster.storage.files import absolute, join, write_whole
 from ray_rerank.jobs import rerank
 from ray_rerank.jobs.compare.config import Config
 from ray_rerank.jobs.compare.picture import draw
-from ray_rerank.jobs.compare.rankings import FirstStage, Ranked, SampleSize, rank, read_first_stage
-from ray_rerank.jobs.compare.result import Tried, assemble_comparison, ranking_of
+from ray_rerank.jobs.compare.rankings import FirstStage, SampleSize, ScorerRanking, rank, read_first_stage
+from ray_rerank.jobs.compare.result import ScorerOutcome, assemble_comparison, ranking_of
 from ray_rerank.jobs.compare.table import print_comparison
 from ray_rerank.jobs.compare.timing import time_pipelines
 from ray_rerank.jobs.exit_codes import ExitCode
@@ -38,7 +38,7 @@ def run(config: Config) -> int:
 
 
 def _compare(config: Config, measures: tuple[NamedMeasure, ...], qrels: Qrels, given: CandidateInput) -> int:
-    tried = {entry.name: Tried(entry, entry.pipeline(config.cpus, config.gpus)) for entry in config.scorers}
+    tried = {entry.name: ScorerOutcome(entry, entry.pipeline(config.cpus, config.gpus)) for entry in config.scorers}
     _find_unusable(tried)
     first = _first_stage(config, given)
     evaluation = Evaluation(counted_queries(qrels, first.run, config.candidates, config.only_ranked), measures)
@@ -51,7 +51,7 @@ def _compare(config: Config, measures: tuple[NamedMeasure, ...], qrels: Qrels, g
     return ExitCode.DONE if whole else ExitCode.DONE_WITH_ERRORS
 
 
-def _find_unusable(tried: dict[str, Tried]) -> None:
+def _find_unusable(tried: dict[str, ScorerOutcome]) -> None:
     """Note what can be known to be wrong with a scorer before any work starts.
 
     Raises:
@@ -63,7 +63,7 @@ def _find_unusable(tried: dict[str, Tried]) -> None:
             for stage in one.stages:
                 stage.identity()
         except RerankError as error:
-            one.ranked = Ranked(None, str(error))
+            one.ranked = ScorerRanking(None, str(error))
             wrong.append(f"{name}: {error}")
     if len(wrong) == len(tried):
         raise InputError("no scorer can be used:\n  " + "\n  ".join(wrong))
@@ -77,7 +77,7 @@ def _first_stage(config: Config, given: CandidateInput) -> FirstStage:
     return read_first_stage(given, units, config.columns, size)
 
 
-def _rank_and_time(config: Config, tried: dict[str, Tried], first: FirstStage) -> tuple[str, ...]:
+def _rank_and_time(config: Config, tried: dict[str, ScorerOutcome], first: FirstStage) -> tuple[str, ...]:
     """Fill in what became of each scorer; gives the hardware of the timing."""
     usable = [one for one in tried.values() if one.ranked is None]
     cpus = max(local_cpus(one.stages) for one in usable)
@@ -98,7 +98,7 @@ def _rank_and_time(config: Config, tried: dict[str, Tried], first: FirstStage) -
     return hardware
 
 
-def _rerank_config(config: Config, one: Tried) -> rerank.Config:
+def _rerank_config(config: Config, one: ScorerOutcome) -> rerank.Config:
     return rerank.Config(
         input=config.candidates,
         output=ranking_of(config, one.entry),

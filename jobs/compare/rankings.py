@@ -12,7 +12,7 @@ from ray_rerank.cluster.run_folder import Output
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs import rerank
 from ray_rerank.jobs.exit_codes import ExitCode
-from ray_rerank.jobs.inputs.rankings import rankings_at
+from ray_rerank.jobs.inputs.rankings import load_rankings
 from ray_rerank.jobs.outputs.run_state import run_state
 from ray_rerank.jobs.scoring.input import CandidateInput
 from ray_rerank.jobs.scoring.steps import ReadUnit
@@ -20,7 +20,7 @@ from ray_rerank.operators.arrow import bounds, list_sizes, one_array
 from ray_rerank.operators.candidates.schema import Columns
 from ray_rerank.operators.errors import InputError, RerankError
 from ray_rerank.operators.formats.trec_runs import RankedList, Run
-from ray_rerank.operators.ranking.payload import Parcel
+from ray_rerank.operators.ranking.payload import UnitPayload
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class FirstStage:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
+class ScorerRanking:
     """What a scorer made of the candidates.
 
     Attributes:
@@ -79,7 +79,7 @@ def read_first_stage(given: CandidateInput, units: list[Unit], columns: Columns,
     sample: pa.Table | None = None
     keys = np.zeros(0)
     for unit in units:
-        table = Parcel.unpack(read(unit)).candidates
+        table = UnitPayload.unpack(read(unit)).candidates
         candidates = one_array(table["candidates"])
         ids = candidates.flatten().field("doc_id").to_pylist()
         ranges = pairwise(bounds(list_sizes(candidates)).tolist())
@@ -98,7 +98,7 @@ def read_first_stage(given: CandidateInput, units: list[Unit], columns: Columns,
     return FirstStage(run, sample)
 
 
-def rank(config: rerank.Config) -> Ranked:
+def rank(config: rerank.Config) -> ScorerRanking:
     """Run, or go on with, one scorer's rerank job. A fault of the scorer's is its own: the others go on."""
     try:
         code = rerank.run(config)
@@ -111,9 +111,9 @@ def rank(config: rerank.Config) -> Ranked:
             why = f": {state.failed[0]['reason']}" if state.failed else ""
             notes.append(f"{state.left} of {state.units} units could not be ranked{why}")
         if not state.queries:
-            return Ranked(None, "; ".join(notes) or "nothing was ranked")
+            return ScorerRanking(None, "; ".join(notes) or "nothing was ranked")
         if code != ExitCode.DONE and not notes:
             notes.append("not all input was ranked")
-        return Ranked(rankings_at(config.output).run, None, tuple(notes))
+        return ScorerRanking(load_rankings(config.output).run, None, tuple(notes))
     except (RerankError, ClusterError) as error:
-        return Ranked(None, str(error))
+        return ScorerRanking(None, str(error))

@@ -8,14 +8,14 @@ import numpy as np
 from ray_rerank.cluster.secrets import shown
 from ray_rerank.cluster.storage.files import absolute, join
 from ray_rerank.jobs.compare.config import Config
-from ray_rerank.jobs.compare.entries import FIRST_STAGE, Entry
-from ray_rerank.jobs.compare.rankings import FirstStage, Ranked
-from ray_rerank.jobs.compare.timing import Timed, threads_of
+from ray_rerank.jobs.compare.entries import ScorerEntry
+from ray_rerank.jobs.compare.rankings import FirstStage, ScorerRanking
+from ray_rerank.jobs.compare.timing import ScorerTiming, threads_of
 from ray_rerank.jobs.scoring.config import Stage
 from ray_rerank.operators.arrow import list_sizes
 from ray_rerank.operators.comparison.figures import Speed, cost, figures
 from ray_rerank.operators.comparison.pareto import pareto_front
-from ray_rerank.operators.comparison.schema import Comparison, Cost, Scored, Size, Timing
+from ray_rerank.operators.comparison.schema import FIRST_STAGE, Comparison, ComparisonRow, Cost, Size, Timing
 from ray_rerank.operators.evaluation.measures import Evaluation, NamedMeasure
 from ray_rerank.operators.formats.qrels import highest_grade
 from ray_rerank.operators.formats.trec_runs import Run
@@ -26,13 +26,13 @@ PICTURED = "nDCG@10"
 
 
 @dataclass(slots=True)
-class Tried:
+class ScorerOutcome:
     """A scorer, and what became of it: None while it is not known, or where it was not asked for."""
 
-    entry: Entry
+    entry: ScorerEntry
     stages: tuple[Stage, ...]
-    ranked: Ranked | None = None
-    timed: Timed | None = None
+    ranked: ScorerRanking | None = None
+    timed: ScorerTiming | None = None
 
     @property
     def run(self) -> Run | None:
@@ -40,13 +40,17 @@ class Tried:
         return self.ranked.run if self.ranked else None
 
 
-def ranking_of(config: Config, entry: Entry) -> str:
+def ranking_of(config: Config, entry: ScorerEntry) -> str:
     """The folder of a scorer's ranking."""
     return join(absolute(config.output), "rankings", entry.name)
 
 
 def assemble_comparison(
-    config: Config, evaluation: Evaluation, first: FirstStage, tried: dict[str, Tried], hardware: tuple[str, ...]
+    config: Config,
+    evaluation: Evaluation,
+    first: FirstStage,
+    tried: dict[str, ScorerOutcome],
+    hardware: tuple[str, ...],
 ) -> Comparison:
     """Measure every ranking, and set its cost beside it.
 
@@ -60,11 +64,11 @@ def assemble_comparison(
     quality = figures(evaluation.measures, measured, baseline, config.seed)
     sizes = list_sizes(first.sample["candidates"])
     base = tried[baseline].timed if baseline in tried else None
-    rows = [Scored(name=FIRST_STAGE, kind=FIRST_STAGE, stages=(), ranking=None, quality=quality[FIRST_STAGE])]
+    rows = [ComparisonRow(name=FIRST_STAGE, kind=FIRST_STAGE, stages=(), ranking=None, quality=quality[FIRST_STAGE])]
     for name, one in tried.items():
         failed = (f"not timed: {one.timed.error}",) if one.timed and one.timed.error else ()
         rows.append(
-            Scored(
+            ComparisonRow(
                 name=name,
                 kind=one.entry.kind,
                 stages=tuple(stage.model_dump(mode="json", include=_DECIDING) for stage in one.stages),
@@ -107,7 +111,7 @@ def assemble_comparison(
 _DECIDING = {"scorer", "keep", "fusion"}
 
 
-def _cost(config: Config, one: Tried, base: Timed | None, pairs: int) -> Cost | None:
+def _cost(config: Config, one: ScorerOutcome, base: ScorerTiming | None, pairs: int) -> Cost | None:
     if one.timed is None or one.timed.error or not one.timed.rounds:
         return None
     beside = base.rounds if base and not base.error else None
@@ -121,14 +125,14 @@ def _pictured(measures: tuple[NamedMeasure, ...]) -> str:
     return PICTURED if PICTURED in names else names[0]
 
 
-def _front(rows: list[Scored], measure: str) -> set[str]:
+def _front(rows: list[ComparisonRow], measure: str) -> set[str]:
     """Of those that were timed: the first stage was not."""
     timed = [(one.name, one.cost.latency_ms, one.quality[measure].value) for one in rows if one.cost and one.quality]
     names, latencies, figures = zip(*timed, strict=True)
     return {names[at] for at in pareto_front(latencies, figures)}
 
 
-def _below(rows: list[Scored], front: set[str], measure: str) -> list[str]:
+def _below(rows: list[ComparisonRow], front: set[str], measure: str) -> list[str]:
     """A note on scorers of the front that the untimed first stage beats."""
     first = next(one.quality[measure].value for one in rows if one.name == FIRST_STAGE)
     below = [one.name for one in rows if one.name in front and one.quality[measure].value < first]

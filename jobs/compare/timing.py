@@ -10,12 +10,12 @@ from ray_rerank.cluster.errors import ClusterError
 from ray_rerank.cluster.executors import Executor
 from ray_rerank.jobs.scoring.config import Stage
 from ray_rerank.operators.comparison.hardware import this_hardware
-from ray_rerank.operators.comparison.timing import LoadedStage, Took, time_stages
+from ray_rerank.operators.comparison.timing import LoadedStage, PassTimes, time_stages
 from ray_rerank.operators.errors import RerankError
 
 
 @dataclass(slots=True)
-class Timed:
+class ScorerTiming:
     """A scorer's rounds so far.
 
     Attributes:
@@ -24,7 +24,7 @@ class Timed:
         error: why there is no more.
     """
 
-    rounds: list[Took] = field(default_factory=list)
+    rounds: list[PassTimes] = field(default_factory=list)
     precision: tuple[str, ...] = ()
     error: str | None = None
 
@@ -33,7 +33,7 @@ class Timed:
 class Round:
     """What a worker says of one pass: it took so long, with these precisions, on that hardware."""
 
-    took: Took
+    took: PassTimes
     precision: tuple[str, ...]
     hardware: str
 
@@ -74,7 +74,7 @@ def threads_of(stages: tuple[Stage, ...]) -> int:
 
 def time_pipelines(
     pipelines: Mapping[str, tuple[Stage, ...]], sample: pa.Table, rounds: int, executor: Executor, limits: Limits
-) -> tuple[dict[str, Timed], tuple[str, ...]]:
+) -> tuple[dict[str, ScorerTiming], tuple[str, ...]]:
     """Time pipelines by name; one that fails is left out of the rounds after.
 
     All rounds run on one node, one after the other: what disturbs it disturbs all of them alike.
@@ -85,7 +85,7 @@ def time_pipelines(
     Returns:
         What was timed, and the hardware.
     """
-    timed = {name: Timed() for name in pipelines}
+    timed = {name: ScorerTiming() for name in pipelines}
     hardware: dict[str, None] = {}
     node: str | None = None
     for number in range(1, rounds + 1):

@@ -22,7 +22,7 @@ from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.export_formats import EXPORTS
 from ray_rerank.operators.export_formats.groups import InputFault, columns_of, groups
 from ray_rerank.operators.export_formats.ms_marco import UNFIT
-from ray_rerank.operators.export_formats.selection import Choice, Positives, Tuples
+from ray_rerank.operators.export_formats.selection import ExportOptions, Positives, Tuples
 from ray_rerank.operators.formats.parquet_rows import open_parquet, parquet_rows
 from ray_rerank.operators.location import Location
 
@@ -73,10 +73,10 @@ class Config(JobConfig):
             raise ValueError("`tuples` needs `negatives`: how many columns there are")
         return self
 
-    def choice(self) -> Choice:
+    def choice(self) -> ExportOptions:
         """The part that decides the rows."""
         names = ("positives", "negatives", "min_margin", "seed", "tuples", "integer_ids")
-        return Choice(**{name: getattr(self, name) for name in names})
+        return ExportOptions(**{name: getattr(self, name) for name in names})
 
 
 def run(config: Config) -> int:

@@ -10,7 +10,7 @@ from ray_rerank.operators.formats.content import with_compressed
 from ray_rerank.operators.formats.json_rows import is_json
 from ray_rerank.operators.formats.parquet_rows import is_parquet_file, parquet_rows
 from ray_rerank.operators.formats.qrels import Qrels, read_qrels
-from ray_rerank.operators.formats.texts import Entry, Passages, Queries, passages_of, read_collection, texts_by_id
+from ray_rerank.operators.formats.texts import Passages, Queries, TextLine, passages_of, read_collection, texts_by_id
 from ray_rerank.operators.formats.trec_runs import Run, read_run
 from ray_rerank.operators.rejects import RejectSink, Report
 
@@ -68,7 +68,7 @@ def _beside(folder: str, name: str) -> str | None:
     return next((storage.join(folder, n) for n in names if system.isfile(storage.join(root, n))), None)
 
 
-def stored(path: str) -> storage.StoredFile:
+def describe_file(path: str) -> storage.StoredFile:
     """A file as a listing shows it.
 
     Raises:
@@ -91,7 +91,7 @@ def load_queries(path: str, rejects: RejectSink) -> Queries:
     return queries_of(read_texts(path, rejects), path, rejects)
 
 
-def queries_of(entries: Iterable[Entry], path: str, rejects: RejectSink) -> Queries:
+def queries_of(entries: Iterable[TextLine], path: str, rejects: RejectSink) -> Queries:
     """As `load_queries`, of what was read."""
     texts = texts_by_id(entries, path, rejects)
     if not texts:
@@ -145,7 +145,7 @@ def load_passages(path: str, rejects: RejectSink, wanted: frozenset[str] | None 
     return passages_of(read_texts(path, rejects), path, rejects, wanted)
 
 
-def read_texts(path: str, rejects: RejectSink) -> Iterator[Entry]:
+def read_texts(path: str, rejects: RejectSink) -> Iterator[TextLine]:
     """The queries or passages of a file, as a stream."""
     with storage.open_read(path) as stream:
         yield from read_collection(stream, path, rejects)

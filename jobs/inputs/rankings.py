@@ -14,7 +14,7 @@ from ray_rerank.operators.formats.trec_runs import Run, read_run
 from ray_rerank.operators.rejects import RaiseOnReject
 
 
-def rankings_at(path: str) -> Rankings:
+def load_rankings(path: str) -> Rankings:
     """Read the output of rerank, candidate shards, or a run.
 
     Raises:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ray_rerank.cluster.storage.files import StoredFile
-from ray_rerank.jobs.inputs.collections import load_qrels, queries_of, read_texts, stored
+from ray_rerank.jobs.inputs.collections import describe_file, load_qrels, queries_of, read_texts
 from ray_rerank.operators.formats.qrels import Qrels
-from ray_rerank.operators.formats.texts import Entry, Passages, Queries, ids_of, passages_of
+from ray_rerank.operators.formats.texts import Passages, Queries, TextLine, ids_of, passages_of
 from ray_rerank.operators.rejects import RejectLog, RejectSink
 
 
@@ -27,8 +27,8 @@ class Texts:
     passages: str
     qrels: str | None
     inputs: tuple[StoredFile, ...]
-    read_queries: Callable[[RejectSink], Iterator[Entry]]
-    read_passages: Callable[[RejectSink], Iterator[Entry]]
+    read_queries: Callable[[RejectSink], Iterator[TextLine]]
+    read_passages: Callable[[RejectSink], Iterator[TextLine]]
     read_qrels: Callable[[], Qrels]
 
     def load_queries(self, rejects: RejectSink) -> Queries:
@@ -62,7 +62,7 @@ def file_texts(queries: str, passages: str, qrels: str | None) -> Texts:
         queries,
         passages,
         qrels,
-        tuple(stored(path) for path in (queries, passages, qrels) if path is not None),
+        tuple(describe_file(path) for path in (queries, passages, qrels) if path is not None),
         lambda rejects: read_texts(queries, rejects),
         lambda rejects: read_texts(passages, rejects),
         lambda: load_qrels(str(qrels)),

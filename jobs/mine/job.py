@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from ray_rerank.cluster.lease import held
 from ray_rerank.cluster.storage.files import StoredFile, absolute, fingerprint, join
-from ray_rerank.jobs.inputs.collections import TextFiles, beir_files, load_qrels, load_queries, stored
+from ray_rerank.jobs.inputs.collections import TextFiles, beir_files, describe_file, load_qrels, load_queries
 from ray_rerank.jobs.mine.corpus import Corpus, JudgedQuery, find_positives, load_corpus
 from ray_rerank.jobs.mine.guard_scores import PoolScores, teacher_scores
 from ray_rerank.jobs.mine.lists import ranked_lists
@@ -205,7 +205,7 @@ def _models(config: Config) -> list[dict[str, Any]]:
 def _inputs(config: Config, files: TextFiles) -> list[StoredFile]:
     runs = [source.path for source in config.sources if isinstance(source, RunSource)]
     qrels = [files.qrels] if files.qrels else []
-    return [stored(path) for path in [files.queries, files.passages, *qrels, *runs]]
+    return [describe_file(path) for path in [files.queries, files.passages, *qrels, *runs]]
 
 
 def _asked(config: Config, queries: Queries, corpus: Corpus, qrels: str | None, report: Report) -> list[JudgedQuery]:

@@ -25,7 +25,7 @@ from ray_rerank.jobs.scoring.config import ActorPool, ExecutionConfig, Stage
 from ray_rerank.jobs.scoring.plan import local_cpus, pool_sizes
 from ray_rerank.jobs.scoring.run import Pass, Steps, do_pass
 from ray_rerank.operators.inference.sentence_transformers import Side
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.ranking.payload import table_bytes
 from ray_rerank.operators.scorers.bi_encoder import BiEncoderConfig
 
@@ -161,7 +161,7 @@ class _Load:
             texts = pa.ipc.open_stream(payload).read_all()["text"].to_pylist()
             distinct = list(dict.fromkeys(texts))
             place = {text: row for row, text in enumerate(distinct)}
-            vectors = loaded.embed(distinct, self.side, Work(alive=alive))[[place[text] for text in texts]]
+            vectors = loaded.embed(distinct, self.side, ScoringStats(alive=alive))[[place[text] for text in texts]]
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
             told = {"similarity": loaded.similarity}
             return table_bytes(pa.table({"vector": column}).replace_schema_metadata(told))

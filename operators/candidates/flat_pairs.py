@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_rerank.operators.arrow import one_array
-from ray_rerank.operators.candidates.join import Selection
+from ray_rerank.operators.candidates.join import CandidateList
 from ray_rerank.operators.errors import InputError, listed, reason_of
 from ray_rerank.operators.formats.cells import is_number, is_text, number, shown
 from ray_rerank.operators.formats.column_files import DOC_ID, QUERY_ID
@@ -51,7 +51,7 @@ Pair = tuple[str, str, str, str, float | None]
 class GroupedPairs:
     """Candidates by query, in order of the queries' first appearance, and the texts that they refer to."""
 
-    selections: list[Selection]
+    selections: list[CandidateList]
     texts: pa.Array
 
 
@@ -152,7 +152,7 @@ def group_pairs(tables: Iterable[pa.Table], depth: int | None, rejects: RejectSi
         rows = np.asarray(list(kept.values()), dtype=np.int64)[:depth]
         doc_ids = [doc_names[docs[row]] for row in rows]
         query = query_texts[query_of[query_id]]
-        selections.append(Selection(query_names[query_id], query, doc_ids, rows, scores[rows]))
+        selections.append(CandidateList(query_names[query_id], query, doc_ids, rows, scores[rows]))
     return GroupedPairs(selections, pa.concat_arrays(table["text"].chunks))
 
 

@@ -14,7 +14,7 @@ from ray_rerank.operators.rejects import Reason, Reject, RejectSink
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class CandidateList:
     """One query and its candidates in first-stage order, by reference to the table of texts.
 
     Attributes:
@@ -58,7 +58,7 @@ def doc_ids_of(run: Run) -> frozenset[str]:
     return frozenset(doc_id for ranked in run.values() for doc_id in ranked.doc_ids)
 
 
-def select(run: Run, name: str, queries: Queries, passages: Passages, rejects: RejectSink) -> Iterator[Selection]:
+def select(run: Run, name: str, queries: Queries, passages: Passages, rejects: RejectSink) -> Iterator[CandidateList]:
     """Join each query of a run with its passages; a document without text goes to `rejects`.
 
     Queries of which no candidate is left are not yielded.
@@ -82,7 +82,7 @@ def select(run: Run, name: str, queries: Queries, passages: Passages, rejects: R
         kept = np.flatnonzero(rows >= 0)
         if len(kept):
             doc_ids = [ranked.doc_ids[i] for i in kept.tolist()]
-            yield Selection(
+            yield CandidateList(
                 query_id, queries.texts[query_id], doc_ids, rows[kept], ranked.scores[kept].astype(np.float32)
             )
 
@@ -96,7 +96,7 @@ def draw_random(run: Run, pool: pa.Array, count: int, seed: int) -> Run:
     return {query_id: _drawn(query_id, ranked, pool, count, seed) for query_id, ranked in run.items()}
 
 
-def append(selections: Iterable[Selection], more: Iterable[Selection]) -> Iterator[Selection]:
+def append(selections: Iterable[CandidateList], more: Iterable[CandidateList]) -> Iterator[CandidateList]:
     """Put the candidates of `more` behind those of the same query; other queries of `more` are dropped."""
     behind = {selection.query_id: selection for selection in more}
     for selection in selections:
@@ -104,7 +104,7 @@ def append(selections: Iterable[Selection], more: Iterable[Selection]) -> Iterat
         if other is None:
             yield selection
         else:
-            yield Selection(
+            yield CandidateList(
                 selection.query_id,
                 selection.query,
                 [*selection.doc_ids, *other.doc_ids],

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_rerank.operators.arrow import to_lists
-from ray_rerank.operators.candidates.join import Selection
+from ray_rerank.operators.candidates.join import CandidateList
 from ray_rerank.operators.candidates.schema import CANDIDATE, CANDIDATE_SCHEMA
 
 GROUP_QUERIES = 256
@@ -27,7 +27,7 @@ def shard_name(index: int, count: int) -> str:
     return f"candidates-{index:05d}-of-{count:05d}.parquet"
 
 
-def shard_bytes(selections: Sequence[Selection], texts: pa.Array) -> bytes:
+def shard_bytes(selections: Sequence[CandidateList], texts: pa.Array) -> bytes:
     """One shard: CANDIDATE_SCHEMA, zstd; a row group ends at 256 queries, 2,048 candidates or 64 MiB."""
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, CANDIDATE_SCHEMA, compression="zstd") as writer:
@@ -65,7 +65,7 @@ def row_groups(selections: Sequence[Q], texts: pa.Array) -> Iterator[list[Q]]:
         yield group
 
 
-def candidate_table(selections: Sequence[Selection], texts: pa.Array) -> pa.Table:
+def candidate_table(selections: Sequence[CandidateList], texts: pa.Array) -> pa.Table:
     """Selections and their texts as one table of CANDIDATE_SCHEMA; a score that is NaN becomes null."""
     rows = np.concatenate([selection.rows for selection in selections])
     scores = np.concatenate([selection.scores for selection in selections])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ray_rerank.operators.comparison.schema import Cost, Difference, Figure
-from ray_rerank.operators.comparison.timing import Took
+from ray_rerank.operators.comparison.timing import PassTimes
 from ray_rerank.operators.evaluation.intervals import paired_interval
 from ray_rerank.operators.evaluation.measures import Measured, NamedMeasure
 from ray_rerank.operators.evaluation.significance import holm, randomisation_p
@@ -64,13 +64,13 @@ class Speed:
         threads: CPU threads of torch.
     """
 
-    rounds: Sequence[Took]
+    rounds: Sequence[PassTimes]
     pairs: int
     precision: tuple[str, ...]
     threads: int
 
 
-def cost(speed: Speed, baseline: Sequence[Took] | None, price_per_hour: float | None) -> Cost:
+def cost(speed: Speed, baseline: Sequence[PassTimes] | None, price_per_hour: float | None) -> Cost:
     """A scorer's cost out of its rounds, each beside the baseline's of the same round.
 
     Args:

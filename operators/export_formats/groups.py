@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ray_rerank.operators.candidates.schema import holds_ids, holds_text
 from ray_rerank.operators.errors import InputError, listed
-from ray_rerank.operators.export_formats.selection import Document, Group
+from ray_rerank.operators.export_formats.selection import Document, LabelledQuery
 
 NEEDED = ("query_id", "query", "doc_id", "text", "score")
 OPTIONAL = ("rank", "label", "source")
@@ -53,7 +53,7 @@ def columns_of(schema: pa.Schema, file: str) -> list[str]:
     return [name for name in (*NEEDED, *OPTIONAL) if name in schema.names]
 
 
-def groups(rows: Iterable[Mapping[str, Any]], seen: set[str], left_out: Counter[str]) -> Iterator[Group]:
+def groups(rows: Iterable[Mapping[str, Any]], seen: set[str], left_out: Counter[str]) -> Iterator[LabelledQuery]:
     """Queries in the order of the input, each with its documents by falling score, ties as they stand.
 
     Args:
@@ -77,7 +77,9 @@ def groups(rows: Iterable[Mapping[str, Any]], seen: set[str], left_out: Counter[
             left_out[InputFault.REPEATED_QUERY] += 1
             continue
         seen.add(str(query_id))
-        yield Group(str(query_id), query, tuple(sorted(documents.values(), key=lambda document: -document.score)))
+        yield LabelledQuery(
+            str(query_id), query, tuple(sorted(documents.values(), key=lambda document: -document.score))
+        )
 
 
 def _fault(row: Mapping[str, Any], documents: dict[str, Document], query: str) -> InputFault | None:

@@ -32,7 +32,7 @@ _CHUNK_SIZE = 64 << 20  # characters
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TextLine:
     """One query or passage and the line it stands on; the text may be empty."""
 
     line: int
@@ -65,7 +65,7 @@ class Passages:
     empty: int = 0
 
 
-def read_collection(stream: IO[bytes], name: str, rejects: RejectSink) -> Iterator[Entry]:
+def read_collection(stream: IO[bytes], name: str, rejects: RejectSink) -> Iterator[TextLine]:
     """Read Parquet, JSON lines, a JSON array, or `id<TAB>text`, plain or compressed.
 
     In a line without a header all after the first tab is text. A first line that names columns is a header.
@@ -85,7 +85,7 @@ def read_collection(stream: IO[bytes], name: str, rejects: RejectSink) -> Iterat
         yield from _entries(_table_entries(stream, name, rejects))
 
 
-def entries_of(rows: Iterable[tuple[int, Mapping[str, Any]]], name: str, rejects: RejectSink) -> Iterator[Entry]:
+def entries_of(rows: Iterable[tuple[int, Mapping[str, Any]]], name: str, rejects: RejectSink) -> Iterator[TextLine]:
     """Queries or passages out of rows of named values, as `entry_of` knows them, with the rows' numbers.
 
     Raises:
@@ -94,8 +94,8 @@ def entries_of(rows: Iterable[tuple[int, Mapping[str, Any]]], name: str, rejects
     return _entries(parse_lines(rows, entry_of, name, _FORM, rejects))
 
 
-def _entries(parsed: Iterable[tuple[int, tuple[str, str]]]) -> Iterator[Entry]:
-    return (Entry(number, key, text) for number, (key, text) in parsed)
+def _entries(parsed: Iterable[tuple[int, tuple[str, str]]]) -> Iterator[TextLine]:
+    return (TextLine(number, key, text) for number, (key, text) in parsed)
 
 
 def entry_of(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -133,7 +133,7 @@ def _title(row: Mapping[str, Any]) -> str | None:
     return None if found is None else json_text(row, "title")
 
 
-def texts_by_id(entries: Iterable[Entry], name: str, rejects: RejectSink) -> dict[str, str]:
+def texts_by_id(entries: Iterable[TextLine], name: str, rejects: RejectSink) -> dict[str, str]:
     """Queries by id in file order; an empty text and an id's second line go to `rejects`."""
     texts: dict[str, str] = {}
     for entry in entries:
@@ -147,7 +147,7 @@ def texts_by_id(entries: Iterable[Entry], name: str, rejects: RejectSink) -> dic
 
 
 def passages_of(
-    entries: Iterable[Entry], name: str, rejects: RejectSink, wanted: frozenset[str] | None = None
+    entries: Iterable[TextLine], name: str, rejects: RejectSink, wanted: frozenset[str] | None = None
 ) -> Passages:
     """Keep the passages that are wanted (all where None), so that a corpus is streamed and not held.
 
@@ -175,7 +175,7 @@ def passages_of(
     return Passages(name, row, pa.concat_arrays(chunks), empty)
 
 
-def ids_of(entries: Iterable[Entry]) -> pa.Array:
+def ids_of(entries: Iterable[TextLine]) -> pa.Array:
     """The ids of all entries that have a text (large_string, in file order), in Arrow memory."""
     chunks: list[pa.Array] = []
     pending: list[str] = []

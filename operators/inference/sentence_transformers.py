@@ -13,7 +13,7 @@ import numpy as np
 
 from ray_rerank.operators.errors import ModelError
 from ray_rerank.operators.inference.batches import TokenBudget, run_in_batches
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.models.checkpoint import check_attention
 from ray_rerank.operators.models.device import to_device
 from ray_rerank.operators.models.load import (
@@ -141,7 +141,7 @@ class TextEncoder:
 
 
 def run_texts(
-    encoder: TextEncoder, texts: Sequence[str], fetch: Callable[..., Any], work: Work
+    encoder: TextEncoder, texts: Sequence[str], fetch: Callable[..., Any], work: ScoringStats
 ) -> Iterator[tuple[np.ndarray, Any]]:
     """Run n texts through all modules of a model.
 

@@ -59,7 +59,7 @@ class Moments:
         return float(np.sqrt(self.squares / self.count)) if self.count else 0.0
 
 
-def pooled(parts: Iterable[Sequence[Moments]], teachers: int) -> list[Moments]:
+def pool_moments(parts: Iterable[Sequence[Moments]], teachers: int) -> list[Moments]:
     """Each teacher's moments over all parts, which hold one a teacher."""
     totals = [Moments()] * teachers
     for part in parts:
@@ -110,7 +110,7 @@ def moments(rows: pa.Table, teachers: int) -> list[Moments]:
     return [Moments.of(rows[teacher_column(number)].to_numpy()) for number in range(1, teachers + 1)]
 
 
-def labelled(rows: pa.Table, weights: Sequence[float], scales: Sequence[Moments] | None = None) -> pa.Table:
+def set_scores(rows: pa.Table, weights: Sequence[float], scales: Sequence[Moments] | None = None) -> pa.Table:
     """Set score and rank, and put every query's pairs in order of falling score.
 
     With s_i the logit of teacher i, w_i its weight, m_i and d_i the mean and the standard deviation (over all labelled

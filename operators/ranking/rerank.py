@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from ray_rerank.operators.arrow import list_sizes, one_array, parents, places, struct_array, to_lists
 from ray_rerank.operators.candidates.schema import REJECT_SCHEMA, Origin
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.models.device import is_device_lost
 from ray_rerank.operators.ranking.fusion import Fusion, Order, fuse
 from ray_rerank.operators.scorers.base import Scorer
@@ -64,7 +64,9 @@ _Line = tuple[int, str | None, int, str]
 """A reject: the number of its query, its doc_id, how many candidates it stands for, and the reason."""
 
 
-def rerank(table: pa.Table, scorer: Scorer, stage: StageRule, origin: Origin, work: Work) -> tuple[pa.Table, pa.Table]:
+def rerank(
+    table: pa.Table, scorer: Scorer, stage: StageRule, origin: Origin, work: ScoringStats
+) -> tuple[pa.Table, pa.Table]:
     """Score the head of every query's candidates and put it in order; the tail stays below, as it was.
 
     Ties break by first-stage rank, then doc_id. A query that the model fails on, and a score that is not
@@ -165,7 +167,7 @@ def _scored(candidates: _Candidates, stage: StageRule, score: np.ndarray, order:
 
 
 def _score_by_query(
-    pairs: list[tuple[str, str]], parent: np.ndarray, scorer: Scorer, work: Work
+    pairs: list[tuple[str, str]], parent: np.ndarray, scorer: Scorer, work: ScoringStats
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Scores of all pairs at once; where that fails, query by query, so that only the culprit is lost."""
     try:

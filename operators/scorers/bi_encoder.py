@@ -18,7 +18,7 @@ from ray_rerank.operators.inference.sentence_transformers import (
     set_length,
     verify_sentence_model,
 )
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.inference.tokens import distinct
 from ray_rerank.operators.models.checkpoint import Checkpoint
 from ray_rerank.operators.models.device import default_batch_tokens, pick_placement, precision_name
@@ -134,7 +134,7 @@ class BiEncoder(Pointwise):
         """How vectors are compared: cosine, dot, euclidean or manhattan."""
         return str(self._model.similarity_fn_name)
 
-    def embed(self, texts: Sequence[str], side: Side, work: Work | None = None) -> np.ndarray:
+    def embed(self, texts: Sequence[str], side: Side, work: ScoringStats | None = None) -> np.ndarray:
         """Embed texts as sentence-transformers' `encode_query` or `encode_document` would.
 
         Args:
@@ -153,11 +153,11 @@ class BiEncoder(Pointwise):
 
         vectors = np.zeros((len(texts), self._model.get_embedding_dimension() or 0), dtype=np.float32)
         encoder = TextEncoder(self._model, side, prompt_of(self._model, side, override), self._budget)
-        for batch, embedded in run_texts(encoder, texts, fetch, Work() if work is None else work):
+        for batch, embedded in run_texts(encoder, texts, fetch, ScoringStats() if work is None else work):
             vectors[batch] = embedded
         return vectors
 
-    def _evaluate(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def _evaluate(self, rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:
         """float32 of len(rows): similarities of (query, document) rows, a distance negated.
 
         Each distinct text is embedded once, and `work.evaluations` counts them.

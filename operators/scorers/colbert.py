@@ -21,7 +21,7 @@ from ray_rerank.operators.inference.sentence_transformers import (
     set_length,
     verify_sentence_model,
 )
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.inference.tokens import distinct
 from ray_rerank.operators.models.checkpoint import Checkpoint, check_length
 from ray_rerank.operators.models.device import default_batch_tokens, pick_placement, precision_name
@@ -143,7 +143,7 @@ class ColBERT(Pointwise):
                     module.skiplist_words = list(string.punctuation) if config.mask_punctuation else []
                     module.resolve_with_tokenizer(self._model.tokenizer)
 
-    def _evaluate(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def _evaluate(self, rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:
         """float32 of len(rows): MaxSim of (query, document) rows.
 
         Each distinct text is encoded once, and `work.evaluations` counts them; documents' vectors are not kept.
@@ -174,7 +174,7 @@ class ColBERT(Pointwise):
         work.seconds += time.perf_counter() - started
         return scores
 
-    def _queries(self, texts: Sequence[str], work: Work) -> tuple[Any, Any]:
+    def _queries(self, texts: Sequence[str], work: ScoringStats) -> tuple[Any, Any]:
         """Vectors, float of (queries, longest query, dimension), zero where the mask, bool, is false."""
         import torch
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ray_rerank.operators.errors import ModelError, reason_of
 from ray_rerank.operators.inference.batches import TokenBudget
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.models.checkpoint import Checkpoint
 from ray_rerank.operators.models.device import is_device_lost, is_out_of_memory
 from ray_rerank.operators.scorers.base import Evaluate
@@ -149,7 +149,7 @@ def _difference(
     model: str, evaluate: Evaluate, rows: list[tuple[str, ...]], company: list[tuple[str, ...]], precision: str
 ) -> float:
     """The largest difference between rows' scores alone and in company, as a share of the largest score, or of 1."""
-    alone = np.concatenate([evaluate([row], Work()) for row in rows])
+    alone = np.concatenate([evaluate([row], ScoringStats()) for row in rows])
     if not np.isfinite(alone).all():
         raise ModelError(
             f"{model}: scores a plain pair as {alone[~np.isfinite(alone)][0]} in {precision}: "
@@ -159,6 +159,6 @@ def _difference(
                 else "try precision fp32"
             )
         )
-    together = evaluate(rows + company, Work())[: len(rows)]
+    together = evaluate(rows + company, ScoringStats())[: len(rows)]
     found = float(np.abs(together - alone).max()) / max(1.0, float(np.abs(alone).max()))
     return found if np.isfinite(found) else np.inf

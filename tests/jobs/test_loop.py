@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow.dataset as pads
 import pytest
 
-from ray_rerank.jobs.compare.entries import FIRST_STAGE
 from ray_rerank.jobs.demo import STARTER
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import load_qrels, load_queries
 from ray_rerank.jobs.loop import Config, StudentTraining, collection_of, scorers, step, train_student, training_queries
+from ray_rerank.operators.comparison.schema import FIRST_STAGE
 from ray_rerank.operators.rejects import RejectLog
 from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
 from support.command import execute

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_rerank.operators.candidates.schema import REJECT_SCHEMA, Origin
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.ranking.fusion import ReciprocalRankFusion, WeightedFusion
 from ray_rerank.operators.ranking.rerank import StageRule, rerank
 
@@ -34,7 +34,7 @@ Unit = list[list[tuple[str, float]]]
 class TextScorer:
     """Gives the text as a number, and fails where a pair's text is `fail`."""
 
-    def score(self, pairs: Sequence[tuple[str, str]], work: Work, parent: np.ndarray) -> np.ndarray:
+    def score(self, pairs: Sequence[tuple[str, str]], work: ScoringStats, parent: np.ndarray) -> np.ndarray:
         if any(text == "fail" for _, text in pairs):
             raise ValueError("no such text")
         return np.array([float(text) for _, text in pairs], np.float32)
@@ -75,7 +75,7 @@ def unit_table(unit: Unit, first_scores: Sequence[float | None] | None = None) -
 
 
 def ranked(table: pa.Table, rule: StageRule) -> tuple[pa.Table, pa.Table]:
-    return rerank(table, TextScorer(), rule, Origin("f.parquet"), Work())  # type: ignore[arg-type]
+    return rerank(table, TextScorer(), rule, Origin("f.parquet"), ScoringStats())  # type: ignore[arg-type]
 
 
 def doc_ids(table: pa.Table) -> dict[str, list[str]]:
@@ -191,11 +191,11 @@ def test_a_query_that_the_model_fails_on_is_lost_alone() -> None:
 
 def test_a_lost_device_is_not_taken_for_a_fault_of_a_query() -> None:
     class Lost(TextScorer):
-        def score(self, pairs: Sequence[tuple[str, str]], work: Work, parent: np.ndarray) -> np.ndarray:
+        def score(self, pairs: Sequence[tuple[str, str]], work: ScoringStats, parent: np.ndarray) -> np.ndarray:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        rerank(unit_table([[("a", 1.0)]]), Lost(), StageRule(1), Origin("f"), Work())  # type: ignore[arg-type]
+        rerank(unit_table([[("a", 1.0)]]), Lost(), StageRule(1), Origin("f"), ScoringStats())  # type: ignore[arg-type]
 
 
 @settings(deadline=None)

@@ -10,7 +10,7 @@ import pytest
 
 from ray_rerank.operators.errors import ModelError
 from ray_rerank.operators.inference.batches import TokenBudget
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.models.checkpoint import Checkpoint
 from ray_rerank.operators.scorers import proof
 from ray_rerank.operators.scorers.config import ModelConfig
@@ -29,7 +29,7 @@ class Model:
     def __init__(self, budget: TokenBudget, away: float, always: bool = False) -> None:
         self.budget, self.away, self.always = budget, away, always
 
-    def __call__(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def __call__(self, rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:
         lengths = np.array([len("".join(row)) for row in rows])
         disturbed = lengths < lengths.max()
         if self.budget.equal_lengths:
@@ -60,7 +60,7 @@ def test_company_that_changes_scores_without_padding_is_refused(away: float) -> 
 
 
 def test_a_model_that_raises_is_refused_with_its_reason() -> None:
-    def broken(rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def broken(rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:
         raise IndexError("index out of range in self")
 
     with pytest.raises(ModelError, match=r"cannot score a plain pair .*: index out of range in self"):
@@ -77,7 +77,7 @@ def test_a_process_proves_a_model_once_and_another_anew() -> None:
     first, again, other = TokenBudget(100), TokenBudget(100), TokenBudget(100)
     prove(LoadedModel(CONFIG, checkpoint("bert", "one"), "fp32"), Model(first, 0.5), first)
 
-    def never(rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def never(rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:
         raise AssertionError
 
     prove(LoadedModel(CONFIG, checkpoint("bert", "one"), "fp32"), never, again)

@@ -10,10 +10,7 @@ import pyarrow.compute as pc
 
 def list_sizes(lists: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """int64 of n: the number of items per list; 0 for a null list."""
-    sizes = pc.fill_null(pc.list_value_length(lists), 0)
-    return np.asarray(
-        sizes.to_numpy(zero_copy_only=False) if isinstance(sizes, pa.Array) else sizes.to_numpy(), np.int64
-    )
+    return np.asarray(pc.fill_null(pc.list_value_length(lists), 0), np.int64)
 
 
 def bounds(sizes: np.ndarray) -> np.ndarray:

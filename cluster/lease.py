@@ -19,7 +19,7 @@ from pydantic import Field
 
 from ray_rerank.cluster.errors import OutputBusyError, StorageError
 from ray_rerank.cluster.records import DamagedRecordError, Record, read_record
-from ray_rerank.cluster.storage.files import absolute, join, remove, write_whole
+from ray_rerank.cluster.storage import absolute, join, remove, write_whole
 
 LEASE = ".lease"  # no ending: tools read every .json of a folder
 

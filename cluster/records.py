@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ray_rerank.cluster.errors import StorageError
-from ray_rerank.cluster.storage.files import fault_of, read_bytes
+from ray_rerank.cluster.storage import fault_of, read_bytes
 
 _LONGEST = 300  # characters of a value in a message
 

@@ -12,8 +12,15 @@ from ray_rerank.cluster.errors import OutputMismatchError, StorageError
 from ray_rerank.cluster.parquet import parquet_bytes
 from ray_rerank.cluster.records import Checksum, Count, DamagedRecordError, Record, brief, parsed, read_record
 from ray_rerank.cluster.secrets import shown
-from ray_rerank.cluster.storage.files import fingerprint, join, list_files, read_bytes, read_folder, write_whole
-from ray_rerank.cluster.storage.retries import UnavailableError
+from ray_rerank.cluster.storage import (
+    UnavailableError,
+    fingerprint,
+    join,
+    list_files,
+    read_bytes,
+    read_folder,
+    write_whole,
+)
 from ray_rerank.cluster.units import Unit, load_plan, save_plan
 
 FORMAT = 1

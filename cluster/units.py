@@ -26,14 +26,7 @@ from ray_rerank.cluster.parquet import (
     rows_within,
     whole_column,
 )
-from ray_rerank.cluster.storage.files import (
-    StoredFile,
-    fingerprint,
-    open_read,
-    read_bytes,
-    unchanged,
-    write_whole,
-)
+from ray_rerank.cluster.storage import StoredFile, fingerprint, open_read, read_bytes, unchanged, write_whole
 
 GroupStarts = Callable[[pa.Array], np.ndarray]
 """bool of n: where a column's rows begin another group that must stay in one unit."""

@@ -12,7 +12,7 @@ from ray_rerank.cluster.lease import held
 from ray_rerank.cluster.parquet import parquet_bytes
 from ray_rerank.cluster.score_cache.lookup import ScoreCache
 from ray_rerank.cluster.score_cache.upkeep import Namespace, check, compact, hashes, merged, namespaces, sound
-from ray_rerank.cluster.storage.files import absolute, join, write_whole
+from ray_rerank.cluster.storage import absolute, join, write_whole
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.outputs.checks import check_apart, check_empty

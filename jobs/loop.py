@@ -15,7 +15,7 @@ from pydantic import Field
 from ray_rerank.cluster.executors import ExecutorName
 from ray_rerank.cluster.lease import held
 from ray_rerank.cluster.records import DamagedRecordError, read_record
-from ray_rerank.cluster.storage.files import write_whole
+from ray_rerank.cluster.storage import write_whole
 from ray_rerank.jobs import compare, label, mine, prepare, queries, train
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode

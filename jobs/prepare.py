@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pydantic import Field
 
+from ray_rerank.cluster import storage
 from ray_rerank.cluster.lease import held
-from ray_rerank.cluster.storage import files as storage
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.inputs.collections import beir_files, describe_file, judged_queries, load_run
 from ray_rerank.jobs.inputs.datasets import dataset_texts

@@ -4,7 +4,7 @@ from collections import Counter
 
 from pydantic import Field
 
-from ray_rerank.cluster.storage.files import read_bytes
+from ray_rerank.cluster.storage import read_bytes
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import load_passages, load_queries

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from ray_rerank.cluster.run_folder import Output, read_parts
-from ray_rerank.cluster.storage.files import absolute
+from ray_rerank.cluster.storage import absolute
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.outputs.checks import check_apart
 from ray_rerank.jobs.outputs.files import OutputFile, check_output_files, writing_file

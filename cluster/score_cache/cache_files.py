@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_rerank.cluster.errors import ClusterError, StorageError, first_line
-from ray_rerank.cluster.storage.files import (
+from ray_rerank.cluster.storage import (
     StoredFile,
     fingerprint,
     join,

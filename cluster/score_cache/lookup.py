@@ -26,14 +26,7 @@ from ray_rerank.cluster.score_cache.cache_files import (
     prefixes,
     read_groups,
 )
-from ray_rerank.cluster.storage.files import (
-    StoredFile,
-    fingerprint,
-    join,
-    list_files,
-    read_bytes,
-    write_whole,
-)
+from ray_rerank.cluster.storage import StoredFile, fingerprint, join, list_files, read_bytes, write_whole
 
 _OPENERS = 8  # runs opened at a time
 _KEPT_GROUPS = 1 << 15  # row groups whose footers a worker keeps decoded: some 30 MB

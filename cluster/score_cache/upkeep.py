@@ -22,7 +22,7 @@ from ray_rerank.cluster.score_cache.cache_files import (
     to_table,
     write_run,
 )
-from ray_rerank.cluster.storage.files import StoredFile, filesystem, fingerprint, join, list_files, read_bytes
+from ray_rerank.cluster.storage import StoredFile, filesystem, fingerprint, join, list_files, read_bytes
 
 _FINGERPRINT = re.compile("[0-9a-f]{32}")
 

@@ -1,148 +1,25 @@
-"""Files by URI, local or remote: list, read, and write so that a file is whole or absent.
+"""Reading files, and writing them so that each is whole or absent."""
 
-Remote storage fails now and then: every call of a filesystem that `filesystem` gives is tried again a few times
-while the fault may pass (5xx, throttling, a lost connection, no answer), and at once given up where it will not
-(no such bucket, access denied). What is raised then names the URI in one line.
-"""
-
-import glob
 import io
 import os
-import posixpath
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import fsspec
 import xxhash
 
 from ray_rerank.cluster.errors import StorageError
-from ray_rerank.cluster.storage.disk import NO_FILE, fault_at, files_below, files_matching, is_hidden
+from ray_rerank.cluster.storage.listing import StoredFile, stored_file
+from ray_rerank.cluster.storage.paths import fault_of, filesystem, join
 from ray_rerank.cluster.storage.remote_file import RemoteFile
-from ray_rerank.cluster.storage.retries import RetryingFilesystem, UnavailableError, describe
-from ray_rerank.cluster.storage.stores import file_version, is_local, store_options, upload_limit, version_time
+from ray_rerank.cluster.storage.retries import UnavailableError, describe
+from ray_rerank.cluster.storage.stores import is_local, upload_limit, version_time
 
 READ_AHEAD = 2 << 20  # bytes of one request for a part of a remote file
 _MANY = 1000  # small files read at once
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """One file as a listing shows it.
-
-    Attributes:
-        version: the etag or the modification time, whichever there is.
-        fault: why it cannot be read as a file: it is a link that leads nowhere, a pipe, a device.
-    """
-
-    path: str
-    size: int
-    version: str
-    fault: str | None = None
-
-
-def filesystem(uri: str) -> tuple[Any, str]:
-    """The fsspec filesystem of a URI and the path on it.
-
-    Its calls are tried again while a fault may pass, and raise FileNotFoundError or StorageError, nothing else.
-    It forgets earlier listings: other processes write too.
-
-    Raises:
-        StorageError: the scheme is unknown, its package is not installed, or URIs are chained.
-    """
-    if "::" in uri:
-        raise StorageError(f"{uri}: names with `::`, which chain URIs (zip::, simplecache::), are not read")
-    try:
-        system, path = fsspec.core.url_to_fs(uri, **store_options(uri))
-        system.invalidate_cache()
-        if hasattr(system, "retries"):
-            system.retries = 1  # s3fs's would multiply with those that are made here, as botocore's
-    except (ValueError, ImportError, OSError) as error:
-        raise StorageError(f"{uri}: no way to reach it: {describe(error)}") from None
-    return RetryingFilesystem(system, uri), path
-
-
-def absolute(uri: str) -> str:
-    """A URI that means the same on a worker that runs in another directory."""
-    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))  # noqa: PTH100, PTH111
-
-
-def place(uri: str) -> str:
-    """One name of what may be called in several ways: to see whether two paths are the same. Links are followed."""
-    system, path = filesystem(uri)
-    return os.path.realpath(path) if is_local(system) else uri
-
-
-def join(uri: str, *names: str) -> str:
-    """A path below a URI."""
-    return posixpath.join(uri.rstrip("/") or "/", *names)
-
-
-def list_files(uri: str, suffixes: tuple[str, ...]) -> list[StoredFile]:
-    """The files with one of the endings below a folder, or the one file that is meant; sorted by path.
-
-    The URI is literal: `*`, `?` and `[` are characters like others. Links are followed. Below a folder, names that
-    begin with `_` or `.`, and everything in folders named so, are left out, as Parquet readers do. Paths come back as
-    URIs that `open_read` takes.
-
-    Raises:
-        StorageError: nothing is there, or it cannot be listed.
-    """
-    system, path = filesystem(uri)
-    found = _below(system, path) if system.isdir(path) else [_one(system, path, uri)]
-    return [_as_given(file, uri) for file in found if file.path.endswith(suffixes)]
-
-
-def find_files(uri: str) -> list[StoredFile]:
-    """All files as `list_files`; where nothing is called so, those that the URI matches as a glob, folders opened.
-
-    Raises:
-        StorageError: nothing is there, or it cannot be listed.
-    """
-    system, path = filesystem(uri)
-    if not glob.has_magic(path) or system.exists(path):
-        return list_files(uri, ("",))
-    root = path[: min(path.index(sign) for sign in "*?[" if sign in path)].rpartition("/")[0]
-    with _listing(uri):
-        found = _matching(system, path)
-    shown = {name: file for name, file in found.items() if not is_hidden(name[len(root) :])}
-    if not shown:
-        raise StorageError(f"{uri}: there is no such file or folder, and nothing that matches it")
-    return [_as_given(file, uri) for _, file in sorted(shown.items())]
-
-
-def names_below(uri: str) -> list[str]:
-    """The paths of all files in a folder, relative to it, hidden ones too; none where nothing is there.
-
-    Raises:
-        StorageError: they cannot be listed.
-    """
-    system, path = filesystem(uri)
-    if not system.isdir(path):
-        return []
-    if is_local(system):
-        with _listing(uri):
-            return sorted(os.path.relpath(name, path) for name, _ in files_below(path, hidden=True))
-    return [name[len(path) :].lstrip("/") for name in sorted(system.find(path))]
-
-
-def stored_file(uri: str) -> StoredFile:
-    """One file as it is now.
-
-    Raises:
-        StorageError: it is not there.
-    """
-    system, path = filesystem(uri)
-    try:
-        info = system.info(path)
-    except FileNotFoundError:
-        raise StorageError(f"{uri}: {fault_of(uri) or 'there is no such file'}") from None
-    return StoredFile(uri, int(info["size"] or 0), file_version(info))
 
 
 def check_unchanged(file: StoredFile) -> None:
@@ -288,12 +165,6 @@ def check_writable(uri: str, called: str = "output") -> None:
         raise type(error)(f"{uri}: the {called} cannot be written: {reason}") from None
 
 
-def fault_of(uri: str) -> str | None:
-    """What to say of a path that is there, and leads to no file and no folder: a broken link, a pipe."""
-    system, path = filesystem(uri)
-    return fault_at(path) if is_local(system) else None
-
-
 def fingerprint(data: bytes) -> str:
     """128-bit xxh3 of bytes, as 32 hexadecimal digits."""
     return xxhash.xxh3_128_hexdigest(data)
@@ -325,66 +196,6 @@ def remove(uri: str) -> None:
     system, path = filesystem(uri)
     with suppress(FileNotFoundError):  # also where it was removed by a try whose answer was lost
         system.rm_file(path)
-
-
-def _below(system: Any, folder: str) -> list[StoredFile]:
-    """What is not hidden below a folder, sorted by path."""
-    if is_local(system):
-        with _listing(folder):
-            return [_on_disk(path, seen) for path, seen in sorted(files_below(folder, hidden=False), key=itemgetter(0))]
-    entries = system.find(folder, detail=True)
-    return [_entry(system, info) for name, info in sorted(entries.items()) if not is_hidden(name[len(folder) :])]
-
-
-def _one(system: Any, path: str, uri: str) -> StoredFile:
-    try:
-        return _entry(system, system.info(path))
-    except FileNotFoundError:
-        raise StorageError(f"{uri}: {fault_of(uri) or 'there is no such file or folder'}") from None
-
-
-def _entry(system: Any, info: dict[str, Any]) -> StoredFile:
-    path = system.unstrip_protocol(info["name"])
-    if info["type"] != "file":
-        return StoredFile(path, 0, "", NO_FILE)
-    return StoredFile(path, int(info["size"] or 0), file_version(info))
-
-
-def _on_disk(path: str, seen: os.stat_result | str) -> StoredFile:
-    path = f"file://{path}"
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        seen = "has a name that is no UTF-8"
-    return (
-        StoredFile(path, 0, "", seen) if isinstance(seen, str) else StoredFile(path, seen.st_size, str(seen.st_mtime))
-    )
-
-
-def _matching(system: Any, pattern: str) -> dict[str, StoredFile]:
-    """What a glob matches by path, and what lies below the folders that it matches."""
-    if is_local(system):
-        return {path: _on_disk(path, seen) for path, seen in files_matching(pattern)}
-    files: dict[str, StoredFile] = {}
-    for name, info in system.glob(pattern, detail=True).items():
-        below = system.find(name, detail=True) if info["type"] == "directory" else {name: info}
-        files |= {path: _entry(system, own) for path, own in below.items()}
-    return files
-
-
-@contextmanager
-def _listing(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise StorageError(f"{uri}: cannot be listed: {describe(error)}") from None
-
-
-def _as_given(file: StoredFile, uri: str) -> StoredFile:
-    """Local paths without `file://`, as people write them."""
-    if "://" in uri or not file.path.startswith("file://"):
-        return file
-    return replace(file, path=file.path.removeprefix("file://"))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from ray_rerank.cluster.executors import open_executor
 from ray_rerank.cluster.lease import held
-from ray_rerank.cluster.storage.files import absolute, join, write_whole
+from ray_rerank.cluster.storage import absolute, join, write_whole
 from ray_rerank.jobs import rerank
 from ray_rerank.jobs.compare.config import Config
 from ray_rerank.jobs.compare.picture import draw

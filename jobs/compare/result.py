@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ray_rerank.cluster.secrets import shown
-from ray_rerank.cluster.storage.files import absolute, join
+from ray_rerank.cluster.storage import absolute, join
 from ray_rerank.jobs.compare.config import Config
 from ray_rerank.jobs.compare.entries import ScorerEntry
 from ray_rerank.jobs.compare.rankings import FirstStage, ScorerRanking

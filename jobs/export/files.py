@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from ray_rerank.cluster.storage.files import join, writing_whole
+from ray_rerank.cluster.storage import join, writing_whole
 from ray_rerank.operators.export_formats.format import Export, File
 from ray_rerank.operators.export_formats.selection import ExportOptions
 

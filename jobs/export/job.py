@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ray_rerank.cluster.lease import held
 from ray_rerank.cluster.records import DamagedRecordError, Record, brief, read_record
-from ray_rerank.cluster.storage.files import absolute, check_writable, filesystem, join, open_read, write_whole
+from ray_rerank.cluster.storage import absolute, check_writable, filesystem, join, open_read, write_whole
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.export.files import SECOND, export_files

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ray_rerank.cluster.storage import files as storage
+from ray_rerank.cluster import storage
 from ray_rerank.operators.datasets.rows import json_lines, judgements_of, qrels_of
 from ray_rerank.operators.errors import InputError, listed
 from ray_rerank.operators.formats.content import with_compressed

@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ray_rerank.cluster.storage.files import StoredFile, open_read
+from ray_rerank.cluster.storage import StoredFile, open_read
 from ray_rerank.jobs.inputs.collections import beir_files, describe_file, load_qrels, read_texts
 from ray_rerank.jobs.inputs.texts import Texts, file_texts
 from ray_rerank.operators.datasets.hub import CORPUS, QRELS, QUERIES, Snapshot, find_snapshot

@@ -3,7 +3,7 @@
 import glob
 from pathlib import PurePosixPath
 
-from ray_rerank.cluster.storage.files import StoredFile, filesystem, find_files, join
+from ray_rerank.cluster.storage import StoredFile, filesystem, find_files, join
 from ray_rerank.operators.errors import InputError
 
 PARQUET = (".parquet",)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from ray_rerank.cluster.storage import files as storage
+from ray_rerank.cluster import storage
 from ray_rerank.jobs.inputs.files import PARQUET, input_files
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.parquet_rows import batches, open_parquet

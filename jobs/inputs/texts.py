@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from ray_rerank.cluster.storage.files import StoredFile
+from ray_rerank.cluster.storage import StoredFile
 from ray_rerank.jobs.inputs.collections import describe_file, load_qrels, queries_of, read_texts
 from ray_rerank.operators.formats.qrels import Qrels
 from ray_rerank.operators.formats.texts import Passages, Queries, TextLine, ids_of, passages_of

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from ray_rerank.cluster.run_folder import Output, done_markers
 from ray_rerank.cluster.steps import Step
-from ray_rerank.cluster.storage.files import absolute
+from ray_rerank.cluster.storage import absolute
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs.label.steps import LabelUnit, LoadTeacher, ReadPart, StandardiseUnit
 from ray_rerank.jobs.outputs.checks import check_apart

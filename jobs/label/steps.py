@@ -11,7 +11,7 @@ from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.records import read_record
 from ray_rerank.cluster.run_folder import Output, commit, commit_failure, read_errors
 from ray_rerank.cluster.steps import Step
-from ray_rerank.cluster.storage.files import read_bytes
+from ray_rerank.cluster.storage import read_bytes
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs.outputs.markers import Scored
 from ray_rerank.jobs.scoring.steps import LoadStage, keep_scores

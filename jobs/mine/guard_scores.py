@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.parquet import read_footers
 from ray_rerank.cluster.run_folder import Output, read_parts
-from ray_rerank.cluster.storage.files import filesystem, join, stored_file, write_whole
+from ray_rerank.cluster.storage import filesystem, join, stored_file, write_whole
 from ray_rerank.jobs import rerank
 from ray_rerank.jobs.outputs.markers import Scored
 from ray_rerank.jobs.scoring.config import ExecutionConfig, Stage

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ray_rerank.cluster.lease import held
-from ray_rerank.cluster.storage.files import StoredFile, absolute, fingerprint, join
+from ray_rerank.cluster.storage import StoredFile, absolute, fingerprint, join
 from ray_rerank.jobs.inputs.collections import TextFiles, beir_files, describe_file, load_qrels, load_queries
 from ray_rerank.jobs.mine.corpus import Corpus, JudgedQuery, find_positives, load_corpus
 from ray_rerank.jobs.mine.guard_scores import PoolScores, teacher_scores

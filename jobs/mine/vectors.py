@@ -18,7 +18,7 @@ from ray_rerank.cluster.executors import open_executor
 from ray_rerank.cluster.parquet import parquet_bytes, read_footers
 from ray_rerank.cluster.run_folder import Output, claim, commit, commit_failure, done_markers, read_manifest, read_part
 from ray_rerank.cluster.steps import Step
-from ray_rerank.cluster.storage.files import absolute, filesystem, fingerprint, join, list_files, write_whole
+from ray_rerank.cluster.storage import absolute, filesystem, fingerprint, join, list_files, write_whole
 from ray_rerank.cluster.units import Unit, load_plan, plan_by_rows, read_rows
 from ray_rerank.jobs.outputs.markers import Embedded
 from ray_rerank.jobs.scoring.config import ActorPool, ExecutionConfig, Stage

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from ray_rerank.cluster.errors import StorageError
-from ray_rerank.cluster.storage.files import absolute, check_writable, fault_of, filesystem, place
+from ray_rerank.cluster.storage import absolute, check_writable, fault_of, filesystem, place
 from ray_rerank.operators.errors import InputError
 
 

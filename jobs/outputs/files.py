@@ -19,8 +19,8 @@ from typing import IO, Annotated, Any, get_args
 from pydantic import BaseModel
 
 from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.storage import check_writable, fault_of, filesystem, place, writing_whole
 from ray_rerank.cluster.storage.disk import NO_FILE, fault_at
-from ray_rerank.cluster.storage.files import check_writable, fault_of, filesystem, place, writing_whole
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.location import Location

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 from ray_rerank.cluster.errors import ClusterError, StorageError
 from ray_rerank.cluster.records import DamagedRecordError, Record, read_record
 from ray_rerank.cluster.run_folder import Marker, Output, done_markers, failures, read_manifest
-from ray_rerank.cluster.storage.files import read_bytes
-from ray_rerank.cluster.storage.retries import UnavailableError
+from ray_rerank.cluster.storage import UnavailableError, read_bytes
 from ray_rerank.cluster.units import Unit, load_plan, read_rows
 from ray_rerank.jobs.inputs.files import input_folders
 from ray_rerank.jobs.outputs.run_state import RunState, run_state

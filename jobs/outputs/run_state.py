@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.run_folder import Output, done_markers, failures, read_errors, read_manifest
-from ray_rerank.cluster.storage.retries import UnavailableError
+from ray_rerank.cluster.storage import UnavailableError
 from ray_rerank.cluster.units import Unit, load_plan
 from ray_rerank.jobs.outputs.markers import Scored, kind_of
 from ray_rerank.operators.inference.stats import ScoringStats

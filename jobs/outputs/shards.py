@@ -8,11 +8,11 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import Field
 
+from ray_rerank.cluster import storage
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.parquet import parquet_bytes
 from ray_rerank.cluster.records import Count, DamagedRecordError, Record, read_record
-from ray_rerank.cluster.storage import files as storage
-from ray_rerank.cluster.storage.retries import UnavailableError
+from ray_rerank.cluster.storage import UnavailableError
 from ray_rerank.jobs.outputs.checks import check_folder
 from ray_rerank.operators.candidates.shards import SHARD_NAME, shard_name
 from ray_rerank.operators.errors import InputError

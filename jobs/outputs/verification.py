@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from ray_rerank.cluster.errors import OutputMismatchError, StorageError
 from ray_rerank.cluster.run_folder import Marker, Output, Written, all_markers, read_manifest
-from ray_rerank.cluster.storage.files import fingerprint_of, list_files, remove
-from ray_rerank.cluster.storage.retries import UnavailableError
+from ray_rerank.cluster.storage import UnavailableError, fingerprint_of, list_files, remove
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs.outputs.markers import kind_of
 

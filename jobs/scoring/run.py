@@ -11,7 +11,7 @@ from ray_rerank.cluster.executors import Executor, open_executor
 from ray_rerank.cluster.run_folder import Output, done_markers
 from ray_rerank.cluster.secrets import shown
 from ray_rerank.cluster.steps import Commit, Pool, Read, Step, UnitSteps
-from ray_rerank.cluster.storage.files import absolute, write_whole
+from ray_rerank.cluster.storage import absolute, write_whole
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.outputs.markers import Scored

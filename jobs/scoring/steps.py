@@ -13,7 +13,7 @@ from ray_rerank.cluster.run_folder import Output, commit, commit_failure
 from ray_rerank.cluster.score_cache.cache_files import to_table, write_run
 from ray_rerank.cluster.score_cache.lookup import ScoreCache
 from ray_rerank.cluster.steps import Step
-from ray_rerank.cluster.storage.files import join
+from ray_rerank.cluster.storage import join
 from ray_rerank.cluster.units import Unit, read_rows
 from ray_rerank.jobs.scoring.config import Stage
 from ray_rerank.operators.arrow import list_sizes

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import IO
 
-from ray_rerank.cluster.storage import files as storage
+from ray_rerank.cluster import storage
 from ray_rerank.jobs.inputs.collections import load_qrels
 from ray_rerank.jobs.inputs.files import PARQUET, input_files
 from ray_rerank.jobs.outputs.finished import check_finished

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ray_rerank.cluster.ray_train import run_data_parallel
 from ray_rerank.cluster.session import session
-from ray_rerank.cluster.storage.files import absolute
+from ray_rerank.cluster.storage import absolute
 from ray_rerank.jobs.config import JobConfig, RayAddress
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.outputs.checks import check_apart

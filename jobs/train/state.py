@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ray_rerank.cluster import storage
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.lease import held
 from ray_rerank.cluster.records import DamagedRecordError, R, Record, brief, read_record
-from ray_rerank.cluster.storage import files as storage
-from ray_rerank.cluster.storage.retries import UnavailableError
+from ray_rerank.cluster.storage import UnavailableError
 from ray_rerank.jobs.outputs.checks import check_folder, contents
 from ray_rerank.operators.errors import InputError
 

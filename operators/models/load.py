@@ -11,8 +11,9 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from ray_rerank.operators.errors import ModelError, reason_of
-from ray_rerank.operators.models.checkpoint import POSITIONS_AFTER_PADDING, Checkpoint, read_list, read_object, shown
+from ray_rerank.operators.models.checkpoint import POSITIONS_AFTER_PADDING, Checkpoint
 from ray_rerank.operators.models.device import is_out_of_memory
+from ray_rerank.operators.models.settings import read_list, read_object, shown
 
 _PRETRAINING_HEADS = frozenset(
     {

@@ -12,10 +12,8 @@ from ray_rerank.operators.models.checkpoint import (
     check_weight_files,
     find_checkpoint,
     find_folder,
-    read_list,
-    read_object,
-    shown,
 )
+from ray_rerank.operators.models.settings import read_list, read_object, shown
 
 Kind = Literal["bi-encoder", "colbert", "cross-encoder"]
 

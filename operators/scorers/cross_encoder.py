@@ -12,10 +12,11 @@ from ray_rerank.operators.inference.batches import TokenBudget
 from ray_rerank.operators.inference.pair_layout import pair_layout
 from ray_rerank.operators.inference.row_layout import RowLayout, Truncation
 from ray_rerank.operators.inference.row_scoring import RowScoring
-from ray_rerank.operators.models.checkpoint import Checkpoint, check_attention, check_length, shown
+from ray_rerank.operators.models.checkpoint import Checkpoint, check_attention, check_length
 from ray_rerank.operators.models.device import default_batch_tokens, pick_placement, precision_name, to_device
 from ray_rerank.operators.models.load import load_tokenizer, load_weights, verify_weights
 from ray_rerank.operators.models.sentence_files import PASSED_ON, SentenceFiles, find_sentence_files
+from ray_rerank.operators.models.settings import shown
 from ray_rerank.operators.scorers.base import Pointwise
 from ray_rerank.operators.scorers.config import ModelConfig, ScoreMeaning, whatever_is_raised_names_the_model
 from ray_rerank.operators.scorers.proof import LoadedModel, prove, try_out

@@ -18,7 +18,7 @@ from rich.table import Table
 from ray_rerank.jobs.demo import STARTER
 from ray_rerank.jobs.exit_codes import ExitCode
 from support.command import execute
-from tests.conftest import SHARED
+from support.paths import SHARED
 
 
 def main() -> None:

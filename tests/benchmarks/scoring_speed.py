@@ -29,8 +29,8 @@ from ray_rerank.jobs import prepare
 from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.models.device import cpu_has_bf16, pick_device
 from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
-from support.paths import STARTER
-from tests.conftest import SHARED, write_cross_encoder
+from support.models import write_cross_encoder
+from support.paths import SHARED, STARTER
 
 DEPTH = 25
 """Candidates of each query: few, so that a short run has pairs of several queries."""

@@ -24,8 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ray_rerank.operators.candidates.schema import CANDIDATE_SCHEMA
+from support.candidates import WORDS
+from support.models import write_cross_encoder
 from support.paths import ROOT
-from tests.conftest import WORDS, write_cross_encoder
 
 EVERY_S = 0.1
 MB = 1_000_000

@@ -16,7 +16,7 @@ from ray_rerank.cluster import lease
 from ray_rerank.cluster.errors import OutputBusyError
 from ray_rerank.cluster.lease import LEASE, held
 from ray_rerank.cluster.records import read_record
-from ray_rerank.cluster.storage.files import join, write_whole
+from ray_rerank.cluster.storage import join, write_whole
 from support.paths import ROOT
 
 HOLD = """

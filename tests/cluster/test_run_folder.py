@@ -19,7 +19,7 @@ from ray_rerank.cluster.run_folder import (
     read_part,
     read_parts,
 )
-from ray_rerank.cluster.storage.files import write_whole
+from ray_rerank.cluster.storage import write_whole
 from ray_rerank.cluster.units import Unit
 
 UNITS = [Unit("000000-aa", "/in/a.parquet", 0, 2, 4), Unit("000001-bb", "/in/b.parquet", 0, 2, 4)]

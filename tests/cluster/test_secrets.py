@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.secrets import has_secret, shown
-from ray_rerank.cluster.storage.files import filesystem, write_whole
+from ray_rerank.cluster.storage import filesystem, write_whole
 from support.trial import fuzz
 
 CANARY = "geheim"

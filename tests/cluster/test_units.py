@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.parquet import ParquetShard, read_footers
-from ray_rerank.cluster.storage.files import list_files
+from ray_rerank.cluster.storage import list_files
 from ray_rerank.cluster.units import Unit, load_plan, plan_by_group, plan_by_rows, read_rows, save_plan
 from ray_rerank.operators.candidates.schema import query_starts
 from support.candidates import rows, write_candidates

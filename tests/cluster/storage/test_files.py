@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ray_rerank.cluster.errors import StorageError
-from ray_rerank.cluster.storage.files import (
+from ray_rerank.cluster.storage import (
     StoredFile,
     check_unchanged,
     check_writable,

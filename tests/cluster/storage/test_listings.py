@@ -9,7 +9,7 @@ import pytest
 
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.score_cache.cache_files import BadRunError, open_run
-from ray_rerank.cluster.storage.files import find_files, list_files, names_below, read_folder, stored_file, write_whole
+from ray_rerank.cluster.storage import find_files, list_files, names_below, read_folder, stored_file, write_whole
 
 ODD = "a[1]*? b"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ray_rerank.cluster import storage
 from ray_rerank.cluster.errors import StorageError
-from ray_rerank.cluster.storage import files as storage
 from ray_rerank.jobs.outputs.checks import check_apart, check_empty, check_output
 from ray_rerank.operators.errors import InputError
 

@@ -13,7 +13,7 @@ import fsspec
 import pyarrow.dataset as pads
 import pytest
 
-from ray_rerank.cluster.storage import files as storage
+from ray_rerank.cluster import storage
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.models.fetch import fetched
 from support import s3

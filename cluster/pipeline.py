@@ -55,8 +55,7 @@ def stream(
     import ray.data
     import ray.exceptions
 
-    rows = [{"unit": json.dumps(asdict(unit))} for unit in units]
-    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+    table = pa.Table.from_pylist([{"unit": json.dumps(asdict(unit))} for unit in units], schema=_SCHEMA)
     data = ray.data.from_arrow([table.slice(index, 1) for index in range(len(units))])
     io = ray.data.TaskPoolStrategy(size=min(_IO_TASKS, len(units)))
     ledger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(ledger_class()).remote(limits.attempts)

@@ -56,7 +56,7 @@ def load_corpus(path: str, queries: Queries, rule: DropSelf, report: Report) -> 
     if passages.empty:
         report.notes.append(f"{passages.empty:,} passages of {path} have no text")
     keys = np.concatenate([text_keys(chunk) for chunk in _chunks(passages.texts)])
-    return Corpus(passages, list(passages.row), keys, _own_rows(queries, rule, passages))
+    return Corpus(passages, list(passages.row), keys, _find_own_rows(queries, rule, passages))
 
 
 def find_positives(
@@ -98,7 +98,7 @@ def find_positives(
     return asked
 
 
-def _own_rows(queries: Queries, rule: DropSelf, passages: Passages) -> dict[str, tuple[int, ...]]:
+def _find_own_rows(queries: Queries, rule: DropSelf, passages: Passages) -> dict[str, tuple[int, ...]]:
     row = passages.row
     own = own_documents(queries.texts, rule, named_texts(list(row), passages.texts))
     return {query_id: tuple(sorted(row[doc_id] for doc_id in found & row.keys())) for query_id, found in own.items()}

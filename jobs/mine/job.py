@@ -148,23 +148,23 @@ def _mine(config: Config, files: TextFiles, rule: DropSelf, claim: prepared_fold
     report = Report()
     queries = load_queries(files.queries, report.rejects)
     corpus = load_corpus(files.passages, queries, rule, report)
-    asked = _asked(config, queries, corpus, files.qrels, report)
+    asked = _find_queries(config, queries, corpus, files.qrels, report)
     if rule != "off":
         report.notes.append(told(sum(len(corpus.own.get(one.query_id, ())) for one in asked), rule, config.drop_self))
     label = None if files.qrels is None else 0.0
     vectors = VectorStore(config.vectors or join(claim.work, "vectors"), config)
     texts = Queries(queries.name, {one.query_id: one.query for one in asked})
-    drawn = _drawn(config, asked, corpus, [ranked_lists(one, texts, corpus, vectors, report) for one in config.sources])
+    drawn = _draw(config, asked, corpus, [ranked_lists(one, texts, corpus, vectors, report) for one in config.sources])
     outcomes = [GuardOutcome(negatives, Counter()) for negatives in drawn]
     if guard := config.guard:
-        pool = [_mined(config, one, negatives, label) for one, negatives in zip(asked, drawn, strict=True)]
-        scores = _pool_scores(config, guard, _shards(config, pool, corpus), claim.work)
+        pool = [_to_mined_query(config, one, negatives, label) for one, negatives in zip(asked, drawn, strict=True)]
+        scores = _score_pool(config, guard, _shards(config, pool, corpus), claim.work)
         pairs = zip(asked, drawn, strict=True)
-        draws = [_scored_draw(one, negatives, corpus, scores, report) for one, negatives in pairs]
+        draws = [_score_draw(one, negatives, corpus, scores, report) for one, negatives in pairs]
         outcomes = [apply_guard(guard, config.sources, draw) for draw in draws]
         report.notes.extend(guard_notes(guard, config.sources, draws, outcomes))
     report.notes.extend(shortage_notes(config.sources, drawn, outcomes, config.guard))
-    mined = [_mined(config, one, own.kept, label) for one, own in zip(asked, outcomes, strict=True)]
+    mined = [_to_mined_query(config, one, own.kept, label) for one, own in zip(asked, outcomes, strict=True)]
     mined = [query for query in mined if len(query.rows)]
     parts = _shards(config, mined, corpus)
     prepared_folder.begin(claim)
@@ -208,7 +208,9 @@ def _inputs(config: Config, files: TextFiles) -> list[StoredFile]:
     return [describe_file(path) for path in [files.queries, files.passages, *qrels, *runs]]
 
 
-def _asked(config: Config, queries: Queries, corpus: Corpus, qrels: str | None, report: Report) -> list[JudgedQuery]:
+def _find_queries(
+    config: Config, queries: Queries, corpus: Corpus, qrels: str | None, report: Report
+) -> list[JudgedQuery]:
     """The queries to mine for: with judgements those that have a positive, else all.
 
     Raises:
@@ -223,7 +225,7 @@ def _asked(config: Config, queries: Queries, corpus: Corpus, qrels: str | None, 
     return [JudgedQuery(query_id, query, (), own.get(query_id, ())) for query_id, query in queries.texts.items()]
 
 
-def _drawn(
+def _draw(
     config: Config, asked: list[JudgedQuery], corpus: Corpus, lists: list[dict[str, RankedRows]]
 ) -> list[list[Negative]]:
     """Each query's negatives, more than are wanted where a guard chooses among them."""
@@ -235,14 +237,14 @@ def _drawn(
     ]
 
 
-def _pool_scores(config: Config, guard: Guard, shards: list[bytes], work: str) -> PoolScores:
+def _score_pool(config: Config, guard: Guard, shards: list[bytes], work: str) -> PoolScores:
     """The teacher's scores of all that was drawn."""
     told = json.dumps([guard.scorer.identity(), *map(fingerprint, shards)])  # other bounds take the scores as they are
     folder = join(absolute(work), fingerprint(told.encode())[:16])
     return PoolScores(folder, teacher_scores(folder, shards, guard.scorer, config.cache, config))
 
 
-def _scored_draw(
+def _score_draw(
     query: JudgedQuery, negatives: list[Negative], corpus: Corpus, scores: PoolScores, report: Report
 ) -> ScoredDraw:
     """One query's draws with their scores; a pair without a score is a reject."""
@@ -255,7 +257,7 @@ def _scored_draw(
     return ScoredDraw(negatives, found[: len(negatives)], found[len(negatives) :])
 
 
-def _mined(config: Config, one: JudgedQuery, negatives: list[Negative], label: float | None) -> MinedQuery:
+def _to_mined_query(config: Config, one: JudgedQuery, negatives: list[Negative], label: float | None) -> MinedQuery:
     """A query with its positives first; `label` is that of the negatives, if they have one."""
     rows = np.array([*one.positives, *(negative.row for negative in negatives)], np.int64)
     scores = np.array([np.nan] * len(one.positives) + [negative.score for negative in negatives], np.float32)

@@ -69,19 +69,19 @@ def read_candidates(
     shape = shape_of(table.schema, columns, extra, origin.file)
     flat = _from_nested(table, columns) if shape == "nested" else _from_flat(table, columns)
     size = np.bincount(flat.parent, minlength=len(flat.first_row))
-    query_reason, reason = _query_reasons(flat, size, origin), _candidate_reasons(flat)
+    query_reason, reason = _find_query_reasons(flat, size, origin), _find_candidate_reasons(flat)
     sound_query = query_reason == np.array(None)
     reason[~sound_query[flat.parent]] = None  # the whole query has one
     sound = (reason == np.array(None)) & sound_query[flat.parent]
     ranked = np.bincount(flat.parent[sound], minlength=len(size)) > 0
     query_reason[sound_query & ~ranked] = _NONE_LEFT
-    rejects = _rejects(flat, size, origin, query_reason, reason)
+    rejects = _list_rejects(flat, size, origin, query_reason, reason)
 
     rank = _first_stage_rank(flat.parent, flat.score, size)
     order = np.lexsort((rank, flat.parent))
     order = order[sound[order]]
     kept = np.flatnonzero(ranked)
-    members = _members(flat, rank, order)
+    members = _take_members(flat, rank, order)
     if carry:
         members |= {name: held.take(order) for name, held in _carried(table, columns, shape).items()}
     content = {
@@ -96,7 +96,7 @@ def read_candidates(
     return pa.table(content), rejects
 
 
-def _query_reasons(flat: _Flat, size: np.ndarray, origin: Origin) -> np.ndarray:
+def _find_query_reasons(flat: _Flat, size: np.ndarray, origin: Origin) -> np.ndarray:
     """object of q: why no candidate of a query is taken, None where there is no reason."""
     reasons = np.full(len(size), None, dtype=object)
     again = np.isin(flat.first_row + origin.first_row, [] if origin.repeated is None else origin.repeated)
@@ -114,7 +114,7 @@ def _query_reasons(flat: _Flat, size: np.ndarray, origin: Origin) -> np.ndarray:
     return reasons
 
 
-def _candidate_reasons(flat: _Flat) -> np.ndarray:
+def _find_candidate_reasons(flat: _Flat) -> np.ndarray:
     """object of n: why a candidate is not taken, None where there is no reason."""
     reasons = np.full(len(flat.parent), None, dtype=object)
     for reason, bad in (
@@ -132,7 +132,7 @@ def _candidate_reasons(flat: _Flat) -> np.ndarray:
     return reasons
 
 
-def _members(flat: _Flat, rank: np.ndarray, order: np.ndarray) -> dict[str, pa.Array]:
+def _take_members(flat: _Flat, rank: np.ndarray, order: np.ndarray) -> dict[str, pa.Array]:
     """The fields of the candidates that are taken, in their order."""
     return {
         "doc_id": flat.doc_id.take(order),
@@ -271,7 +271,9 @@ def _first_stage_rank(parent: np.ndarray, score: pa.Array, size: np.ndarray) -> 
     return rank
 
 
-def _rejects(flat: _Flat, size: np.ndarray, origin: Origin, query_reason: np.ndarray, reason: np.ndarray) -> pa.Table:
+def _list_rejects(
+    flat: _Flat, size: np.ndarray, origin: Origin, query_reason: np.ndarray, reason: np.ndarray
+) -> pa.Table:
     """One line per candidate with a reason, then one per query with a reason.
 
     Args:
@@ -282,7 +284,7 @@ def _rejects(flat: _Flat, size: np.ndarray, origin: Origin, query_reason: np.nda
     bare = query_reason == _NONE_LEFT
     return pa.concat_tables(
         [
-            _reject_table(
+            _to_reject_table(
                 origin,
                 flat.row[lost],
                 query_id=flat.query_id.take(flat.parent[lost]),
@@ -290,7 +292,7 @@ def _rejects(flat: _Flat, size: np.ndarray, origin: Origin, query_reason: np.nda
                 reason=pa.array(reason[lost].tolist(), pa.string()),
                 candidates=pa.array(np.ones(lost.sum(), np.int64)),
             ),
-            _reject_table(
+            _to_reject_table(
                 origin,
                 flat.first_row[lost_query],
                 query_id=flat.query_id.filter(lost_query),
@@ -302,7 +304,7 @@ def _rejects(flat: _Flat, size: np.ndarray, origin: Origin, query_reason: np.nda
     )
 
 
-def _reject_table(origin: Origin, rows: np.ndarray, **columns: pa.Array) -> pa.Table:
+def _to_reject_table(origin: Origin, rows: np.ndarray, **columns: pa.Array) -> pa.Table:
     """Rejects of REJECT_SCHEMA; `columns` are those beside file and row."""
     place = {
         "file": pa.array([origin.file] * len(rows), pa.string()),

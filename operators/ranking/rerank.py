@@ -94,30 +94,30 @@ def rerank(
     failed = np.isin(parent, list(failures))
     unusable = head & ~failed & ~np.isfinite(score)
     reason = f"stage {stage.number} gave a score that is not a finite number"
-    order = _best_first(candidates, score, failed | unusable)
+    order = _order(candidates, score, failed | unusable)
     if stage.fusion is not None:
         usable = head & ~failed & ~unusable
-        score = _fused(candidates, stage, score, order, usable)
+        score = _fuse_scores(candidates, stage, score, order, usable)
         if not np.isfinite(score[usable]).all():
             reason = (
                 f"stage {stage.number} cannot be fused: the stage before has no score; `kind: reciprocal-rank` needs "
                 "none"
             )
         unusable = head & ~failed & ~np.isfinite(score)
-        order = _best_first(candidates, score, failed | unusable)
+        order = _order(candidates, score, failed | unusable)
 
     kept = np.bincount(parent[order], minlength=len(candidates.sizes))
     ranked = table.filter(pa.array(kept > 0)).drop_columns("candidates")
-    ranked = ranked.append_column("candidates", to_lists(kept[kept > 0], _scored(candidates, stage, score, order)))
+    ranked = ranked.append_column("candidates", to_lists(kept[kept > 0], _set_scores(candidates, stage, score, order)))
     doc_id = candidates.structs.field("doc_id")
     lines: list[_Line] = [(int(parent[at]), doc_id[at].as_py(), 1, reason) for at in np.flatnonzero(unusable)]
     lines += [(query, None, int(candidates.sizes[query]), failure) for query, failure in failures.items()]
     bare = (query for query in np.flatnonzero(kept == 0).tolist() if query not in failures)
     lines += [(query, None, 0, "no candidate of this query can be ranked") for query in bare]
-    return ranked, _reject_table(table, origin, lines)
+    return ranked, _to_reject_table(table, origin, lines)
 
 
-def _best_first(candidates: _Candidates, score: np.ndarray, dropped: np.ndarray) -> np.ndarray:
+def _order(candidates: _Candidates, score: np.ndarray, dropped: np.ndarray) -> np.ndarray:
     """Order candidates within their queries: the head by falling score, then the tail in the order before.
 
     Args:
@@ -141,7 +141,7 @@ def _best_first(candidates: _Candidates, score: np.ndarray, dropped: np.ndarray)
     return np.asarray(order[~dropped[order]])
 
 
-def _fused(
+def _fuse_scores(
     candidates: _Candidates, stage: StageRule, score: np.ndarray, order: np.ndarray, usable: np.ndarray
 ) -> np.ndarray:
     """The scores with those that are usable fused with the stage before; NaN where that has none."""
@@ -156,7 +156,7 @@ def _fused(
     return fused
 
 
-def _scored(candidates: _Candidates, stage: StageRule, score: np.ndarray, order: np.ndarray) -> pa.StructArray:
+def _set_scores(candidates: _Candidates, stage: StageRule, score: np.ndarray, order: np.ndarray) -> pa.StructArray:
     """The candidates in their new order, with this stage's scores and number."""
     structs = candidates.structs
     number = np.where(candidates.head, stage.number, candidates.numbers("stage"))
@@ -188,7 +188,7 @@ def _score_by_query(
         return scores, failures
 
 
-def _reject_table(table: pa.Table, origin: Origin, lines: list[_Line]) -> pa.Table:
+def _to_reject_table(table: pa.Table, origin: Origin, lines: list[_Line]) -> pa.Table:
     query_id, row = table["query_id"].to_pylist(), table["row"].to_pylist()
     return pa.Table.from_pylist(
         [

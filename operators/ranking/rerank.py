@@ -38,6 +38,7 @@ class _Candidates:
         parent: int64 of n, the query of each.
         place: int64 of n, in the order before this stage, from 0.
         head: bool of n, which the stage scores.
+        by_id: int64 of n, the place of each doc_id in the order of all.
     """
 
     structs: pa.StructArray
@@ -45,6 +46,7 @@ class _Candidates:
     parent: np.ndarray
     place: np.ndarray
     head: np.ndarray
+    by_id: np.ndarray
 
     @classmethod
     def of(cls, table: pa.Table, depth: int | None) -> "_Candidates":
@@ -53,7 +55,10 @@ class _Candidates:
         sizes = list_sizes(lists)
         place = places(sizes)
         head = np.ones(len(place), bool) if depth is None else place < depth
-        return cls(lists.flatten(), sizes, parents(sizes), place, head)
+        structs = lists.flatten()
+        doc_id = np.array(structs.field("doc_id").to_pylist(), dtype=object)
+        by_id = np.argsort(np.argsort(doc_id, kind="stable"), kind="stable")
+        return cls(structs, sizes, parents(sizes), place, head, by_id)
 
     def numbers(self, field: str) -> np.ndarray:
         """A numeric field as an array of n, NaN for null."""
@@ -127,11 +132,9 @@ def _order(candidates: _Candidates, score: np.ndarray, dropped: np.ndarray) -> n
     Returns:
         int64 of at most n, indices of candidates.
     """
-    head, place, structs = candidates.head, candidates.place, candidates.structs
-    doc_id = np.array(structs.field("doc_id").to_pylist(), dtype=object)
-    by_id = np.argsort(np.argsort(doc_id, kind="stable"), kind="stable")
+    head, place = candidates.head, candidates.place
     keys = (
-        np.where(head, by_id, place),
+        np.where(head, candidates.by_id, place),
         np.where(head, candidates.numbers("first_stage_rank"), place),
         np.where(head, -score, 0.0),
         ~head,

@@ -1,6 +1,5 @@
 """Look after a score cache: what it holds, runs merged, files that are no good, scores as a table. Starts no Ray."""
 
-import json
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +15,7 @@ from ray_rerank.cluster.storage import absolute, join, write_whole
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.outputs.checks import check_apart, check_empty
+from ray_rerank.jobs.outputs.files import STDOUT, JsonFile, check_output_files, write_json
 from ray_rerank.jobs.scoring.input import CandidateSource, read_input
 from ray_rerank.jobs.scoring.pairs import text_pairs, unit_pairs
 from ray_rerank.jobs.scoring.plan import default_unit_pairs, plan_units
@@ -37,7 +37,11 @@ class Config(JobConfig):
     output: Location | None = Field(None, description="export: folder or URI for the tables")
     candidates: Location | None = Field(None, description="export: candidate shards to join the scores to")
     columns: Columns = Columns()
-    json_: bool = Field(False, alias="json", description="stats and verify: print JSON")
+    json_file: JsonFile = Field(
+        None,
+        alias="json",
+        description="stats and verify: write JSON to this file; without a value, to standard output instead of text",
+    )
 
     @model_validator(mode="after")
     def _export_has_an_output(self) -> "Config":
@@ -60,8 +64,9 @@ def run(config: Config) -> int:
     Raises:
         ClusterError, InputError: there is no such cache or scorer, or its files cannot be read or written.
     """
+    check_output_files(config)
     found, strangers = namespaces(absolute(config.cache))
-    if not found and config.action != "verify" and not config.json_:
+    if not found and config.action != "verify" and not config.json_file:
         print(f"{config.cache}: the cache is empty")
         return ExitCode.DONE
     chosen = [namespace for namespace in found if namespace.name.startswith(config.scorer or "")]
@@ -85,8 +90,9 @@ def run(config: Config) -> int:
 
 def _stats(config: Config, chosen: list[Namespace]) -> int:
     told = [_facts(namespace) for namespace in chosen]
-    if config.json_:
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+    if config.json_file:
+        write_json(config.json_file, told)
+    if config.json_file == STDOUT:
         return ExitCode.DONE
     for facts, namespace in zip(told, chosen, strict=True):
         kind = ", ".join(str(namespace.scorer.get(name, "?")) for name in ("kind", "precision", "max_length"))
@@ -115,9 +121,9 @@ def _verify(config: Config, chosen: list[Namespace], strangers: list[str]) -> in
     for namespace in chosen:
         faults += check(namespace)
     runs = sum(len(namespace.runs) for namespace in chosen)
-    if config.json_:
-        print(json.dumps([{"file": path, "reason": reason} for path, reason in faults], indent=2))
-    else:
+    if config.json_file:
+        write_json(config.json_file, [{"file": path, "reason": reason} for path, reason in faults])
+    if config.json_file != STDOUT:
         for path, reason in faults:
             print(f"{path}: {reason}")
         print(f"{runs} runs read, {len(faults)} files are no good" + (": no job takes them" if faults else ""))

@@ -1,6 +1,5 @@
 """`ray-rerank evaluate`: measure a ranking or a run against judgements, beside its first stage."""
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +10,7 @@ from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import load_qrels
 from ray_rerank.jobs.inputs.rankings import counted_queries, load_rankings
-from ray_rerank.jobs.outputs.files import OutputFile, check_output_files, write_file
+from ray_rerank.jobs.outputs.files import JsonFile, OutputFile, check_output_files, write_file, write_json
 from ray_rerank.jobs.outputs.finished import check_begun, why_missing
 from ray_rerank.jobs.outputs.skipped import print_left_out
 from ray_rerank.operators.candidates.self_pairs import chosen, own_documents, told, without_own
@@ -50,7 +49,9 @@ class Config(JobConfig):
         description="leave out documents with the query's id, as BEIR does; left open: for ArguAna, Quora, CQADupStack",
     )
     only_ranked: bool = Field(False, description="leave out judged queries that the ranking lacks, else they are 0")
-    json_file: OutputFile | None = Field(None, alias="json", description="write the means to this file")
+    json_file: JsonFile = Field(
+        None, alias="json", description="write the means as JSON to this file; without a value, to standard output"
+    )
     per_query: OutputFile | None = Field(None, description="write every query's values to this TSV file")
     seed: int = Field(0, ge=0, description="of the bootstrap")
 
@@ -73,7 +74,7 @@ def run(config: Config) -> int:
     found = BeforeAndAfter(measures, evaluation.of(first_stage) if first_stage else None, evaluation.of(ranked))
     metrics, rejects = summarise(found, config.seed), RejectLog()
     if config.json_file is not None:
-        write_file(config.json_file, (json.dumps(metrics, indent=2) + "\n").encode())
+        write_json(config.json_file, metrics)
     if config.per_query is not None:
         table = per_query_table(found, config.per_query, rejects)
         write_file(config.per_query, table.encode())

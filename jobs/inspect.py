@@ -1,6 +1,5 @@
 """Say what an output folder holds: what is done, what is left, errors. Starts no Ray."""
 
-import json
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -10,6 +9,7 @@ from ray_rerank.cluster.run_folder import Output
 from ray_rerank.cluster.units import load_plan
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
+from ray_rerank.jobs.outputs.files import STDOUT, JsonFile, check_output_files, write_json
 from ray_rerank.jobs.outputs.run_state import print_state, run_state
 from ray_rerank.jobs.outputs.verification import Damage, damages
 from ray_rerank.operators.location import Location
@@ -22,7 +22,11 @@ class Config(JobConfig):
 
     output: Location = Field(description="the folder or URI")
     verify: bool = Field(False, description="read all that is done, and compare it with what was written")
-    json_: bool = Field(False, alias="json", description="print JSON")
+    json_file: JsonFile = Field(
+        None,
+        alias="json",
+        description="write it as JSON to this file; without a value, to standard output instead of text",
+    )
 
 
 def run(config: Config) -> int:
@@ -31,13 +35,14 @@ def run(config: Config) -> int:
     Raises:
         StorageError: no run has begun there.
     """
+    check_output_files(config)
     output = Output(config.output)
     state = run_state(output)
     damaged = damages(output, load_plan(output.run("plan.parquet"))) if config.verify else []
-    if config.json_:
-        told: dict[str, Any] = {"damaged": list(map(asdict, damaged))} if config.verify else {}
-        print(json.dumps(state.as_dict() | told, indent=2))
-    else:
+    if config.json_file:
+        more: dict[str, Any] = {"damaged": list(map(asdict, damaged))} if config.verify else {}
+        write_json(config.json_file, state.as_dict() | more)
+    if config.json_file != STDOUT:
         print_state(state, config.output)
         if config.verify:
             _print_damaged(state.done, damaged)

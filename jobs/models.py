@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
+from ray_rerank.jobs.outputs.files import STDOUT, JsonFile, check_output_files, write_json
 from ray_rerank.operators.models.published import PRESETS, Preset
 from ray_rerank.operators.scorers.registry import FAMILIES
 
@@ -18,7 +19,11 @@ class Config(JobConfig):
     """List the presets; any other checkpoint of a kind can be named as well."""
 
     kind: str | None = Field(None, description=f"one of {', '.join(FAMILIES)}; default: all")
-    json_: bool = Field(False, alias="json", description="print JSON")
+    json_file: JsonFile = Field(
+        None,
+        alias="json",
+        description="write it as JSON to this file; without a value, to standard output instead of text",
+    )
 
     @field_validator("kind")
     @classmethod
@@ -30,10 +35,11 @@ class Config(JobConfig):
 
 def run(config: Config) -> int:
     """Print the presets, of one kind or of all."""
+    check_output_files(config)
     presets = [preset for preset in PRESETS if config.kind in (None, preset.kind)]
-    if config.json_:
-        print(json.dumps([preset.as_dict() for preset in presets], indent=2, ensure_ascii=False))
-    else:
+    if config.json_file:
+        write_json(config.json_file, [preset.as_dict() for preset in presets])
+    if config.json_file != STDOUT:
         _print(presets)
     return ExitCode.DONE
 

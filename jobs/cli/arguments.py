@@ -13,6 +13,7 @@ from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 from ray_rerank.cluster.records import brief
 from ray_rerank.jobs.cli.job_file import JobFile, read_job_file
 from ray_rerank.jobs.config import JobConfig, fault_of_value
+from ray_rerank.jobs.outputs.files import STDOUT
 from ray_rerank.operators.errors import InputError
 
 _FAULTS = 10  # of a config that are told
@@ -34,6 +35,7 @@ def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rer
             values[name] = given
     flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
     values |= _json_flags(config, arguments)
+    _give_json_its_value(config, arguments)
     try:
         source: CliSettingsSource[Any] = CliSettingsSource(config, cli_prog_name=program, cli_exit_on_error=False)
         return CliApp.run(config, cli_args=arguments, cli_settings_source=source, **values)
@@ -103,6 +105,16 @@ def _json_flags(config: type[JobConfig], arguments: list[str]) -> dict[str, Any]
         at = arguments.index(flag)
         del arguments[at : at + 2]
     return found
+
+
+def _give_json_its_value(config: type[JobConfig], arguments: list[str]) -> None:
+    """`--json` with nothing behind it is standard output."""
+    if not any(field.alias == "json" for field in config.model_fields.values()):
+        return
+    for at in reversed(range(len(arguments))):
+        behind = arguments[at + 1] if at + 1 < len(arguments) else "--"
+        if arguments[at] == "--json" and behind.startswith("--"):
+            arguments.insert(at + 1, STDOUT)
 
 
 def _is_text(annotation: Any) -> bool:

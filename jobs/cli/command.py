@@ -16,22 +16,31 @@ from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.outputs.files import ReadEnough, check_kinds, printing_beside
 from ray_rerank.operators.errors import InputError, RerankError, reason_of
 
-JOBS = {
-    "prepare": "turn runs, BEIR folders, TSV or a bare corpus into candidate shards",
-    "rerank": "re-rank candidate shards with one or more scorers",
-    "label": "teacher scores for distillation, of one scorer or several",
-    "export": "teacher scores in the form that a training tool reads",
-    "evaluate": "measure a ranking or a run against judgements",
-    "compare": "quality, speed and size of several scorers on one candidate set",
-    "cache": "look after a score cache: stats, compact, verify, export",
-    "models": "the scorers to choose from, with size and published quality",
-    "inspect": "say what an output folder holds: done, left, errors",
-    "mine": "hard negatives: random, BM25, bi-encoder or a run, guarded by a teacher",
-    "train": "train or distil a cross-encoder",
-    "queries": "make training queries out of passages",
-    "loop": "mine, label, train, distil and compare on one collection",
-    "demo": "re-rank the starter collection with the model that ships inside",
+GROUPS = {
+    "candidates and scores": {
+        "prepare": "turn runs, BEIR folders, TSV or a bare corpus into candidate shards",
+        "rerank": "re-rank candidate shards with one or more scorers",
+        "cache": "look after a score cache: stats, compact, verify, export",
+    },
+    "training data and training": {
+        "queries": "make training queries from the text of passages",
+        "mine": "mine hard negatives: random, BM25, bi-encoder or a run, guarded by a teacher",
+        "label": "label candidates with the scores of one teacher or several",
+        "export": "write labels in the form that a training tool reads",
+        "train": "train or distil a cross-encoder",
+        "loop": "mine, label, train, distil and compare on one collection",
+    },
+    "measuring": {
+        "evaluate": "measure a ranking or a run against judgements",
+        "compare": "compare quality, latency and size of several scorers on one candidate set",
+    },
+    "looking around": {
+        "models": "list the scorers to choose from, with size and published quality",
+        "inspect": "show what an output folder holds: done, left, errors",
+        "demo": "re-rank the starter collection with the model that is included",
+    },
 }
+JOBS = {name: text for jobs in GROUPS.values() for name, text in jobs.items()}
 
 _RESUMED = {"rerank", "label", "compare", "mine", "train", "loop", "demo"}  # what is done before a stop stays done
 
@@ -96,8 +105,9 @@ def _run(name: str, arguments: list[str]) -> int:
 
 def _overview(name: str) -> int:
     """List the jobs, asked for or because there is none called so."""
-    lines = [f"  ray-rerank {job:<9} {text}" for job, text in JOBS.items()]
-    print("usage: ray-rerank JOB [job.yaml] [--flags]\n", *lines, sep="\n")
+    print("usage: ray-rerank JOB [job.yaml] [--flags]")
+    for group, jobs in GROUPS.items():
+        print(f"\n{group}:", *(f"  ray-rerank {job:<9} {text}" for job, text in jobs.items()), sep="\n")
     print("\n`ray-rerank JOB --help` lists a job's flags.")
     if name in {"-h", "--help"}:
         return ExitCode.DONE

@@ -6,6 +6,7 @@ such as `/dev/stdout` are written to as it comes.
 
 import errno
 import fcntl
+import json
 import os
 import stat
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import IO, Annotated, Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.storage import check_writable, fault_of, filesystem, place, writing_whole
@@ -25,6 +26,7 @@ from ray_rerank.jobs.config import JobConfig
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.location import Location
 
+STDOUT = "-"
 _STDOUT = 1
 _READER_S = 5  # as the shell starts both ends of a pipe at once, its reader may come second
 _LINKS = 40  # as many in a row as the system follows
@@ -37,6 +39,15 @@ class _Written:
 
 
 OutputFile = Annotated[Location, _Written()]
+
+
+def _path_of_json(value: Any) -> Any:
+    """In a job file `json: true` is standard output."""
+    return STDOUT if value is True else None if value is False else value
+
+
+JsonFile = Annotated[OutputFile | None, BeforeValidator(_path_of_json)]
+"""The type of every `--json`: a file, or standard output where no value follows the flag."""
 
 
 def check_kinds(config: JobConfig) -> None:
@@ -102,6 +113,11 @@ def write_file(path: str, data: bytes) -> None:
     """Write a file at once, as `writing_file` does."""
     with writing_file(path) as file:
         file.write(data)
+
+
+def write_json(path: str, content: Any) -> None:
+    """Write JSON to a file at once, as `writing_file` does."""
+    write_file(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def is_stream(path: str) -> bool:
@@ -205,7 +221,7 @@ def _is_terminal(path: str) -> bool:
 
 def _target(path: str) -> str | int:
     """What is really written: a URI, the path at the end of all links, or the number of an open descriptor."""
-    if path == "-":
+    if path == STDOUT:
         return _STDOUT
     number = _descriptor(Path(path)) if "://" not in path else None
     return place(path) if number is None else number

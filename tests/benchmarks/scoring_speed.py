@@ -70,7 +70,7 @@ def main() -> None:
         console.print(
             f"machine  {device.type}, {given.threads} threads, torch {torch.__version__}; max_length ", end=""
         )
-        console.print(f"{CrossEncoderConfig(model=model).resolved_max_length()}, {given.rounds} rounds")
+        console.print(f"{CrossEncoderConfig(model=model).reader().max_length}, {given.rounds} rounds")
         if "bf16" in given.precisions and device.type == "cpu" and not cpu_has_bf16():
             console.print("note     this CPU has no bf16 instructions and emulates them, many times slower than fp32;")
             console.print("         `precision: auto` takes fp32 here. bf16 is measured in one round")
@@ -140,7 +140,7 @@ def measure(model: str, precision: Any, pairs: list[Pair], threads: int, rounds:
     them = CrossEncoder(
         model,
         device=pick_device().type,
-        max_length=mine.config.resolved_max_length(),
+        max_length=mine.config.reader().max_length,
         model_kwargs={"dtype": DTYPES[precision]},
     )
     ours, theirs = Side(), Side()

@@ -105,7 +105,7 @@ def test_another_scorer_takes_nothing(tmp_path: Path, cross_encoder: Path) -> No
 
 @pytest.mark.usefixtures("in_process")
 def test_a_spoilt_cache_costs_its_entries_and_is_told(
-    tmp_path: Path, cross_encoder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_candidates(tmp_path / "in" / "a.parquet", rows(10, 8))
     cold, _ = scored(tmp_path, "cold", [stage(cross_encoder)])
@@ -115,9 +115,9 @@ def test_a_spoilt_cache_costs_its_entries_and_is_told(
     again, work = scored(tmp_path, "again", [stage(cross_encoder)])
     assert scores(again) == pytest.approx(scores(cold), abs=1e-5)
     assert 0 < work[0]["cached"] < 80
-    assert first.name in capsys.readouterr().out
+    assert first.name in capfd.readouterr().out
     assert execute(["cache", "verify", str(tmp_path / "cache"), "--json"]) == ExitCode.DONE_WITH_ERRORS
-    listed = {Path(fault["file"]).name for fault in json.loads(capsys.readouterr().out)}
+    listed = {Path(fault["file"]).name for fault in json.loads(capfd.readouterr().out)}
     assert listed == {first.name, second.name}
 
 
@@ -141,16 +141,16 @@ def test_two_jobs_at_once_lose_nothing(tmp_path: Path, cross_encoder: Path) -> N
 
 
 @pytest.mark.usefixtures("in_process")
-def test_stats_compact_and_export(tmp_path: Path, cross_encoder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stats_compact_and_export(tmp_path: Path, cross_encoder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     content = rows(12, 6)
     write_candidates(tmp_path / "in" / "a.parquet", content)
     cold, _ = scored(tmp_path, "cold", [stage(cross_encoder)])
     cache = str(tmp_path / "cache")
 
     def stats() -> dict[str, Any]:
-        capsys.readouterr()
+        capfd.readouterr()
         assert execute(["cache", "stats", cache, "--json"]) == ExitCode.DONE
-        (one,) = json.loads(capsys.readouterr().out)
+        (one,) = json.loads(capfd.readouterr().out)
         return dict(one)
 
     before = stats()

@@ -43,14 +43,14 @@ def test_every_kind_has_a_preset_and_none_is_listed_twice() -> None:
     assert len({preset.model for preset in PRESETS}) == len(PRESETS)
 
 
-def test_json_is_the_data(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_the_data(capfd: pytest.CaptureFixture[str]) -> None:
     assert execute(["models", "--json"]) == ExitCode.DONE
-    assert json.loads(capsys.readouterr().out) == [preset.as_dict() for preset in PRESETS]
+    assert json.loads(capfd.readouterr().out) == [preset.as_dict() for preset in PRESETS]
 
 
-def test_kind_filters(capsys: pytest.CaptureFixture[str]) -> None:
+def test_kind_filters(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(parse(Config, ["--kind", "colbert", "--json"])) == ExitCode.DONE
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capfd.readouterr().out)
     assert found and found == [preset.as_dict() for preset in PRESETS if preset.kind == "colbert"]
 
 

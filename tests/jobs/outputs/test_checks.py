@@ -63,7 +63,7 @@ def test_a_cache_that_can_only_be_read_is_read_and_one_that_is_not_there_is_refu
             raise StorageError(f"{uri}: cannot be written: access denied")
         write(uri, data)
 
-    monkeypatch.setattr(storage, "write_whole", refuse)
+    monkeypatch.setattr("ray_rerank.cluster.storage.files.write_whole", refuse)
     with pytest.raises(StorageError, match="the cache cannot be written: access denied"):
         check_output(str(tmp_path / "out"), str(tmp_path / "cache"))
     (tmp_path / "cache").mkdir()

@@ -5,6 +5,21 @@ from ray_rerank.cluster.secrets import shown
 _LONGEST = 4000
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what another library raised, or its type where it has no message."""
+    return _lines(error)[0]
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of an error of Ray's, which ends a remote traceback with what happened."""
+    return _lines(error)[-1]
+
+
+def _lines(error: BaseException) -> list[str]:
+    lines = [line.strip() for line in str(error).splitlines()]
+    return list(filter(None, lines)) or [type(error).__name__]
+
+
 class ClusterError(Exception):
     """A fault that the user can mend; the command line shows its message without a traceback.
 

@@ -9,7 +9,7 @@ from ray_rerank.cluster import pipeline, single_task
 from ray_rerank.cluster.attempts import Limits
 from ray_rerank.cluster.inline import InlineExecutor
 from ray_rerank.cluster.session import session
-from ray_rerank.cluster.steps import Commit, Pool, Read
+from ray_rerank.cluster.steps import UnitSteps
 from ray_rerank.cluster.units import Unit
 
 ExecutorName = Literal["ray", "inline"]
@@ -29,9 +29,7 @@ class Executor(Protocol):
     def stream(
         self,
         units: list[Unit],
-        read: Read,
-        pools: list[Pool],
-        commit: Commit,
+        steps: UnitSteps,
         unit_bytes: int = 0,
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from ray_rerank.cluster.attempts import Limits
 from ray_rerank.cluster.errors import ClusterError
-from ray_rerank.cluster.steps import Commit, Pool, Read, Step, commit_unit, describe
+from ray_rerank.cluster.steps import Pool, Step, UnitSteps, commit_unit, describe
 from ray_rerank.cluster.units import Unit
 
 Result = TypeVar("Result")
@@ -26,9 +26,7 @@ class InlineExecutor:
     def stream(
         self,
         units: list[Unit],
-        read: Read,
-        pools: list[Pool],
-        commit: Commit,
+        steps: UnitSteps,
         unit_bytes: int = 0,
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> Iterator[dict[str, Any]]:
@@ -37,17 +35,17 @@ class InlineExecutor:
         Raises:
             ClusterError: a stage cannot be loaded, or a unit cannot be committed.
         """
-        steps = [_load(pool, number) for number, pool in enumerate(pools, start=1)]
+        stages = [_load(pool, number) for number, pool in enumerate(steps.pools, start=1)]
         for unit in units:
             payload, failure = None, None
             try:
-                payload = read(unit)
-                for step in steps:
-                    payload = step(unit, payload)
+                payload = steps.read(unit)
+                for stage in stages:
+                    payload = stage(unit, payload)
             except Exception as error:
                 payload, failure = None, describe(error)
             try:
-                yield commit_unit(commit, unit, payload, failure)
+                yield commit_unit(steps.commit, unit, payload, failure)
             except Exception as error:
                 raise ClusterError(
                     f"a unit could not be committed: {describe(error)}; what is committed stays"

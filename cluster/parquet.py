@@ -12,7 +12,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.errors import StorageError, first_line
 from ray_rerank.cluster.storage import READ_AHEAD, StoredFile, UnavailableError, open_read, unchanged
 
 BATCH_ROWS = 256  # rows decoded at a time: a file may have one huge row group
@@ -47,23 +47,29 @@ def read_footers(files: list[StoredFile], item_column: str | None = None) -> tup
     Raises:
         UnavailableError: the storage does not answer: nothing is known of the files.
     """
-
-    def one(stored: StoredFile) -> ParquetShard | str:
-        try:
-            with open_read(stored.path) as handle:
-                parquet = pq.ParquetFile(handle, thrift_container_size_limit=_CONTAINER)
-                _check_footer(parquet.metadata, item_column, stored.size)
-                return ParquetShard(stored, parquet.schema_arrow, parquet.metadata)
-        except UnavailableError:
-            raise
-        except StorageError as error:
-            return str(error)
-        except DAMAGE as error:
-            return f"{stored.path}: not a whole Parquet file: {first_line(error)}"
-
+    shards, damaged = list[ParquetShard](), list[str]()
     with ThreadPoolExecutor(16) as pool:
-        results = list(pool.map(one, files))
-    return [r for r in results if isinstance(r, ParquetShard)], [r for r in results if isinstance(r, str)]
+        footers = [pool.submit(_read_footer, stored, item_column) for stored in files]
+        for footer in footers:
+            try:
+                shards.append(footer.result())
+            except UnavailableError:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            except StorageError as error:
+                damaged.append(str(error))
+    return shards, damaged
+
+
+def _read_footer(stored: StoredFile, item_column: str | None) -> ParquetShard:
+    """Raises StorageError where the file cannot be read, or is not a whole Parquet file."""
+    try:
+        with open_read(stored.path) as handle:
+            parquet = pq.ParquetFile(handle, thrift_container_size_limit=_CONTAINER)
+            _check_footer(parquet.metadata, item_column, stored.size)
+            return ParquetShard(stored, parquet.schema_arrow, parquet.metadata)
+    except DAMAGE as error:
+        raise StorageError(f"{stored.path}: not a whole Parquet file: {first_line(error)}") from None
 
 
 def has_every_value(metadata: pq.FileMetaData, item_column: str) -> bool:
@@ -149,7 +155,7 @@ def _whole_column(shard: ParquetShard, column: str) -> pa.Array:
         with open_read(shard.stored.path) as handle:
             [(parquet, _)] = open_columns(handle, [column])
             groups = list(range(parquet.metadata.num_row_groups))
-            read = read_batches(parquet, handle, [column], shard.stored.size, groups, _IDS)
+            read = read_batches(OpenFile(parquet, handle, shard.stored.size), [column], groups, _IDS)
             pieces = [batch.column(column) for batch in read]
             values = pa.chunked_array(pieces, parquet.schema_arrow.field(column).type).combine_chunks()
     except DAMAGE as error:
@@ -187,15 +193,18 @@ def open_columns(handle: IO[bytes], columns: list[str]) -> list[tuple[pq.Parquet
     return [(pq.ParquetFile(handle, metadata=bare, **options), coded), *([(parquet, as_is)] if as_is else [])]
 
 
-def read_batches(
-    parquet: pq.ParquetFile, handle: IO[bytes], columns: list[str], size: int, groups: list[int], most: int
-) -> Iterator[pa.RecordBatch]:
-    """Decode few rows at a time, and fewer where a dictionary or a text is long.
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A Parquet file that is read from a handle; `size` in bytes, 0 where it is not known."""
 
-    Args:
-        size: of the file in bytes; 0 where it is not known.
-        most: rows at a time.
-    """
+    parquet: pq.ParquetFile
+    handle: IO[bytes]
+    size: int
+
+
+def read_batches(file: OpenFile, columns: list[str], groups: list[int], most: int) -> Iterator[pa.RecordBatch]:
+    """Decode at most `most` rows at a time, and fewer where a dictionary or a text is long."""
+    parquet, handle, size = file.parquet, file.handle, file.size
     footer = pq.ParquetFile(_NoData(), metadata=parquet.metadata, pre_buffer=False)
     leaves = [leaf for name in columns for leaf in _leaves_of(footer.schema, name)]
     rows = most
@@ -235,10 +244,6 @@ def _chunk(footer: pq.ParquetFile, group: int, leaf: int) -> pq.ColumnChunkMetaD
 def _holds_dictionary(kind: pa.DataType) -> bool:
     inner = (kind.field(index).type for index in range(kind.num_fields))
     return bool(pa.types.is_dictionary(kind)) or any(map(_holds_dictionary, inner))
-
-
-def first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def leaf_of(schema: pq.ParquetSchema, column: str) -> int | None:

@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 
 from ray_rerank.cluster.attempts import Limits, ledger_class, this_process, time_limit
-from ray_rerank.cluster.errors import ClusterError, WorkerDeathError
+from ray_rerank.cluster.errors import ClusterError, WorkerDeathError, last_line
 from ray_rerank.cluster.own_code import carried
-from ray_rerank.cluster.steps import Commit, Pool, Read, Step, commit_unit, describe, is_own
+from ray_rerank.cluster.steps import Commit, Read, Step, UnitSteps, commit_unit, describe, is_own
 from ray_rerank.cluster.units import Unit
 
 _IO_TASKS = 2  # reads and commits at a time; units are large and storage is rarely what is waited for
@@ -30,9 +30,7 @@ _LONGEST_PAUSE_S = 30.0  # between two starts of an actor that cannot load, whil
 
 def stream(
     units: list[Unit],
-    read: Read,
-    pools: list[Pool],
-    commit: Commit,
+    steps: UnitSteps,
     unit_bytes: int = 0,
     limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> Iterator[dict[str, Any]]:
@@ -57,16 +55,15 @@ def stream(
     import ray.data
     import ray.exceptions
 
-    rows = [{"unit": json.dumps(asdict(unit))} for unit in units]
-    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+    table = pa.Table.from_pylist([{"unit": json.dumps(asdict(unit))} for unit in units], schema=_SCHEMA)
     data = ray.data.from_arrow([table.slice(index, 1) for index in range(len(units))])
     io = ray.data.TaskPoolStrategy(size=min(_IO_TASKS, len(units)))
     ledger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(ledger_class()).remote(limits.attempts)
     reading = _Tries("reading it", limits.reading(unit_bytes), limits.attempts)
     data = data.map_batches(
-        _step_on_ledger(carried(_Reading(read, reading)), ledger), compute=io, num_cpus=0, **_ONE_UNIT
+        _step_on_ledger(carried(_Reading(steps.read, reading)), ledger), compute=io, num_cpus=0, **_ONE_UNIT
     )
-    for number, pool in enumerate(pools, start=1):
+    for number, pool in enumerate(steps.pools, start=1):
         start = carried(functools.partial(_start, pool.load, number, limits))
         data = data.map_batches(
             _stage_class(),
@@ -78,9 +75,9 @@ def stream(
         )
     committing = _Tries("committing it", limits.committing(unit_bytes), limits.attempts)
     data = data.map_batches(
-        _step_on_ledger(carried(_Committing(commit, committing)), ledger), compute=io, num_cpus=0, **_ONE_UNIT
+        _step_on_ledger(carried(_Committing(steps.commit, committing)), ledger), compute=io, num_cpus=0, **_ONE_UNIT
     )
-    flying = 2 * _IO_TASKS + _AHEAD * sum(pool.actors for pool in pools)
+    flying = 2 * _IO_TASKS + _AHEAD * sum(pool.actors for pool in steps.pools)
     data.context.execution_options.resource_limits = ray.data.ExecutionResources(
         object_store_memory=max(flying * unit_bytes, _LEAST_STORE)
     )
@@ -91,7 +88,7 @@ def stream(
                 raise ClusterError(f"{said[_FATAL]}; what is committed stays")
             yield said
     except ray.exceptions.RayError as error:
-        raise ClusterError(f"the workers stopped: {_last_line(error)}; what is committed stays") from error
+        raise ClusterError(f"the workers stopped: {last_line(error)}; what is committed stays") from error
 
 
 _ONE_UNIT: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
@@ -262,12 +259,6 @@ class _Committing:
             return {_FATAL: f"a unit could not be committed: {describe(error)}"}
         finally:
             self._tries.end(ledger, unit)
-
-
-def _last_line(error: BaseException) -> str:
-    """Ray's errors carry a remote traceback; its last line is what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _apply(batch: pa.Table, step: Step) -> pa.Table:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_rerank.cluster.attempts import alive, time_limit
-from ray_rerank.cluster.errors import ClusterError
+from ray_rerank.cluster.errors import ClusterError, last_line
 from ray_rerank.cluster.own_code import carried
 
 _WAIT_S = 6 * 3600.0  # for the first process alone, while the others stand at a collective
@@ -101,8 +101,7 @@ def _in_time(function: Callable[[Any, Callable[[], None]], None], argument: Any,
 
 def _reason(error: Exception) -> str:
     failures = getattr(error, "worker_failures", None) or {0: error}
-    lines = [line.strip() for line in str(next(iter(failures.values()))).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return last_line(next(iter(failures.values())))
 
 
 @contextmanager

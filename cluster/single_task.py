@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ray_rerank.cluster.attempts import time_limit
-from ray_rerank.cluster.errors import ClusterError, WorkerDeathError
+from ray_rerank.cluster.errors import ClusterError, WorkerDeathError, first_line, last_line
 from ray_rerank.cluster.own_code import carried
 
 Result = TypeVar("Result")
@@ -38,18 +38,12 @@ def run_alone(
     try:
         result, at = ray.get(ray.remote(**options)(carried(functools.partial(_call, work, seconds))).remote())
     except ray.exceptions.RayTaskError as error:
-        raise ClusterError(f"it failed in its worker: {_lines(error)[-1]}") from None
+        raise ClusterError(f"it failed in its worker: {last_line(error)}") from None
     except ray.exceptions.RayError as error:
         raise WorkerDeathError(
-            f"its worker died, or was ended after {seconds:g} s without a sign of life: {_lines(error)[0]}"
+            f"its worker died, or was ended after {seconds:g} s without a sign of life: {first_line(error)}"
         ) from None
     return result, at
-
-
-def _lines(error: BaseException) -> list[str]:
-    """Ray's errors begin with what happened to the worker; that of a task ends with what the task raised."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return list(filter(None, lines)) or [type(error).__name__]
 
 
 def _call(work: Callable[[], Result], seconds: float) -> tuple[Result, str]:

@@ -31,6 +31,21 @@ class Pool:
     gpus: float = 0
 
 
+@dataclass(frozen=True, slots=True)
+class UnitSteps:
+    """What is done to every unit.
+
+    Attributes:
+        read: gives its payload.
+        pools: one per stage; none where units are only read and committed.
+        commit: writes what became of it.
+    """
+
+    read: Read
+    pools: list[Pool]
+    commit: Commit
+
+
 def is_own(error: Exception) -> bool:
     """Whether this product raised it, knowing why; then trying again would not help."""
     return type(error).__module__.partition(".")[0] == NAMESPACE

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_rerank.cluster.duplicates import Values
-from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.errors import StorageError, first_line
 from ray_rerank.cluster.parquet import (
     BATCH_ROWS,
     DAMAGE,
     HELD_BYTES,
+    OpenFile,
     ParquetShard,
     bytes_of,
-    first_line,
     leaf_of,
     open_columns,
     parquet_bytes,
@@ -219,7 +219,7 @@ def _cut(parquet: pq.ParquetFile, handle: IO[bytes], columns: list[str], unit: U
         at += rows
     row = first
     held = 0
-    for batch in read_batches(parquet, handle, columns, unit.size, groups, BATCH_ROWS):
+    for batch in read_batches(OpenFile(parquet, handle, unit.size), columns, groups, BATCH_ROWS):
         begin, end = max(unit.start - row, 0), min(unit.stop - row, batch.num_rows)
         if begin < end:
             pieces.append(batch.slice(begin, end - begin).select(columns))  # `a` also reads a column `a.b`

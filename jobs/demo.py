@@ -15,6 +15,7 @@ from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import load_qrels
 from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.formats.qrels import Grades
 from ray_rerank.operators.location import Location
 
 STARTER = Path(str(resources.files("ray_rerank.jobs"))) / "starter"
@@ -72,23 +73,23 @@ def run(config: Config) -> int:
 
 def _show_questions(ranking: str, judgements: str) -> None:
     """Questions at even steps of what re-ranking gained, losses included: not the best of them."""
-    qrels = load_qrels(judgements)
+    grades = load_qrels(judgements).grades
     rows = pads.dataset(ranking).to_table().to_pylist()
-    gains = [_first_answer(row, qrels, "first_stage_rank") - _first_answer(row, qrels, "rank") for row in rows]
+    gains = [_first_answer(row, grades, "first_stage_rank") - _first_answer(row, grades, "rank") for row in rows]
     by_gain = np.argsort(np.array(gains), kind="stable")
     for index in by_gain[np.linspace(0, len(rows) - 1, _SHOWN).astype(int)][::-1]:
         row = rows[index]
-        places = [_first_answer(row, qrels, name) for name in ("first_stage_rank", "rank")]
+        places = [_first_answer(row, grades, name) for name in ("first_stage_rank", "rank")]
         print(f"{row['query']}?  first answer at {places[0]} by BM25, at {places[1]} re-ranked")
         for name, order in (("BM25     ", "first_stage_rank"), ("re-ranked", "rank")):
             best = min(row["ranking"], key=lambda candidate: candidate[order])
-            grade = qrels[row["query_id"]].get(best["doc_id"], 0)
+            grade = grades[row["query_id"]].get(best["doc_id"], 0)
             print(f"  {name} [grade {grade}] {best['text'][:100]}…")
         print()
 
 
-def _first_answer(row: dict[str, Any], qrels: Any, order: str) -> int:
+def _first_answer(row: dict[str, Any], grades: Grades, order: str) -> int:
     """The place of the first candidate that is judged an answer; one past the end where none is."""
-    grades = qrels.get(row["query_id"], {})
-    places = [candidate[order] for candidate in row["ranking"] if grades.get(candidate["doc_id"], 0) > 0]
+    by_document = grades.get(row["query_id"], {})
+    places = [candidate[order] for candidate in row["ranking"] if by_document.get(candidate["doc_id"], 0) > 0]
     return min(places, default=len(row["ranking"]) + 1)

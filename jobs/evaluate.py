@@ -1,5 +1,6 @@
 """`ray-rerank evaluate`: measure a ranking or a run against judgements, beside its first stage."""
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -8,19 +9,25 @@ from pydantic import Field
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import load_qrels
-from ray_rerank.jobs.inputs.rankings import counted_queries, rankings_at
+from ray_rerank.jobs.inputs.rankings import counted_queries, load_rankings
 from ray_rerank.jobs.outputs.files import JsonFile, OutputFile, check_output_files, write_file, write_json
 from ray_rerank.jobs.outputs.finished import check_begun, why_missing
 from ray_rerank.jobs.outputs.skipped import print_left_out
 from ray_rerank.operators.candidates.self_pairs import chosen, own_documents, told, without_own
 from ray_rerank.operators.evaluation.intervals import RESAMPLES, paired_interval
-from ray_rerank.operators.evaluation.measures import Measured, NamedMeasure, default_measures, evaluate, parse_measures
+from ray_rerank.operators.evaluation.measures import (
+    Evaluation,
+    Measured,
+    NamedMeasure,
+    default_measures,
+    parse_measures,
+)
 from ray_rerank.operators.formats.line_ids import fits_tabs
-from ray_rerank.operators.formats.qrels import Qrels
+from ray_rerank.operators.formats.qrels import Grades
 from ray_rerank.operators.formats.rankings import Rankings
 from ray_rerank.operators.formats.trec_runs import Run
 from ray_rerank.operators.location import Location
-from ray_rerank.operators.rejects import Fault, FaultLog, FaultSink, Reason
+from ray_rerank.operators.rejects import Reason, Reject, RejectLog, RejectSink
 
 SHOWN = 5  # largest gains and losses
 
@@ -54,65 +61,72 @@ def run(config: Config) -> int:
     check_output_files(config)
     asked = None if config.measures is None else parse_measures(config.measures)
     qrels = load_qrels(config.qrels)
-    measures = asked or parse_measures(default_measures(qrels))
+    measures = asked or parse_measures(default_measures(qrels.grades))
     missing = [note for uri in (config.ranking, config.first_stage) if uri for note in check_begun(uri)]
-    rankings = rankings_at(config.ranking)
-    before_it = None if config.first_stage is None else rankings_at(config.first_stage)
+    rankings = load_rankings(config.ranking)
+    before_it = None if config.first_stage is None else load_rankings(config.first_stage)
     first_stage = rankings.first_stage if before_it is None else before_it.run
     rule = chosen(config.drop_self, config.ranking, config.qrels)
     own = own_documents(dict.fromkeys([*rankings.run, *first_stage], ""), rule, ())
     (ranked, dropped), (first_stage, _) = without_own(rankings.run, own), without_own(first_stage, own)
-    counted = counted_queries(qrels, rankings.run, config.only_ranked, config.ranking, config.qrels)
-    after = evaluate(ranked, counted, measures)
-    before = evaluate(first_stage, counted, measures) if first_stage else None
-    metrics, faults = summarise(measures, before, after, config.seed), FaultLog()
+    counted = counted_queries(qrels, rankings.run, config.ranking, config.only_ranked)
+    evaluation = Evaluation(counted, measures)
+    found = BeforeAndAfter(measures, evaluation.of(first_stage) if first_stage else None, evaluation.of(ranked))
+    metrics, rejects = summarise(found, config.seed), RejectLog()
     if config.json_file is not None:
         write_json(config.json_file, metrics)
     if config.per_query is not None:
-        table = per_query_table(measures, before, after, config.per_query, faults)
+        table = per_query_table(found, config.per_query, rejects)
         write_file(config.per_query, table.encode())
     notes = [*missing, *rankings.notes, *(before_it.notes if before_it else ())]
-    notes += _notes(config, qrels, rankings, first_stage)
+    notes += _notes(config, qrels.grades, rankings, first_stage)
     notes += [] if rule == "off" else [told(dropped, rule, config.drop_self)]
-    _print(config, measures, metrics, before, after, notes)
-    print_left_out(faults)
-    return ExitCode.DONE_WITH_ERRORS if faults.counts or missing else ExitCode.DONE
+    _print(config, found, metrics, notes)
+    print_left_out(rejects)
+    return ExitCode.DONE_WITH_ERRORS if rejects.counts or missing else ExitCode.DONE
 
 
-def summarise(
-    measures: tuple[NamedMeasure, ...], before: Measured | None, after: Measured, seed: int
-) -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class BeforeAndAfter:
+    """The figures of a ranking, and of its first stage where that is known."""
+
+    measures: tuple[NamedMeasure, ...]
+    before: Measured | None
+    after: Measured
+
+
+def summarise(found: BeforeAndAfter, seed: int) -> dict[str, dict[str, Any]]:
     """What metrics.json holds: by measure name the figure re-ranked and of the first stage, their difference,
     and its 95 % interval, which a sum such as NumRet has not.
     """
     metrics: dict[str, dict[str, Any]] = {}
-    for row, named in enumerate(measures):
-        found: dict[str, Any] = {"reranked": after.means[named.name]}
-        found |= {"first_stage": None, "difference": None, "interval": None}
+    before, after = found.before, found.after
+    for row, named in enumerate(found.measures):
+        figures: dict[str, Any] = {"reranked": after.means[named.name]}
+        figures |= {"first_stage": None, "difference": None, "interval": None}
         if before is not None:
-            found["first_stage"] = before.means[named.name]
-            found["difference"] = found["reranked"] - found["first_stage"]
+            figures["first_stage"] = before.means[named.name]
+            figures["difference"] = figures["reranked"] - figures["first_stage"]
             if named.is_mean:
-                found["interval"] = list(paired_interval(before.values[row], after.values[row], seed))
-        metrics[named.name] = found
+                figures["interval"] = list(paired_interval(before.values[row], after.values[row], seed))
+        metrics[named.name] = figures
     return metrics
 
 
-def per_query_table(
-    measures: tuple[NamedMeasure, ...], before: Measured | None, after: Measured, name: str, faults: FaultSink
-) -> str:
+def per_query_table(found: BeforeAndAfter, name: str, rejects: RejectSink) -> str:
     """TSV of query_id, measure, first_stage, reranked, difference; one line a query and measure.
 
     Args:
         name: what messages call the table.
-        faults: is told of a query whose id such a line cannot hold.
+        rejects: receives each query whose id such a line cannot hold.
     """
+    before, after = found.before, found.after
     lines = ["query_id\tmeasure\tfirst_stage\treranked\tdifference"]
     for column, query_id in enumerate(after.query_ids):
         if not fits_tabs(query_id):
-            faults.add(Fault(name, 0, Reason.UNFIT_ID, f"query_id {query_id!r}", query_id))
+            rejects.add(Reject(name, 0, Reason.UNFIT_ID, f"query_id {query_id!r}", query_id))
             continue
-        for row, named in enumerate(measures):
+        for row, named in enumerate(found.measures):
             value = after.values[row, column]
             if before is None:
                 lines.append(f"{query_id}\t{named.name}\t\t{value:.6f}\t")
@@ -122,14 +136,14 @@ def per_query_table(
     return "\n".join(lines) + "\n"
 
 
-def _notes(config: Config, qrels: Qrels, rankings: Rankings, first_stage: Run) -> list[str]:
+def _notes(config: Config, grades: Grades, rankings: Rankings, first_stage: Run) -> list[str]:
     notes = []
-    if missing := {query_id for query_id in qrels if query_id not in rankings.run}:
+    if missing := {query_id for query_id in grades if query_id not in rankings.run}:
         why = why_missing(config.ranking, missing)
         told = f" ({'; '.join(f'{count}: {reason}' for reason, count in why.most_common())})" if why else ""
         counted = "are left out" if config.only_ranked else "count as 0; --only-ranked leaves them out"
-        notes.append(f"{len(missing)} of {len(qrels)} judged queries are not in the ranking{told} and {counted}")
-    if unjudged := sum(query_id not in qrels for query_id in rankings.run):
+        notes.append(f"{len(missing)} of {len(grades)} judged queries are not in the ranking{told} and {counted}")
+    if unjudged := sum(query_id not in grades for query_id in rankings.run):
         notes.append(f"{unjudged} of {len(rankings.run)} queries of the ranking have no judgements")
     if not first_stage:
         notes.append(f"{config.ranking} does not tell its first stage; --first-stage FILE compares with one")
@@ -141,18 +155,12 @@ def _notes(config: Config, qrels: Qrels, rankings: Rankings, first_stage: Run) -
     return notes
 
 
-def _print(
-    config: Config,
-    measures: tuple[NamedMeasure, ...],
-    metrics: dict[str, dict[str, Any]],
-    before: Measured | None,
-    after: Measured,
-    notes: list[str],
-) -> None:
+def _print(config: Config, found: BeforeAndAfter, metrics: dict[str, dict[str, Any]], notes: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    before, after = found.before, found.after
     console = Console(highlight=False, soft_wrap=True, emoji=False)
     console.width = max(console.width, 120)  # a table that a narrow window breaks still tells more than one cut off
     console.print(f"{config.ranking}, {len(after.query_ids)} queries", markup=False)
@@ -161,7 +169,7 @@ def _print(
     compared = ("first\nstage", "re-ranked", "difference", "95 % interval", "won/tied/\nlost")
     for name in ("mean",) if before is None else compared:
         table.add_column(name, justify="right", no_wrap=True)
-    for row, named in enumerate(measures):
+    for row, named in enumerate(found.measures):
         figures = metrics[named.name]
         cells = [f"{figures['reranked']:.4f}"]
         if before is not None:
@@ -175,7 +183,7 @@ def _print(
     console.print(table)
     if before is not None:
         console.print(f"interval: paired bootstrap over queries, {RESAMPLES:,} resamples, seed {config.seed}")
-        _print_extremes(console, measures[0].name, before, after)
+        _print_extremes(console, found.measures[0].name, before, after)
     for note in notes:
         console.print(f"note: {note}", markup=False)
 

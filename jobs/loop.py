@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,11 +17,10 @@ from ray_rerank.cluster.executors import ExecutorName
 from ray_rerank.cluster.lease import held
 from ray_rerank.cluster.storage import write_whole
 from ray_rerank.jobs import compare, label, mine, prepare, queries, train
-from ray_rerank.jobs.compare.entries import FIRST_STAGE
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import beir_files, beir_qrels, judged_queries, load_qrels, load_queries
-from ray_rerank.jobs.inputs.rankings import counted_queries, rankings_at
+from ray_rerank.jobs.inputs.rankings import counted_queries, load_rankings
 from ray_rerank.jobs.outputs.record import (
     FolderRecord,
     Overwrite,
@@ -32,16 +31,17 @@ from ray_rerank.jobs.outputs.record import (
     remove_files,
     visible_names,
 )
-from ray_rerank.operators.comparison.schema import Comparison
+from ray_rerank.operators.comparison.schema import FIRST_STAGE, Comparison
 from ray_rerank.operators.errors import InputError, RerankError
 from ray_rerank.operators.evaluation.intervals import interval_over_trainings
 from ray_rerank.operators.evaluation.measures import evaluate, parse_measures
 from ray_rerank.operators.formats.qrels import highest_grade
 from ray_rerank.operators.location import Location
 from ray_rerank.operators.models.checkpoint import find_checkpoint
-from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.operators.rejects import RejectLog, Report
 from ray_rerank.operators.scorers.bi_encoder import BiEncoderConfig
 from ray_rerank.operators.training.leakage import Query, refuse_overlap
+from ray_rerank.operators.training.plan import BatchSize, Epochs, LearningRate, MaxLength
 from ray_rerank.operators.training.student import chosen_layers, parse_student
 from ray_rerank.operators.training.vocabulary import check_vocabulary
 
@@ -75,10 +75,10 @@ class Config(JobConfig):
     guard: float | None = Field(
         None, gt=0, le=1, description="hard negatives score at most this share of the positive's teacher score"
     )
-    epochs: float = Field(1, gt=0)
-    batch_size: int = Field(16, ge=1)
-    learning_rate: float = Field(1e-4, gt=0)
-    max_length: int = Field(160, ge=8)
+    epochs: Epochs = 1
+    batch_size: BatchSize = 16
+    learning_rate: LearningRate = 1e-4
+    max_length: MaxLength = 160
     depth: int = Field(100, ge=1, description="BM25 candidates of a judged query")
     timing: bool = Field(True, description="measure latency and pairs/s in the comparison")
     trainings: int = Field(3, ge=1, description="of each student, with the seeds SEED, SEED + 1, ...")
@@ -126,10 +126,11 @@ def _loop(config: Config, collection: Collection, folder: Path) -> int:
     for name, source in sources.items():
         codes.append(_mine(config, taught, folder, name, source | {"count": config.negatives}))
     codes.append(_label(config, folder))
-    pairs = {name: (folder / "mined" / name, "bce") for name in sources} | {DISTILLED: (folder / "labels", "mse")}
+    pairs: dict[str, tuple[Path, Literal["bce", "mse"]]] = {name: (folder / "mined" / name, "bce") for name in sources}
+    pairs[DISTILLED] = (folder / "labels", "mse")
     for seed in _seeds(config):
         for name, (learnt, loss) in pairs.items():
-            codes.append(train_student(config, folder, name, seed, learnt, loss))
+            codes.append(train_student(config, folder, StudentTraining(name, seed, learnt, loss)))
     codes.append(_compare(config, collection, folder, list(pairs)))
     _print_steps(config, collection, folder, list(pairs))
     return int(max(codes))
@@ -227,8 +228,8 @@ def training_queries(config: Config, collection: Collection, folder: Path) -> tu
 
 
 def _judged(path: str, qrels: str) -> list[Query]:
-    texts = judged_queries(load_queries(path, FaultLog()), load_qrels(qrels), path, qrels, [])
-    return [Query(query_id, text) for query_id, text in texts.items()]
+    queries = judged_queries(load_queries(path, RejectLog()), load_qrels(qrels), Report())
+    return [Query(query_id, text) for query_id, text in queries.texts.items()]
 
 
 def _source(kind: str, ranks: tuple[int, int] | None, **more: Any) -> dict[str, Any]:
@@ -276,29 +277,37 @@ def _student(name: str, seed: int) -> str:
     return f"{name}-{seed}"
 
 
-def train_student(config: Config, folder: Path, name: str, seed: int, pairs: Path, loss: str) -> int:
+@dataclass(frozen=True, slots=True)
+class StudentTraining:
+    """One training of a student: on which pairs, with which loss and seed."""
+
+    name: str
+    seed: int
+    pairs: Path
+    loss: Literal["bce", "mse"]
+
+
+def train_student(config: Config, folder: Path, training: StudentTraining) -> int:
     """Train one student; one that fails is left out of the comparison, and the others go on."""
-    _say(f"student {_student(name, seed)}: {loss} on {pairs}")
+    student = _student(training.name, training.seed)
+    _say(f"student {student}: {training.loss} on {training.pairs}")
     given = train.Config(
-        input=str(pairs),
+        input=str(training.pairs),
         model=config.teacher,
         student=config.student,
-        loss=loss,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        max_length=config.max_length,
+        loss=training.loss,
+        **config.model_dump(include={"epochs", "batch_size", "learning_rate", "max_length"}),
         dropout=0,
         freeze_embeddings=True,
         held_out=0,
-        seed=seed,
+        seed=training.seed,
         save_precision="fp16",
-        output=str(folder / "students" / _student(name, seed)),
+        output=str(folder / "students" / student),
     )
     try:
         return train.run(given)
     except (RerankError, OutputConflictError) as error:
-        print(f"student {_student(name, seed)} failed, the others go on: {error}")
+        print(f"student {student} failed, the others go on: {error}")
         return ExitCode.DONE_WITH_ERRORS
 
 
@@ -308,7 +317,7 @@ def _compare(config: Config, collection: Collection, folder: Path, students: lis
     apart = {"queries": collection.queries, "passages": collection.passages, "qrels": collection.qrels}
     texts: dict[str, Any] = {"beir": config.beir, "split": "test"} if config.beir else apart
     prepared = prepare.run(prepare.Config(**texts, bm25=config.depth, output=candidates))
-    graded = highest_grade(load_qrels(collection.qrels)) > 1
+    graded = highest_grade(load_qrels(collection.qrels).grades) > 1
     compared = compare.run(
         compare.Config(
             candidates=candidates,
@@ -343,12 +352,12 @@ def _print_steps(config: Config, collection: Collection, folder: Path, students:
     found = Comparison.model_validate_json((folder / "comparison" / "comparison.json").read_bytes())
     rankings = {one.name: one.ranking for one in found.scorers if one.ranking}
     trained = {name: [_student(name, seed) for seed in _seeds(config)] for name in students}
-    runs = {name: [rankings_at(rankings[one]).run for one in own if one in rankings] for name, own in trained.items()}
-    judged = counted_queries(qrels, rankings_at(found.candidates).run, True, found.candidates, collection.qrels)
+    runs = {name: [load_rankings(rankings[one]).run for one in own if one in rankings] for name, own in trained.items()}
+    judged = counted_queries(qrels, load_rankings(found.candidates).run, found.candidates, only_ranked=True)
     values: dict[str, np.ndarray] = {
         name: np.stack([evaluate(run, judged, measures).values[0] for run in own]) for name, own in runs.items() if own
     }
-    some = "" if len(judged) == len(qrels) else f" of {len(qrels)}"
+    some = "" if len(judged) == len(qrels.grades) else f" of {len(qrels.grades)}"
     print(f"\nstudents on {len(judged)}{some} judged queries that trained none of them, nDCG@10")
     over = "the seeds of training, of one mining; a few can miss one that fails" if config.trainings > 1 else "no more"
     print(f"(intervals are over queries and {over})")

@@ -10,7 +10,7 @@ from pydantic import Field
 from ray_rerank.cluster import storage
 from ray_rerank.cluster.lease import held
 from ray_rerank.jobs.config import JobConfig
-from ray_rerank.jobs.inputs.collections import beir_files, judged_queries, load_run, stored
+from ray_rerank.jobs.inputs.collections import beir_files, describe_file, judged_queries, load_run
 from ray_rerank.jobs.inputs.datasets import dataset_texts
 from ray_rerank.jobs.inputs.files import input_files
 from ray_rerank.jobs.inputs.texts import Texts, file_texts
@@ -18,7 +18,7 @@ from ray_rerank.jobs.outputs import shards as prepared_folder
 from ray_rerank.jobs.outputs.record import Overwrite
 from ray_rerank.jobs.outputs.report import report_folder
 from ray_rerank.operators.candidates.flat_pairs import READABLE, group_pairs, read_pairs
-from ray_rerank.operators.candidates.join import Selection, append, doc_ids_of, draw_random, known_queries, select
+from ray_rerank.operators.candidates.join import CandidateList, append, doc_ids_of, draw_random, known_queries, select
 from ray_rerank.operators.candidates.self_pairs import (
     DropSelf,
     Own,
@@ -35,7 +35,7 @@ from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.qrels import Qrels, qrels_lines
 from ray_rerank.operators.formats.trec_runs import Run, cut
 from ray_rerank.operators.location import Location
-from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.operators.rejects import Report
 from ray_rerank.operators.retrieval.bm25 import bm25_run
 
 COUNTED = ("queries", "candidates", "passages", "shards")
@@ -81,7 +81,7 @@ class Config(JobConfig):
 
 
 @dataclass(frozen=True, slots=True)
-class Separate:
+class CollectionFiles:
     """A collection and a run of it; without a run, BM25 makes it."""
 
     texts: Texts
@@ -93,11 +93,11 @@ class Separate:
 
     def inputs(self) -> list[storage.StoredFile]:
         """What will be read, to tell it from another."""
-        return [*self.texts.inputs, *([stored(self.run)] if self.run else [])]
+        return [*self.texts.inputs, *([describe_file(self.run)] if self.run else [])]
 
 
 @dataclass(frozen=True, slots=True)
-class Flat:
+class PairFiles:
     """Files of flat pairs, which hold everything."""
 
     pairs: tuple[str, ...]
@@ -108,16 +108,15 @@ class Flat:
 
     def inputs(self) -> list[storage.StoredFile]:
         """What will be read, to tell it from another."""
-        return [stored(path) for path in self.pairs]
+        return [describe_file(path) for path in self.pairs]
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What goes into the shards, the judgements to write beside them, and what the user should know of all that."""
+    """What goes into the shards, and the judgements to write beside them."""
 
-    selections: list[Selection]
+    selections: list[CandidateList]
     texts: pa.Array
-    notes: list[str]
     qrels: Qrels | None = None
 
 
@@ -136,34 +135,32 @@ def run(config: Config) -> int:
 
 
 def _prepare(
-    config: Config, sources: Separate | Flat, rule: DropSelf, claim: prepared_folder.Claim, started: float
+    config: Config, sources: CollectionFiles | PairFiles, rule: DropSelf, claim: prepared_folder.Claim, started: float
 ) -> int:
-    faults = FaultLog()
-    if isinstance(sources, Flat):
-        prepared = _from_pairs(sources, config, rule, faults)
+    report = Report()
+    if isinstance(sources, PairFiles):
+        prepared = _from_pairs(sources, config, rule, report)
     else:
-        prepared = _from_files(sources, config, rule, faults)
+        prepared = _from_files(sources, config, rule, report)
     prepared_folder.begin(claim)
     shards = _write(claim, prepared, config.shard_queries)
     if prepared.qrels is not None:
         target = storage.join(config.output, prepared_folder.QRELS)
-        storage.write_whole(target, qrels_lines(prepared.qrels, target, faults).encode())
-        prepared.notes.append(f"the judgements are in {target}")
+        storage.write_whole(target, qrels_lines(prepared.qrels.grades, target, report.rejects).encode())
+        report.notes.append(f"the judgements are in {target}")
     summary = {
         "shards": shards,
         "queries": len(prepared.selections),
         "candidates": sum(len(selection.rows) for selection in prepared.selections),
         "passages": len({doc_id for selection in prepared.selections for doc_id in selection.doc_ids}),
-        "left_out": {str(reason): count for reason, count in faults.counts.items()},
-        "first": {str(reason): list(map(str, faults.first(reason))) for reason in faults.counts},
-        "notes": prepared.notes,
+        **report.as_dict(),
         "seconds": round(time.monotonic() - started, 1),
     }
-    prepared_folder.finish(claim, faults.table(), summary)
+    prepared_folder.finish(claim, report.rejects.table(), summary)
     return report_folder(config.output, summary, COUNTED, claim.errors)
 
 
-def find_sources(config: Config) -> Separate | Flat:
+def find_sources(config: Config) -> CollectionFiles | PairFiles:
     """Tell from the flags which files are to be read.
 
     Raises:
@@ -178,7 +175,7 @@ def find_sources(config: Config) -> Separate | Flat:
     if "pairs" in given:
         if given != {"pairs"} or config.random:
             raise InputError("--pairs has queries, passages and candidates in one: give no other source with it")
-        return Flat(_pair_files(str(config.pairs)))
+        return PairFiles(_pair_files(str(config.pairs)))
     if len(given & {"run", "bm25"}) != 1:
         raise InputError("the candidates come from --run FILE or, where there is none, from --bm25 N: give one")
     if whole := sorted(given & {"beir", "dataset"}):
@@ -189,11 +186,11 @@ def find_sources(config: Config) -> Separate | Flat:
                 f"--{whole[0]} has queries, passages and judgements: leave out --queries, --passages and --qrels"
             )
         if config.dataset is not None:
-            return Separate(dataset_texts(config.dataset, config.split), config.run)
+            return CollectionFiles(dataset_texts(config.dataset, config.split), config.run)
         files = beir_files(str(config.beir), config.split)
-        return Separate(file_texts(files.queries, files.passages, files.qrels), config.run)
+        return CollectionFiles(file_texts(files.queries, files.passages, files.qrels), config.run)
     if config.queries is not None and config.passages is not None:
-        return Separate(file_texts(config.queries, config.passages, config.qrels), config.run)
+        return CollectionFiles(file_texts(config.queries, config.passages, config.qrels), config.run)
     raise InputError("the texts come from --queries FILE and --passages FILE, from --beir FOLDER or --dataset NAME")
 
 
@@ -201,62 +198,62 @@ def _pair_files(uri: str) -> tuple[str, ...]:
     return tuple(file.path for file in input_files(uri, READABLE, "flat pairs are read of these"))
 
 
-def _from_pairs(sources: Flat, config: Config, rule: DropSelf, faults: FaultLog) -> Prepared:
+def _from_pairs(sources: PairFiles, config: Config, rule: DropSelf, report: Report) -> Prepared:
     dropped = 0
 
     def tables() -> Iterator[pa.Table]:
         nonlocal dropped
         for path in sources.pairs:
             with storage.open_read(path) as stream:
-                for table in read_pairs(stream, path, faults):
+                for table in read_pairs(stream, path, report.rejects):
                     kept = other_pairs(table, rule)
                     dropped += table.num_rows - kept.num_rows
                     yield kept
 
-    grouped = group_pairs(tables(), config.depth, faults)
-    notes = [] if rule == "off" else [told(dropped, rule, config.drop_self)]
-    return Prepared(grouped.selections, grouped.texts, notes)
+    grouped = group_pairs(tables(), config.depth, report.rejects)
+    if rule != "off":
+        report.notes.append(told(dropped, rule, config.drop_self))
+    return Prepared(grouped.selections, grouped.texts)
 
 
-def _from_files(sources: Separate, config: Config, rule: DropSelf, faults: FaultLog) -> Prepared:
-    notes: list[str] = []
-    collection, qrels = sources.texts, None
-    queries = every = collection.load_queries(faults)
+def _from_files(sources: CollectionFiles, config: Config, rule: DropSelf, report: Report) -> Prepared:
+    collection, qrels, rejects = sources.texts, None, report.rejects
+    queries = every = collection.load_queries(rejects)
     if collection.qrels is not None:
         qrels = collection.read_qrels()
-        queries = judged_queries(every, qrels, collection.queries, collection.qrels, notes)
+        queries = judged_queries(every, qrels, report)
     run: Run
     if sources.run is not None:
-        whole = load_run(sources.run, faults, notes)
-        asked = {query_id: ranked for query_id, ranked in whole.items() if query_id in queries or query_id not in every}
-        own = own_documents(queries, rule, collection.passage_texts())
+        whole = load_run(sources.run, report)
+        asked = {one: ranked for one, ranked in whole.items() if one in queries.texts or one not in every.texts}
+        own = own_documents(queries.texts, rule, collection.passage_texts())
         asked, dropped = without_own(asked, own)
-        run = known_queries(asked, queries, config.depth, sources.run, collection.queries, faults)
-        if without := len(queries) - len(run):
-            notes.append(f"{without} of {len(queries)} queries have no candidate in {sources.run}")
+        run = known_queries(asked, sources.run, queries, config.depth, rejects)
+        if without := len(queries.texts) - len(run):
+            report.notes.append(f"{without} of {len(queries.texts)} queries have no candidate in {sources.run}")
         pool = collection.passage_ids() if config.random else None
         drawn = _drawn(run, pool, own, config) if pool is not None else {}
-        passages = collection.load_passages(faults, doc_ids_of(run) | doc_ids_of(drawn))
+        passages = collection.load_passages(rejects, doc_ids_of(run) | doc_ids_of(drawn))
     else:
-        passages = collection.load_passages(faults)
+        passages = collection.load_passages(rejects)
         doc_ids = list(passages.row)
         if not doc_ids:
             raise InputError(f"{collection.passages}: holds no passage")
-        own = own_documents(queries, rule, named_texts(doc_ids, passages.texts))
+        own = own_documents(queries.texts, rule, named_texts(doc_ids, passages.texts))
         depth = int(config.bm25 or 0)
-        run = bm25_run(queries, doc_ids, passages.texts, depth + most(own), collection.queries, faults)
+        run = bm25_run(queries, passages, depth + most(own), rejects)
         run, dropped = without_own(run, own)
         run = {query_id: cut(ranked, depth) for query_id, ranked in run.items()}
         drawn = _drawn(run, pa.array(doc_ids, pa.large_string()), own, config) if config.random else {}
     first_stage = sources.run or "BM25"
-    found = select(run, queries, passages.row, first_stage, collection.passages, faults)
-    more = select(drawn, queries, passages.row, "the random draw", collection.passages, faults)
+    found = select(run, first_stage, queries, passages, rejects)
+    more = select(drawn, "the random draw", queries, passages, rejects)
     selections = list(append(found, more))
     if rule != "off":
-        notes.append(told(dropped, rule, config.drop_self))
+        report.notes.append(told(dropped, rule, config.drop_self))
     if not selections:
         raise InputError(_no_candidate(run, first_stage, collection.passages))
-    return Prepared(selections, passages.texts, notes, qrels if config.dataset else None)
+    return Prepared(selections, passages.texts, qrels if config.dataset else None)
 
 
 def _drawn(run: Run, pool: pa.Array, own: Own, config: Config) -> Run:

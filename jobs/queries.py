@@ -15,7 +15,7 @@ from ray_rerank.operators.formats.line_ids import fits_columns, fits_tabs
 from ray_rerank.operators.formats.qrels import qrels_lines
 from ray_rerank.operators.formats.texts import Passages
 from ray_rerank.operators.location import Location
-from ray_rerank.operators.rejects import Fault, FaultLog, Reason
+from ray_rerank.operators.rejects import Reason, Reject, RejectLog
 
 
 class Config(JobConfig):
@@ -38,17 +38,17 @@ def run(config: Config) -> int:
     from ray_rerank.operators.pseudo_queries.generate import pseudo_queries
 
     check_output_files(config)
-    faults = FaultLog()
-    passages = load_passages(config.passages, faults)
-    made = pseudo_queries(_named(passages, config, faults), config.count, config.seed)
+    rejects = RejectLog()
+    passages = load_passages(config.passages, rejects)
+    made = pseudo_queries(_named(passages, config, rejects), config.count, config.seed)
     found = len(made)
     if config.apart_from:
-        measured = {normalised(text) for text in load_queries(config.apart_from, faults).values()}
+        measured = {normalised(text) for text in load_queries(config.apart_from, rejects).texts.values()}
         made = [query for query in made if normalised(query.query) not in measured]
     _write(config.output, "".join(f"{query.query_id}\t{query.query}\n" for query in made))
     if config.qrels is not None:
         own = {query.query_id: {query.passage_id: 1} for query in made}
-        _write(config.qrels, qrels_lines(own, config.qrels, faults))
+        _write(config.qrels, qrels_lines(own, config.qrels, rejects))
     forms = ", ".join(f"{many:,} {form}" for form, many in Counter(query.form for query in made).most_common())
     print(f"{len(made):,} queries in {config.output}: {forms}")
     if len(made) < found:
@@ -57,12 +57,12 @@ def run(config: Config) -> int:
         print(f"{config.count:,} were asked for: the texts of these {len(passages.row):,} passages give no more")
     if passages.empty:
         print(f"passages without a text: {passages.empty:,}")
-    print_left_out(faults)
-    whole = found == config.count and not faults.counts
+    print_left_out(rejects)
+    whole = found == config.count and not rejects.counts
     return ExitCode.DONE if whole else ExitCode.DONE_WITH_ERRORS
 
 
-def _named(passages: Passages, config: Config, faults: FaultLog) -> list[tuple[str, str]]:
+def _named(passages: Passages, config: Config, rejects: RejectLog) -> list[tuple[str, str]]:
     """Ids and texts of the passages whose ids can stand in the files that are asked for."""
     fits = fits_columns if config.qrels else fits_tabs
     named = []
@@ -70,7 +70,7 @@ def _named(passages: Passages, config: Config, faults: FaultLog) -> list[tuple[s
         if fits(doc_id):
             named.append((doc_id, text))
         else:
-            faults.add(Fault(config.passages, 0, Reason.UNFIT_ID, f"doc_id {doc_id!r}", doc_id=doc_id))
+            rejects.add(Reject(config.passages, 0, Reason.UNFIT_ID, f"doc_id {doc_id!r}", doc_id=doc_id))
     return named
 
 

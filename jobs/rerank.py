@@ -22,7 +22,7 @@ from ray_rerank.jobs.scoring.steps import CommitUnit, LoadStage, ReadUnit
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.trec_runs import run_lines
 from ray_rerank.operators.ranking.fusion import WeightedFusion
-from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.operators.rejects import RejectLog
 
 
 class Config(ScoringConfig):
@@ -103,7 +103,7 @@ def _write_trec_run(config: Config, output: Output) -> ExitCode:
     return ExitCode.DONE_WITH_ERRORS if unfit.counts else ExitCode.DONE
 
 
-def write_run_file(output: Output, target: str) -> FaultLog:
+def write_run_file(output: Output, target: str) -> RejectLog:
     """Write the done units of an output, in input order, as `writing_file` does.
 
     Returns:
@@ -112,8 +112,8 @@ def write_run_file(output: Output, target: str) -> FaultLog:
     Raises:
         StorageError: a part cannot be read or is damaged, or the file cannot be written.
     """
-    faults = FaultLog()
+    rejects = RejectLog()
     with writing_file(target) as sink:
         for _, part in read_parts(output, Scored):
-            sink.write(run_lines(pq.read_table(io.BytesIO(part)), target, faults).encode())
-    return faults
+            sink.write(run_lines(pq.read_table(io.BytesIO(part)), target, rejects).encode())
+    return rejects

@@ -4,7 +4,7 @@ The names below are the public API of this package; anything else may change.
 """
 
 from ray_rerank.operators.errors import InputError, ModelError, RerankError
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.scorers.base import Pointwise, Scorer
 from ray_rerank.operators.scorers.bi_encoder import BiEncoderConfig
 from ray_rerank.operators.scorers.colbert import ColBERTConfig
@@ -30,6 +30,6 @@ __all__ = [
     "RerankError",
     "ScoreBatch",
     "Scorer",
-    "Work",
+    "ScoringStats",
     "scorer_config",
 ]

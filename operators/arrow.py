@@ -1,13 +1,36 @@
-"""Arrow arrays whose layout is known: lists by their sizes, chunks as one array."""
+"""Ragged lists in Arrow and numpy: their sizes, and where each item belongs.
+
+A column of lists is its items in one flat array, and the size of each list.
+"""
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
-def lists(sizes: np.ndarray, values: pa.Array) -> pa.Array:
-    """Cut an array into consecutive lists of the given sizes."""
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
+def list_sizes(lists: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """int64 of n: the number of items per list; 0 for a null list."""
+    return np.asarray(pc.fill_null(pc.list_value_length(lists), 0), np.int64)
+
+
+def bounds(sizes: np.ndarray) -> np.ndarray:
+    """int64 of n + 1: list i is items[bounds[i] : bounds[i + 1]]."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
+
+
+def parents(sizes: np.ndarray) -> np.ndarray:
+    """int64 per item: the number of its list."""
+    return np.asarray(np.repeat(np.arange(len(sizes)), sizes))
+
+
+def places(sizes: np.ndarray) -> np.ndarray:
+    """int64 per item: its place in its list, from 0."""
+    return np.asarray(np.arange(np.sum(sizes, dtype=np.int64)) - np.repeat(bounds(sizes)[:-1], sizes))
+
+
+def to_lists(sizes: np.ndarray, items: pa.Array) -> pa.Array:
+    """Cut an array into consecutive lists of these sizes."""
+    return pa.ListArray.from_arrays(pa.array(bounds(sizes), pa.int32()), items)
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:
@@ -18,3 +41,8 @@ def one_array(column: pa.ChunkedArray) -> pa.Array:
     if pa.types.is_dictionary(combined.type):
         combined = combined.dictionary_decode()
     return combined
+
+
+def struct_array(fields: dict[str, pa.Array]) -> pa.Array:
+    """Structs with these fields, all of one length."""
+    return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))

@@ -3,16 +3,16 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from ray_rerank.operators.errors import InputError, shortened
 
-_LONGEST = 1000  # characters of a fault's id or detail
-KEPT_PER_REASON = 100_000  # a run against the wrong corpus must not fill the memory with its faults
+_LONGEST = 1000  # characters of a reject's id or detail
+KEPT_PER_REASON = 100_000  # a run against the wrong corpus must not fill the memory with its rejects
 
-LINE_FAULT_SCHEMA = pa.schema(
+LINE_REJECT_SCHEMA = pa.schema(
     [
         ("file", pa.string()),
         ("line", pa.int64()),
@@ -22,7 +22,7 @@ LINE_FAULT_SCHEMA = pa.schema(
         ("detail", pa.string()),
     ]
 )
-"""One row a fault; `line` is the line of a text file or the row of a Parquet file, counted from 1."""
+"""One row a reject; `line` is the line of a text file or the row of a Parquet file, counted from 1."""
 
 
 class Reason(StrEnum):
@@ -43,7 +43,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Reject:
     """One line that was left out: where it stands (line 0: no line of its own) and why."""
 
     file: str
@@ -65,52 +65,68 @@ class Fault:
         return f"{place}: {self.reason}" + (f": {self.detail}" if self.detail else "")
 
 
-class FaultSink(Protocol):
+class RejectSink(Protocol):
     """What a reader tells of a line that it cannot use."""
 
-    def add(self, fault: Fault) -> None:
-        """Take note of the fault, or raise."""
+    def add(self, reject: Reject) -> None:
+        """Take note of the reject, or raise."""
 
 
-class Refuse:
-    """For files where a line left out would change a figure: the first fault ends the job."""
+class RaiseOnReject:
+    """For files where a line left out would change a figure: the first reject ends the job."""
 
-    def add(self, fault: Fault) -> None:
+    def add(self, reject: Reject) -> None:
         """Raise InputError with the file and the line."""
-        raise InputError(str(fault))
+        raise InputError(str(reject))
 
 
 @dataclass(slots=True)
-class FaultLog:
+class RejectLog:
     """For files where a bad line costs the line: all are counted, the first 100,000 of a reason are kept."""
 
     counts: Counter[Reason] = field(default_factory=Counter)
-    kept: list[Fault] = field(default_factory=list)
+    kept: list[Reject] = field(default_factory=list)
 
-    def add(self, fault: Fault) -> None:
-        """Count the fault, and keep it while there is room."""
-        self.counts[fault.reason] += 1
-        if self.counts[fault.reason] <= KEPT_PER_REASON:
-            self.kept.append(fault)
+    def add(self, reject: Reject) -> None:
+        """Count the reject, and keep it while there is room."""
+        self.counts[reject.reason] += 1
+        if self.counts[reject.reason] <= KEPT_PER_REASON:
+            self.kept.append(reject)
 
-    def first(self, reason: Reason, count: int = 3) -> list[Fault]:
-        """The first few faults of a reason."""
-        return [fault for fault in self.kept if fault.reason is reason][:count]
+    def first(self, reason: Reason, count: int = 3) -> list[Reject]:
+        """The first few rejects of a reason."""
+        return [reject for reject in self.kept if reject.reason is reason][:count]
 
     def table(self) -> pa.Table:
-        """The kept faults, as LINE_FAULT_SCHEMA."""
+        """The kept rejects, as LINE_REJECT_SCHEMA."""
         rows = [
             {
-                "file": fault.file,
-                "line": fault.line or None,
-                "query_id": fault.query_id,
-                "doc_id": fault.doc_id,
-                "reason": str(fault.reason),
-                "detail": fault.detail,
+                "file": reject.file,
+                "line": reject.line or None,
+                "query_id": reject.query_id,
+                "doc_id": reject.doc_id,
+                "reason": str(reject.reason),
+                "detail": reject.detail,
             }
-            for fault in self.kept
+            for reject in self.kept
         ]
-        return pa.Table.from_pylist(rows, schema=LINE_FAULT_SCHEMA)
+        return pa.Table.from_pylist(rows, schema=LINE_REJECT_SCHEMA)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a job reports of its input: the rows that it does not use, and notes for the user."""
+
+    rejects: RejectLog = field(default_factory=RejectLog)
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a summary in JSON: `left_out`, counts by reason; `first`, examples by reason; `notes`."""
+        return {
+            "left_out": {str(reason): count for reason, count in self.rejects.counts.items()},
+            "first": {str(reason): list(map(str, self.rejects.first(reason))) for reason in self.rejects.counts},
+            "notes": list(self.notes),
+        }
 
 
 def _writable(text: str) -> str:

@@ -11,8 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_rerank.cluster.errors import ClusterError, StorageError
-from ray_rerank.cluster.storage import StoredFile, fingerprint, join, open_read, write_whole
+from ray_rerank.cluster.errors import ClusterError, StorageError, first_line
+from ray_rerank.cluster.storage import (
+    StoredFile,
+    fingerprint,
+    join,
+    open_read,
+    write_whole,
+)
 
 FORMAT = "2"
 SCHEMA = pa.schema([("query", pa.binary(16)), ("document", pa.binary(16)), ("score", pa.float32())])
@@ -29,7 +35,7 @@ class BadRunError(ClusterError):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class CacheFile:
     """A run's footer.
 
     Attributes:
@@ -54,7 +60,7 @@ def prefixes(keys: Keys) -> np.ndarray:
     return np.ascontiguousarray(keys[:, :8]).view(">u8").ravel().astype(np.uint64)
 
 
-def entries(query: Keys, document: Keys, score: np.ndarray) -> pa.Table:
+def to_table(query: Keys, document: Keys, score: np.ndarray) -> pa.Table:
     """A table of SCHEMA."""
 
     def column(keys: Keys) -> pa.Array:
@@ -64,8 +70,8 @@ def entries(query: Keys, document: Keys, score: np.ndarray) -> pa.Table:
     return pa.Table.from_arrays([column(query), column(document), pa.array(score, pa.float32())], schema=SCHEMA)
 
 
-def columns(table: pa.Table) -> tuple[Keys, Keys, np.ndarray]:
-    """The inverse of `entries`."""
+def from_table(table: pa.Table) -> tuple[Keys, Keys, np.ndarray]:
+    """The inverse of `to_table`."""
 
     def keys(name: str) -> Keys:
         array = table[name].combine_chunks()
@@ -90,7 +96,7 @@ def write_run(folder: str, table: pa.Table, seconds: float) -> str | None:
     Raises:
         StorageError: it cannot be written.
     """
-    query, document, score = columns(table)
+    query, document, score = from_table(table)
     joined = np.concatenate([query, document], axis=1).view("S32").ravel()
     order = np.argsort(joined, kind="stable")
     fresh = np.ones(len(order), dtype=bool)
@@ -109,7 +115,7 @@ def write_run(folder: str, table: pa.Table, seconds: float) -> str | None:
         write_page_checksum=True,
         store_schema=False,
     ) as writer:
-        writer.write_table(entries(query[order], document[order], score[order]), row_group_size=GROUP_ROWS)
+        writer.write_table(to_table(query[order], document[order], score[order]), row_group_size=GROUP_ROWS)
         writer.add_key_value_metadata(told)
     data = sink.getvalue()
     footer = data[-8 - int.from_bytes(data[-8:-4], "little") :]
@@ -118,7 +124,7 @@ def write_run(folder: str, table: pa.Table, seconds: float) -> str | None:
     return uri
 
 
-def open_run(file: StoredFile, namespace: str, keep_footer: bool = False) -> Run:
+def open_run(file: StoredFile, namespace: str, keep_footer: bool = False) -> CacheFile:
     """Read a run's footer.
 
     Raises:
@@ -137,14 +143,14 @@ def open_run(file: StoredFile, namespace: str, keep_footer: bool = False) -> Run
         raise BadRunError(f"not a cache file of format {FORMAT}: {error}") from None
 
 
-def _run(file: StoredFile, metadata: pq.FileMetaData, seconds: float, keep_footer: bool) -> Run:
+def _run(file: StoredFile, metadata: pq.FileMetaData, seconds: float, keep_footer: bool) -> CacheFile:
     """Raises what a footer of another form leads to."""
     if not metadata.schema.to_arrow_schema().equals(SCHEMA) or not 0 <= seconds < math.inf:
         raise ValueError("its columns or its figures are others")
     groups = [metadata.row_group(number).column(0).statistics for number in range(metadata.num_row_groups)]
     firsts = prefixes(np.frombuffer(b"".join(group.min for group in groups), dtype=np.uint8).reshape(len(groups), 16))
     last = int.from_bytes(groups[-1].max[:8], "big")
-    return Run(file, firsts, last, metadata.num_rows, seconds, metadata if keep_footer else None)
+    return CacheFile(file, firsts, last, metadata.num_rows, seconds, metadata if keep_footer else None)
 
 
 def _footer(file: StoredFile) -> pq.FileMetaData:
@@ -163,7 +169,7 @@ def _footer(file: StoredFile) -> pq.FileMetaData:
             raise BadRunError("not whole, or its footer is damaged")
         return pq.read_metadata(io.BytesIO(b"PAR1" + tail))
     except (pa.ArrowException, OSError, StorageError) as error:
-        raise BadRunError(f"cannot be read: {str(error).splitlines()[0]}") from None
+        raise BadRunError(f"cannot be read: {first_line(error)}") from None
 
 
 def _last(source: IO[bytes], size: int, most: int) -> bytes:
@@ -171,7 +177,7 @@ def _last(source: IO[bytes], size: int, most: int) -> bytes:
     return source.read()
 
 
-def read_groups(run: Run, groups: np.ndarray) -> Iterator[tuple[Keys, Keys, np.ndarray]]:
+def read_groups(run: CacheFile, groups: np.ndarray) -> Iterator[tuple[Keys, Keys, np.ndarray]]:
     """Read some row groups, a bounded number at a time, checksums verified.
 
     Raises:
@@ -186,12 +192,12 @@ def read_groups(run: Run, groups: np.ndarray) -> Iterator[tuple[Keys, Keys, np.n
         ):
             for start in range(0, len(groups), _GROUPS_AT_A_TIME):
                 chosen = groups[start : start + _GROUPS_AT_A_TIME].tolist()
-                yield columns(parquet.read_row_groups(chosen, use_threads=False))
+                yield from_table(parquet.read_row_groups(chosen, use_threads=False))
     except (pa.ArrowException, OSError, StorageError) as error:
-        raise BadRunError(f"damaged: {str(error).splitlines()[0]}") from None
+        raise BadRunError(f"damaged: {first_line(error)}") from None
 
 
-def groups_of(run: Run, wanted: np.ndarray) -> np.ndarray:
+def groups_of(run: CacheFile, wanted: np.ndarray) -> np.ndarray:
     """int64: the row groups of a run that may hold one of the wanted prefixes (sorted uint64)."""
     inside = wanted[(wanted >= run.firsts[0]) & (wanted <= np.uint64(run.last))]
     low = np.maximum(np.searchsorted(run.firsts, inside, side="left") - 1, 0)

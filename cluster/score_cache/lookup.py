@@ -19,8 +19,8 @@ import numpy as np
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.score_cache.cache_files import (
     BadRunError,
+    CacheFile,
     Keys,
-    Run,
     groups_of,
     open_run,
     prefixes,
@@ -49,7 +49,7 @@ class ScoreCache:
         self.namespace = namespace
         self.folder = join(uri, namespace)
         self.notes: list[str] = []
-        self._runs: dict[StoredFile, Run | None] = {}
+        self._runs: dict[StoredFile, CacheFile | None] = {}
         self._kept_groups = 0
 
     @classmethod
@@ -119,7 +119,7 @@ class ScoreCache:
         found[~np.isfinite(found)] = np.nan
         return found[inverse], saved
 
-    def _known_runs(self) -> list[Run]:
+    def _known_runs(self) -> list[CacheFile]:
         """All runs that are there now, by name; the footers of those that are new are read."""
         files = self._files()
         self._runs = {file: self._runs[file] for file in files if file in self._runs}
@@ -136,7 +136,7 @@ class ScoreCache:
         except StorageError:
             return []  # no entry yet, or no answer: either way there is nothing to take
 
-    def _open(self, file: StoredFile) -> Run | None:
+    def _open(self, file: StoredFile) -> CacheFile | None:
         try:
             run = open_run(file, self.namespace, self._kept_groups < _KEPT_GROUPS)
             self._kept_groups += len(run.firsts) if run.footer else 0
@@ -155,7 +155,7 @@ def _described(identity: dict[str, Any]) -> bytes:
     return json.dumps(identity, indent=2, sort_keys=True).encode()
 
 
-def _matches(run: Run, wanted: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+def _matches(run: CacheFile, wanted: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
     """Keys (S32, query and document) and scores of the entries whose query's prefix is wanted."""
     for query, document, score in read_groups(run, groups_of(run, wanted)):
         own = prefixes(query)

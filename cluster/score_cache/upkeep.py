@@ -14,12 +14,12 @@ from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.records import DamagedRecordError, parsed
 from ray_rerank.cluster.score_cache.cache_files import (
     BadRunError,
-    Run,
-    columns,
-    entries,
+    CacheFile,
+    from_table,
     open_run,
     prefixes,
     read_groups,
+    to_table,
     write_run,
 )
 from ray_rerank.cluster.storage import StoredFile, filesystem, fingerprint, join, list_files, read_bytes
@@ -43,7 +43,7 @@ class Namespace:
     uri: str
     name: str
     scorer: dict[str, Any]
-    runs: tuple[Run, ...]
+    runs: tuple[CacheFile, ...]
     bad: tuple[tuple[str, str], ...]
 
     @property
@@ -129,7 +129,7 @@ def merged(namespace: Namespace) -> Iterator[tuple[pa.Table, float]]:
             for query, document, score in read_groups(run, np.arange(low, high)):
                 own = prefixes(query)
                 inside = (own >= np.uint64(start)) & (own <= np.uint64(stop - 1))
-                tables.append(entries(query[inside], document[inside], score[inside]))
+                tables.append(to_table(query[inside], document[inside], score[inside]))
                 seconds += run.seconds * int(inside.sum()) / run.rows
         if tables:
             yield pa.concat_tables(tables), seconds
@@ -209,7 +209,7 @@ def _root(uri: str) -> str:
 
 def hashes(table: pa.Table) -> pa.Table:
     """Entries for people: query_hash and document_hash as 32 hexadecimal digits, score; each key once, sorted."""
-    query, document, score = columns(table)
+    query, document, score = from_table(table)
     keys = np.concatenate([query, document], axis=1)
     _, first = np.unique(keys.view("S32").ravel(), return_index=True)
     digits = [keys[row].tobytes().hex() for row in first]

@@ -4,9 +4,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from ray_rerank.jobs.compare.entries import FIRST_STAGE, Entry, entries_of_models
+from ray_rerank.jobs.compare.entries import ScorerEntry, entries_of_models
 from ray_rerank.jobs.scoring.config import ExecutionConfig
 from ray_rerank.operators.candidates.schema import Columns
+from ray_rerank.operators.comparison.schema import FIRST_STAGE
 from ray_rerank.operators.location import Location
 from ray_rerank.operators.models.device import Precision
 
@@ -19,7 +20,7 @@ class Config(ExecutionConfig):
     output: Location = Field(
         description="folder or URI for rankings, comparison.json and the picture; goes on where it was"
     )
-    scorers: tuple[Entry, ...] = Field(
+    scorers: tuple[ScorerEntry, ...] = Field(
         (), description="[{name, scorer: {kind, model, ...}}] or [{name, stages: [...]}]"
     )
     models: tuple[Location, ...] = Field(

@@ -9,11 +9,10 @@ from ray_rerank.jobs.config import Section
 from ray_rerank.jobs.scoring.config import Stage
 from ray_rerank.operators.scorers.registry import ScorerConfig
 
-FIRST_STAGE = "first stage"
 CASCADE = "cascade"
 
 
-class Entry(Section):
+class ScorerEntry(Section):
     """One row of the comparison: `scorer`, or `stages` for a cascade."""
 
     name: str = Field(
@@ -24,7 +23,7 @@ class Entry(Section):
     timing: bool = Field(True, description="false: it is ranked and measured, and not timed")
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> "Entry":
+    def _one_of_two(self) -> "ScorerEntry":
         if (self.scorer is None) == (not self.stages):
             raise ValueError(f"{self.name}: give `scorer` or `stages`, one of them")
         return self

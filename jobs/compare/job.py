@@ -6,8 +6,8 @@ from ray_rerank.cluster.storage import absolute, join, write_whole
 from ray_rerank.jobs import rerank
 from ray_rerank.jobs.compare.config import Config
 from ray_rerank.jobs.compare.picture import draw
-from ray_rerank.jobs.compare.rankings import FirstStage, Ranked, rank, read_first_stage
-from ray_rerank.jobs.compare.result import Tried, comparison, ranking_of
+from ray_rerank.jobs.compare.rankings import FirstStage, SampleSize, ScorerRanking, rank, read_first_stage
+from ray_rerank.jobs.compare.result import ScorerOutcome, assemble_comparison, ranking_of
 from ray_rerank.jobs.compare.table import print_comparison
 from ray_rerank.jobs.compare.timing import time_pipelines
 from ray_rerank.jobs.exit_codes import ExitCode
@@ -18,7 +18,7 @@ from ray_rerank.jobs.scoring.input import CandidateInput, CandidateSource, read_
 from ray_rerank.jobs.scoring.plan import default_unit_pairs, local_cpus, plan_units
 from ray_rerank.operators.comparison.schema import Comparison
 from ray_rerank.operators.errors import InputError, RerankError
-from ray_rerank.operators.evaluation.measures import NamedMeasure, parse_measures
+from ray_rerank.operators.evaluation.measures import Evaluation, NamedMeasure, parse_measures
 from ray_rerank.operators.formats.qrels import Qrels
 
 
@@ -38,12 +38,12 @@ def run(config: Config) -> int:
 
 
 def _compare(config: Config, measures: tuple[NamedMeasure, ...], qrels: Qrels, given: CandidateInput) -> int:
-    tried = {entry.name: Tried(entry, entry.pipeline(config.cpus, config.gpus)) for entry in config.scorers}
+    tried = {entry.name: ScorerOutcome(entry, entry.pipeline(config.cpus, config.gpus)) for entry in config.scorers}
     _find_unusable(tried)
     first = _first_stage(config, given)
-    counted = counted_queries(qrels, first.run, config.only_ranked, config.candidates, config.qrels)
+    evaluation = Evaluation(counted_queries(qrels, first.run, config.candidates, config.only_ranked), measures)
     hardware = _rank_and_time(config, tried, first)
-    found = comparison(config, measures, counted, first, tried, hardware)
+    found = assemble_comparison(config, evaluation, first, tried, hardware)
     write_whole(join(absolute(config.output), "comparison.json"), (found.model_dump_json(indent=2) + "\n").encode())
     print_comparison(found)
     print(f"\nwritten: {join(config.output, 'comparison.json')}{_picture(config, found)}")
@@ -51,7 +51,7 @@ def _compare(config: Config, measures: tuple[NamedMeasure, ...], qrels: Qrels, g
     return ExitCode.DONE if whole else ExitCode.DONE_WITH_ERRORS
 
 
-def _find_unusable(tried: dict[str, Tried]) -> None:
+def _find_unusable(tried: dict[str, ScorerOutcome]) -> None:
     """Note what can be known to be wrong with a scorer before any work starts.
 
     Raises:
@@ -63,7 +63,7 @@ def _find_unusable(tried: dict[str, Tried]) -> None:
             for stage in one.stages:
                 stage.identity()
         except RerankError as error:
-            one.ranked = Ranked(None, str(error))
+            one.ranked = ScorerRanking(None, str(error))
             wrong.append(f"{name}: {error}")
     if len(wrong) == len(tried):
         raise InputError("no scorer can be used:\n  " + "\n  ".join(wrong))
@@ -73,10 +73,11 @@ def _find_unusable(tried: dict[str, Tried]) -> None:
 
 def _first_stage(config: Config, given: CandidateInput) -> FirstStage:
     units = plan_units(given, config.columns, default_unit_pairs(given.pairs))
-    return read_first_stage(given, units, config.columns, config.timing_queries, config.timing_depth, config.seed)
+    size = SampleSize(config.timing_queries, config.timing_depth, config.seed)
+    return read_first_stage(given, units, config.columns, size)
 
 
-def _rank_and_time(config: Config, tried: dict[str, Tried], first: FirstStage) -> tuple[str, ...]:
+def _rank_and_time(config: Config, tried: dict[str, ScorerOutcome], first: FirstStage) -> tuple[str, ...]:
     """Fill in what became of each scorer; gives the hardware of the timing."""
     usable = [one for one in tried.values() if one.ranked is None]
     cpus = max(local_cpus(one.stages) for one in usable)
@@ -97,7 +98,7 @@ def _rank_and_time(config: Config, tried: dict[str, Tried], first: FirstStage) -
     return hardware
 
 
-def _rerank_config(config: Config, one: Tried) -> rerank.Config:
+def _rerank_config(config: Config, one: ScorerOutcome) -> rerank.Config:
     return rerank.Config(
         input=config.candidates,
         output=ranking_of(config, one.entry),

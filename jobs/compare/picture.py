@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ray_rerank.jobs.compare.entries import CASCADE
-from ray_rerank.operators.comparison.schema import Comparison, Scored
+from ray_rerank.operators.comparison.schema import Comparison, ComparisonRow
 from ray_rerank.operators.scorers.config import ModelConfig
 from ray_rerank.operators.scorers.registry import FAMILIES
 
@@ -68,7 +68,7 @@ def draw(found: Comparison, measure: str) -> dict[str, bytes] | None:
     return pictures
 
 
-def _latency(one: Scored) -> float:
+def _latency(one: ComparisonRow) -> float:
     return one.cost.latency_ms if one.cost else 0.0
 
 
@@ -92,12 +92,12 @@ def _ticks(latencies: Sequence[float]) -> tuple[float, ...]:
     return (1, 2, 5) if wide else (1, 1.5, 2, 3, 4, 5, 6, 8)
 
 
-def _area(one: Scored, largest: float) -> float:
+def _area(one: ComparisonRow, largest: float) -> float:
     """In square points, in proportion to the megabytes, and never too small to be seen."""
     return max(500 * (one.size.megabytes if one.size else 0) / largest, 25)
 
 
-def _point(axes: Any, one: Scored, measure: str, largest: float) -> None:
+def _point(axes: Any, one: ComparisonRow, measure: str, largest: float) -> None:
     figure, (colour, shape, _) = one.quality[measure], _look(one.kind)
     if figure.interval:
         low, high = figure.interval
@@ -108,7 +108,7 @@ def _point(axes: Any, one: Scored, measure: str, largest: float) -> None:
     )
 
 
-def _name(axes: Any, points: Sequence[Scored], measure: str) -> None:
+def _name(axes: Any, points: Sequence[ComparisonRow], measure: str) -> None:
     """Put each name, on a thin line to its point, where it covers least of what stands there already, and near."""
     from matplotlib.transforms import Bbox
 

@@ -4,20 +4,20 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.compute as pc
 
 from ray_rerank.cluster.secrets import shown
 from ray_rerank.cluster.storage import absolute, join
 from ray_rerank.jobs.compare.config import Config
-from ray_rerank.jobs.compare.entries import FIRST_STAGE, Entry
-from ray_rerank.jobs.compare.rankings import FirstStage, Ranked
-from ray_rerank.jobs.compare.timing import Timed, threads_of
+from ray_rerank.jobs.compare.entries import ScorerEntry
+from ray_rerank.jobs.compare.rankings import FirstStage, ScorerRanking
+from ray_rerank.jobs.compare.timing import ScorerTiming, threads_of
 from ray_rerank.jobs.scoring.config import Stage
-from ray_rerank.operators.comparison.figures import cost, figures
+from ray_rerank.operators.arrow import list_sizes
+from ray_rerank.operators.comparison.figures import Speed, cost, figures
 from ray_rerank.operators.comparison.pareto import pareto_front
-from ray_rerank.operators.comparison.schema import Comparison, Cost, Scored, Size, Timing
-from ray_rerank.operators.evaluation.measures import NamedMeasure, evaluate
-from ray_rerank.operators.formats.qrels import Qrels, highest_grade
+from ray_rerank.operators.comparison.schema import FIRST_STAGE, Comparison, ComparisonRow, Cost, Size, Timing
+from ray_rerank.operators.evaluation.measures import Evaluation, NamedMeasure
+from ray_rerank.operators.formats.qrels import highest_grade
 from ray_rerank.operators.formats.trec_runs import Run
 from ray_rerank.operators.models.size import model_size
 
@@ -26,13 +26,13 @@ PICTURED = "nDCG@10"
 
 
 @dataclass(slots=True)
-class Tried:
+class ScorerOutcome:
     """A scorer, and what became of it: None while it is not known, or where it was not asked for."""
 
-    entry: Entry
+    entry: ScorerEntry
     stages: tuple[Stage, ...]
-    ranked: Ranked | None = None
-    timed: Timed | None = None
+    ranked: ScorerRanking | None = None
+    timed: ScorerTiming | None = None
 
     @property
     def run(self) -> Run | None:
@@ -40,38 +40,35 @@ class Tried:
         return self.ranked.run if self.ranked else None
 
 
-def ranking_of(config: Config, entry: Entry) -> str:
+def ranking_of(config: Config, entry: ScorerEntry) -> str:
     """The folder of a scorer's ranking."""
     return join(absolute(config.output), "rankings", entry.name)
 
 
-def comparison(
+def assemble_comparison(
     config: Config,
-    measures: tuple[NamedMeasure, ...],
-    counted: Qrels,
+    evaluation: Evaluation,
     first: FirstStage,
-    tried: dict[str, Tried],
+    tried: dict[str, ScorerOutcome],
     hardware: tuple[str, ...],
 ) -> Comparison:
     """Measure every ranking, and set its cost beside it.
 
     Args:
-        counted: the queries that the figures are over.
         tried: by name.
         hardware: that the timing was done on; empty where there was none.
     """
     runs = {FIRST_STAGE: first.run} | {name: one.run for name, one in tried.items() if one.run is not None}
     baseline = config.baseline or config.scorers[0].name
-    quality = figures(
-        measures, {name: evaluate(own, counted, measures) for name, own in runs.items()}, baseline, config.seed
-    )
-    sizes = pc.list_value_length(first.sample["candidates"]).to_numpy()
+    measured = {name: evaluation.of(run) for name, run in runs.items()}
+    quality = figures(evaluation.measures, measured, baseline, config.seed)
+    sizes = list_sizes(first.sample["candidates"])
     base = tried[baseline].timed if baseline in tried else None
-    rows = [Scored(name=FIRST_STAGE, kind=FIRST_STAGE, stages=(), ranking=None, quality=quality[FIRST_STAGE])]
+    rows = [ComparisonRow(name=FIRST_STAGE, kind=FIRST_STAGE, stages=(), ranking=None, quality=quality[FIRST_STAGE])]
     for name, one in tried.items():
         failed = (f"not timed: {one.timed.error}",) if one.timed and one.timed.error else ()
         rows.append(
-            Scored(
+            ComparisonRow(
                 name=name,
                 kind=one.entry.kind,
                 stages=tuple(stage.model_dump(mode="json", include=_DECIDING) for stage in one.stages),
@@ -83,7 +80,7 @@ def comparison(
                 cost=_cost(config, one, base, int(sizes.sum())),
             )
         )
-    pictured = _pictured(measures) if any(one.cost for one in rows) else None
+    pictured = _pictured(evaluation.measures) if any(one.cost for one in rows) else None
     front = _front(rows, pictured) if pictured else set()
     below = _below(rows, front, pictured) if pictured else []
     timing = Timing(
@@ -97,15 +94,15 @@ def comparison(
     return Comparison(
         candidates=config.candidates,
         qrels=config.qrels,
-        queries=len(counted),
-        measures=tuple(named.name for named in measures),
+        queries=len(evaluation.grades),
+        measures=tuple(named.name for named in evaluation.measures),
         front_measure=pictured,
         baseline=baseline,
         seed=config.seed,
         timing=timing if hardware else None,
         notes=(
             *below,
-            *_notes(measures, counted, runs, baseline, len(hardware), untimed=baseline in tried and base is None),
+            *_notes(evaluation, runs, baseline, len(hardware), untimed=baseline in tried and base is None),
         ),
         scorers=tuple(one.model_copy(update={"on_front": one.name in front}) for one in rows),
     )
@@ -114,12 +111,13 @@ def comparison(
 _DECIDING = {"scorer", "keep", "fusion"}
 
 
-def _cost(config: Config, one: Tried, base: Timed | None, pairs: int) -> Cost | None:
+def _cost(config: Config, one: ScorerOutcome, base: ScorerTiming | None, pairs: int) -> Cost | None:
     if one.timed is None or one.timed.error or not one.timed.rounds:
         return None
     beside = base.rounds if base and not base.error else None
     own = one.timed
-    return cost(own.rounds, beside, pairs, config.price_per_hour, own.precision, threads_of(one.stages))
+    speed = Speed(own.rounds, pairs, own.precision, threads_of(one.stages))
+    return cost(speed, beside, config.price_per_hour)
 
 
 def _pictured(measures: tuple[NamedMeasure, ...]) -> str:
@@ -127,14 +125,14 @@ def _pictured(measures: tuple[NamedMeasure, ...]) -> str:
     return PICTURED if PICTURED in names else names[0]
 
 
-def _front(rows: list[Scored], measure: str) -> set[str]:
+def _front(rows: list[ComparisonRow], measure: str) -> set[str]:
     """Of those that were timed: the first stage was not."""
     timed = [(one.name, one.cost.latency_ms, one.quality[measure].value) for one in rows if one.cost and one.quality]
     names, latencies, figures = zip(*timed, strict=True)
     return {names[at] for at in pareto_front(latencies, figures)}
 
 
-def _below(rows: list[Scored], front: set[str], measure: str) -> list[str]:
+def _below(rows: list[ComparisonRow], front: set[str], measure: str) -> list[str]:
     """A note on scorers of the front that the untimed first stage beats."""
     first = next(one.quality[measure].value for one in rows if one.name == FIRST_STAGE)
     below = [one.name for one in rows if one.name in front and one.quality[measure].value < first]
@@ -152,22 +150,18 @@ def _size(stages: tuple[Stage, ...]) -> Size:
 
 
 def _notes(
-    measures: tuple[NamedMeasure, ...],
-    counted: Qrels,
-    runs: dict[str, Run],
-    baseline: str,
-    machines: int,
-    untimed: bool,
+    evaluation: Evaluation, runs: dict[str, Run], baseline: str, machines: int, untimed: bool
 ) -> tuple[str, ...]:
     notes = []
-    if missing := sum(query_id not in runs[FIRST_STAGE] for query_id in counted):
+    grades = evaluation.grades
+    if missing := sum(query_id not in runs[FIRST_STAGE] for query_id in grades):
         notes.append(
-            f"{missing} of {len(counted)} judged queries lack candidates and count as 0; --only-ranked leaves them out"
+            f"{missing} of {len(grades)} judged queries lack candidates and count as 0; --only-ranked leaves them out"
         )
     if baseline not in runs:
         notes.append(f"the baseline {baseline} failed: there is nothing to compare with")
-    binary = [one.name for one in measures if re.match(r"RR(@|$)", str(one.measure))]
-    if binary and highest_grade(counted) > 1:
+    binary = [one.name for one in evaluation.measures if re.match(r"RR(@|$)", str(one.measure))]
+    if binary and highest_grade(grades) > 1:
         notes.append(f"grades go beyond 1, and {binary[0]} takes grade 1 as relevant; RR(rel=2)@10 asks for 2")
     if machines > 1:
         notes.append("the rounds ran on different hardware: their times do not compare")

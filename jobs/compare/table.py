@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ray_rerank.operators.comparison.schema import Comparison, Cost, Figure, Scored
+from ray_rerank.operators.comparison.schema import Comparison, ComparisonRow, Cost, Figure
 
 SIGNIFICANT = 0.05
 _NONE = "-"
@@ -93,7 +93,7 @@ def _cost(found: Comparison) -> tuple[list[str], list[list[str]]]:
     return header, [_cost_row(one, one.cost) for one in found.scorers if one.size]
 
 
-def _cost_row(one: Scored, cost: Cost | None) -> list[str]:
+def _cost_row(one: ComparisonRow, cost: Cost | None) -> list[str]:
     size = f"{one.size.million_parameters:.1f}" if one.size else _NONE
     if cost is None:
         return [one.name, *[_NONE] * 8, size]

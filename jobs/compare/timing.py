@@ -10,12 +10,12 @@ from ray_rerank.cluster.errors import ClusterError
 from ray_rerank.cluster.executors import Executor
 from ray_rerank.jobs.scoring.config import Stage
 from ray_rerank.operators.comparison.hardware import this_hardware
-from ray_rerank.operators.comparison.timing import LoadedStage, Took, time_stages
+from ray_rerank.operators.comparison.timing import LoadedStage, PassTimes, time_stages
 from ray_rerank.operators.errors import RerankError
 
 
 @dataclass(slots=True)
-class Timed:
+class ScorerTiming:
     """A scorer's rounds so far.
 
     Attributes:
@@ -24,7 +24,7 @@ class Timed:
         error: why there is no more.
     """
 
-    rounds: list[Took] = field(default_factory=list)
+    rounds: list[PassTimes] = field(default_factory=list)
     precision: tuple[str, ...] = ()
     error: str | None = None
 
@@ -33,9 +33,16 @@ class Timed:
 class Round:
     """What a worker says of one pass: it took so long, with these precisions, on that hardware."""
 
-    took: Took
+    took: PassTimes
     precision: tuple[str, ...]
     hardware: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRound:
+    """Why a worker has no round to report."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class TimeRound:
     stages: tuple[Stage, ...]
     sample: pa.Table
 
-    def __call__(self) -> Round | str:
+    def __call__(self) -> Round | FailedRound:
         """The round, or why there is none."""
         try:
             loaded = [
@@ -54,9 +61,9 @@ class TimeRound:
             ]
             took = time_stages(loaded, self.sample, alive)
         except RerankError as error:
-            return str(error)
+            return FailedRound(str(error))
         except Exception as error:  # any fault of a model: it is the scorer's own
-            return f"{type(error).__name__}: {error}"
+            return FailedRound(f"{type(error).__name__}: {error}")
         return Round(took, tuple(stage.scorer.precision for stage in loaded), str(this_hardware()))
 
 
@@ -67,7 +74,7 @@ def threads_of(stages: tuple[Stage, ...]) -> int:
 
 def time_pipelines(
     pipelines: Mapping[str, tuple[Stage, ...]], sample: pa.Table, rounds: int, executor: Executor, limits: Limits
-) -> tuple[dict[str, Timed], tuple[str, ...]]:
+) -> tuple[dict[str, ScorerTiming], tuple[str, ...]]:
     """Time pipelines by name; one that fails is left out of the rounds after.
 
     All rounds run on one node, one after the other: what disturbs it disturbs all of them alike.
@@ -78,7 +85,7 @@ def time_pipelines(
     Returns:
         What was timed, and the hardware.
     """
-    timed = {name: Timed() for name in pipelines}
+    timed = {name: ScorerTiming() for name in pipelines}
     hardware: dict[str, None] = {}
     node: str | None = None
     for number in range(1, rounds + 1):
@@ -90,16 +97,19 @@ def time_pipelines(
             gpus = max(
                 min(1.0, executor.resources.get("GPU", 0)) if stage.gpus is None else stage.gpus for stage in stages
             )
+            outcome: Round | FailedRound
             try:
-                said, node = executor.run_alone(TimeRound(stages, sample), cpus, gpus, limits.load + limits.batch, node)
+                outcome, node = executor.run_alone(
+                    TimeRound(stages, sample), cpus, gpus, limits.load + limits.batch, node
+                )
             except ClusterError as error:
-                said = str(error)
-            if isinstance(said, str):
-                own.error = said
-                print(f"round {number} of {rounds}: {name} failed: {said}")
+                outcome = FailedRound(str(error))
+            if isinstance(outcome, FailedRound):
+                own.error = outcome.reason
+                print(f"round {number} of {rounds}: {name} failed: {outcome.reason}")
                 continue
-            own.rounds.append(said.took)
-            own.precision = said.precision
-            hardware[said.hardware] = None
-            print(f"round {number} of {rounds}: {name} {said.took.together:.2f} s")
+            own.rounds.append(outcome.took)
+            own.precision = outcome.precision
+            hardware[outcome.hardware] = None
+            print(f"round {number} of {rounds}: {name} {outcome.took.together:.2f} s")
     return timed, tuple(hardware)

@@ -13,7 +13,7 @@ import xxhash
 
 from ray_rerank.cluster.storage import join, writing_whole
 from ray_rerank.operators.export_formats.format import Export, File
-from ray_rerank.operators.export_formats.selection import Choice
+from ray_rerank.operators.export_formats.selection import ExportOptions
 
 SECOND = "text beside another of the same id: the first is kept"
 _BATCH = 4096  # rows held before they are written: a row group
@@ -29,7 +29,7 @@ class ExportFiles:
         refused: how many were not, by reason.
     """
 
-    def __init__(self, export: Export, choice: Choice, sinks: dict[str, IO[bytes]]) -> None:
+    def __init__(self, export: Export, choice: ExportOptions, sinks: dict[str, IO[bytes]]) -> None:
         self.rows = Counter({file.name: 0 for file in export.files})
         self._files = {file.name: file for file in export.files}
         self._schemas = {file.name: file.schema(choice) for file in export.files}
@@ -88,7 +88,7 @@ class ExportFiles:
 
 
 @contextmanager
-def export_files(output: str, export: Export, choice: Choice) -> Iterator[ExportFiles]:
+def export_files(output: str, export: Export, choice: ExportOptions) -> Iterator[ExportFiles]:
     """Open all files of an export; they are put in place when the with-block ends well.
 
     Raises:

@@ -21,9 +21,9 @@ from ray_rerank.jobs.outputs.finished import check_finished
 from ray_rerank.jobs.outputs.record import FolderRecord, Overwrite, check_known, load_record, may_resume, visible_names
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.export_formats import EXPORTS
-from ray_rerank.operators.export_formats.groups import FAULTS, columns_of, groups
+from ray_rerank.operators.export_formats.groups import InputFault, columns_of, groups
 from ray_rerank.operators.export_formats.ms_marco import UNFIT
-from ray_rerank.operators.export_formats.selection import Choice, Positives, Tuples
+from ray_rerank.operators.export_formats.selection import ExportOptions, Positives, Tuples
 from ray_rerank.operators.formats.parquet_rows import open_parquet, parquet_rows
 from ray_rerank.operators.location import Location
 
@@ -74,10 +74,10 @@ class Config(JobConfig):
             raise ValueError("`tuples` needs `negatives`: how many columns there are")
         return self
 
-    def choice(self) -> Choice:
+    def choice(self) -> ExportOptions:
         """The part that decides the rows."""
         names = ("positives", "negatives", "min_margin", "seed", "tuples", "integer_ids")
-        return Choice(**{name: getattr(self, name) for name in names})
+        return ExportOptions(**{name: getattr(self, name) for name in names})
 
 
 def run(config: Config) -> int:
@@ -121,7 +121,7 @@ def _export(config: Config, output: str, files: list[str], before: list[str], no
         print(f"  left out: {count} x {reason}")
     for note in notes:
         print(f"  {note}")
-    faulty = notes or any(left_out[reason] for reason in (*FAULTS, SECOND, UNFIT))
+    faulty = notes or any(left_out[reason] for reason in (*InputFault, SECOND, UNFIT))
     return ExitCode.DONE_WITH_ERRORS if faulty else ExitCode.DONE
 
 

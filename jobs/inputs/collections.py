@@ -10,21 +10,21 @@ from ray_rerank.operators.formats.content import with_compressed
 from ray_rerank.operators.formats.json_rows import is_json
 from ray_rerank.operators.formats.parquet_rows import is_parquet_file, parquet_rows
 from ray_rerank.operators.formats.qrels import Qrels, read_qrels
-from ray_rerank.operators.formats.texts import Entry, Passages, passages_of, read_collection, texts_by_id
+from ray_rerank.operators.formats.texts import Passages, Queries, TextLine, passages_of, read_collection, texts_by_id
 from ray_rerank.operators.formats.trec_runs import Run, read_run
-from ray_rerank.operators.rejects import FaultSink
+from ray_rerank.operators.rejects import RejectSink, Report
 
 
 @dataclass(frozen=True, slots=True)
-class BeirFiles:
-    """What a BEIR folder holds; `qrels` is None where the split that was left open is not there."""
+class TextFiles:
+    """The files of a collection; `qrels` is None where nothing is judged."""
 
     queries: str
     passages: str
     qrels: str | None
 
 
-def beir_files(folder: str, split: str | None) -> BeirFiles:
+def beir_files(folder: str, split: str | None) -> TextFiles:
     """The files of a BEIR folder; without a split, the judgements of `test` where they are there.
 
     Raises:
@@ -47,7 +47,7 @@ def beir_files(folder: str, split: str | None) -> BeirFiles:
     if split is not None and qrels is None:
         names = storage.names_below(storage.join(folder, "qrels"))
         raise InputError(f"{folder}: holds no qrels/{split}.tsv; it has {listed(names) or 'no qrels'}")
-    return BeirFiles(queries, corpus, qrels)
+    return TextFiles(queries, corpus, qrels)
 
 
 def beir_qrels(folder: str, split: str) -> str | None:
@@ -68,7 +68,7 @@ def _beside(folder: str, name: str) -> str | None:
     return next((storage.join(folder, n) for n in names if system.isfile(storage.join(root, n))), None)
 
 
-def stored(path: str) -> storage.StoredFile:
+def describe_file(path: str) -> storage.StoredFile:
     """A file as a listing shows it.
 
     Raises:
@@ -82,21 +82,21 @@ def stored(path: str) -> storage.StoredFile:
     return files[0] if files else storage.StoredFile(path, 0, "")
 
 
-def load_queries(path: str, faults: FaultSink) -> dict[str, str]:
-    """Texts by query_id, in file order.
+def load_queries(path: str, rejects: RejectSink) -> Queries:
+    """Read queries, in file order.
 
     Raises:
         InputError: there is none, or the file is of another format.
     """
-    return queries_of(read_texts(path, faults), path, faults)
+    return queries_of(read_texts(path, rejects), path, rejects)
 
 
-def queries_of(entries: Iterable[Entry], path: str, faults: FaultSink) -> dict[str, str]:
+def queries_of(entries: Iterable[TextLine], path: str, rejects: RejectSink) -> Queries:
     """As `load_queries`, of what was read."""
-    queries = texts_by_id(entries, path, faults)
-    if not queries:
+    texts = texts_by_id(entries, path, rejects)
+    if not texts:
         raise InputError(f"{path}: holds no query")
-    return queries
+    return Queries(path, texts)
 
 
 def load_qrels(path: str) -> Qrels:
@@ -113,38 +113,39 @@ def load_qrels(path: str) -> Qrels:
         return read_qrels(stream, path)
 
 
-def judged_queries(queries: dict[str, str], judged: Qrels, path: str, qrels: str, notes: list[str]) -> dict[str, str]:
-    """The queries that are judged; `notes` is told how many there are of them and of the others.
+def judged_queries(queries: Queries, qrels: Qrels, report: Report) -> Queries:
+    """The queries that are judged; a note says how many there are of them and of the others.
 
     Raises:
         InputError: there is none.
     """
-    kept = {query_id: text for query_id, text in queries.items() if query_id in judged}
+    kept = {query_id: text for query_id, text in queries.texts.items() if query_id in qrels.grades}
+    count = len(queries.texts)
     if not kept:
-        raise InputError(f"none of the queries of {path} is judged in {qrels}")
-    if len(kept) < len(queries):
-        notes.append(f"{len(kept)} of {len(queries)} queries are judged in {qrels}; the others are left out")
+        raise InputError(f"none of the queries of {queries.name} is judged in {qrels.name}")
+    if len(kept) < count:
+        report.notes.append(f"{len(kept)} of {count} queries are judged in {qrels.name}; the others are left out")
     else:
-        notes.append(f"all {len(queries)} queries are judged in {qrels}")
-    if without := len(judged) - len(kept):
-        notes.append(f"{without} queries are judged in {qrels} but have no text in {path}")
-    return kept
+        report.notes.append(f"all {count} queries are judged in {qrels.name}")
+    if without := len(qrels.grades) - len(kept):
+        report.notes.append(f"{without} queries are judged in {qrels.name} but have no text in {queries.name}")
+    return Queries(queries.name, kept)
 
 
-def load_run(path: str, faults: FaultSink, notes: list[str]) -> Run:
-    """A run; `notes` is told where its columns are not TREC's, and where its ranks contradict its scores."""
+def load_run(path: str, report: Report) -> Run:
+    """A run; a note says where its columns are not TREC's, and where its ranks contradict its scores."""
     with storage.open_read(path) as stream:
-        found = read_run(stream, path, faults)
-    notes += found.notes(path)
+        found = read_run(stream, path, report.rejects)
+    report.notes.extend(found.notes(path))
     return found.run
 
 
-def load_passages(path: str, faults: FaultSink, wanted: frozenset[str] | None = None) -> Passages:
+def load_passages(path: str, rejects: RejectSink, wanted: frozenset[str] | None = None) -> Passages:
     """The passages that are wanted, all where None."""
-    return passages_of(read_texts(path, faults), path, faults, wanted)
+    return passages_of(read_texts(path, rejects), path, rejects, wanted)
 
 
-def read_texts(path: str, faults: FaultSink) -> Iterator[Entry]:
+def read_texts(path: str, rejects: RejectSink) -> Iterator[TextLine]:
     """The queries or passages of a file, as a stream."""
     with storage.open_read(path) as stream:
-        yield from read_collection(stream, path, faults)
+        yield from read_collection(stream, path, rejects)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ray_rerank.cluster.storage import StoredFile, open_read
-from ray_rerank.jobs.inputs.collections import beir_files, load_qrels, read_texts, stored
+from ray_rerank.jobs.inputs.collections import beir_files, describe_file, load_qrels, read_texts
 from ray_rerank.jobs.inputs.texts import Texts, file_texts
 from ray_rerank.operators.datasets.hub import CORPUS, QRELS, QUERIES, Snapshot, find_snapshot
 from ray_rerank.operators.datasets.ir_datasets import IrDataset, ir_dataset
@@ -14,8 +14,8 @@ from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.content import with_compressed
 from ray_rerank.operators.formats.parquet_rows import is_parquet_file, parquet_rows
 from ray_rerank.operators.formats.qrels import Qrels, read_qrels
-from ray_rerank.operators.formats.texts import Entry, read_collection
-from ray_rerank.operators.rejects import FaultSink
+from ray_rerank.operators.formats.texts import TextLine, read_collection
+from ray_rerank.operators.rejects import RejectSink
 
 BEIR_FOLDER = "datasets"
 """Where BEIR's own examples put what they download."""
@@ -83,10 +83,10 @@ def _zip_texts(path: Path, folder: str, split: str) -> Texts:
     if missing := [name for name in (corpus, queries, qrels) if name not in names]:
         raise InputError(f"{path}: holds no {missing[0]}; it has {', '.join(sorted(names)[:8])}")
 
-    def entries(member: str) -> Callable[[FaultSink], Iterator[Entry]]:
-        def read(faults: FaultSink) -> Iterator[Entry]:
+    def entries(member: str) -> Callable[[RejectSink], Iterator[TextLine]]:
+        def read(rejects: RejectSink) -> Iterator[TextLine]:
             with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
-                yield from read_collection(stream, f"{path}, {member}", faults)
+                yield from read_collection(stream, f"{path}, {member}", rejects)
 
         return read
 
@@ -98,7 +98,7 @@ def _zip_texts(path: Path, folder: str, split: str) -> Texts:
         f"{path}, {queries}",
         f"{path}, {corpus}",
         f"{path}, {qrels}",
-        (stored(str(path)),),
+        (describe_file(str(path)),),
         entries(queries),
         entries(corpus),
         judged,
@@ -120,9 +120,9 @@ def _hub_texts(name: str, split: str, missing: str | None) -> Texts:
         name,
         name,
         name if judged else None,
-        tuple(stored(str(file)) for file in (*queries, *corpus, *judged)),
-        lambda faults: _entries(queries, faults),
-        lambda faults: _entries(corpus, faults),
+        tuple(describe_file(str(file)) for file in (*queries, *corpus, *judged)),
+        lambda rejects: _entries(queries, rejects),
+        lambda rejects: _entries(corpus, rejects),
         lambda: qrels_of(_triples(judged), name),
     )
 
@@ -136,16 +136,16 @@ def _judgements(snapshot: Snapshot, part: str | None, split: str) -> tuple[Path,
     return ()
 
 
-def _entries(files: tuple[Path, ...], faults: FaultSink) -> Iterator[Entry]:
+def _entries(files: tuple[Path, ...], rejects: RejectSink) -> Iterator[TextLine]:
     for file in map(str, files):
-        yield from read_texts(file, faults)
+        yield from read_texts(file, rejects)
 
 
 def _triples(files: tuple[Path, ...]) -> Iterator[tuple[str, str, float]]:
     """(query_id, doc_id, grade) of files of one data set, in any of the forms that they have."""
     for file in map(str, files):
         if file.endswith(with_compressed((".tsv",))):
-            for query_id, grades in load_qrels(file).items():
+            for query_id, grades in load_qrels(file).grades.items():
                 yield from ((query_id, doc_id, grade) for doc_id, grade in grades.items())
             continue
         with open_read(file) as stream:

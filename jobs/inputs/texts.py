@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ray_rerank.cluster.storage import StoredFile
-from ray_rerank.jobs.inputs.collections import load_qrels, queries_of, read_texts, stored
+from ray_rerank.jobs.inputs.collections import describe_file, load_qrels, queries_of, read_texts
 from ray_rerank.operators.formats.qrels import Qrels
-from ray_rerank.operators.formats.texts import Entry, Passages, ids_of, passages_of
-from ray_rerank.operators.rejects import FaultLog, FaultSink
+from ray_rerank.operators.formats.texts import Passages, Queries, TextLine, ids_of, passages_of
+from ray_rerank.operators.rejects import RejectLog, RejectSink
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +27,29 @@ class Texts:
     passages: str
     qrels: str | None
     inputs: tuple[StoredFile, ...]
-    read_queries: Callable[[FaultSink], Iterator[Entry]]
-    read_passages: Callable[[FaultSink], Iterator[Entry]]
+    read_queries: Callable[[RejectSink], Iterator[TextLine]]
+    read_passages: Callable[[RejectSink], Iterator[TextLine]]
     read_qrels: Callable[[], Qrels]
 
-    def load_queries(self, faults: FaultSink) -> dict[str, str]:
-        """Texts by query_id, in order.
+    def load_queries(self, rejects: RejectSink) -> Queries:
+        """Read queries, in order.
 
         Raises:
             InputError: there is none.
         """
-        return queries_of(self.read_queries(faults), self.queries, faults)
+        return queries_of(self.read_queries(rejects), self.queries, rejects)
 
-    def load_passages(self, faults: FaultSink, wanted: frozenset[str] | None = None) -> Passages:
+    def load_passages(self, rejects: RejectSink, wanted: frozenset[str] | None = None) -> Passages:
         """The passages that are wanted, all where None."""
-        return passages_of(self.read_passages(faults), self.passages, faults, wanted)
+        return passages_of(self.read_passages(rejects), self.passages, rejects, wanted)
 
     def passage_ids(self) -> pa.Array:
         """The ids of all passages with a text; what is wrong with others is left to `load_passages` to tell."""
-        return ids_of(self.read_passages(FaultLog()))
+        return ids_of(self.read_passages(RejectLog()))
 
     def passage_texts(self) -> Iterator[tuple[str, str]]:
         """Ids and texts of all passages; what is wrong with others is left to `load_passages` to tell."""
-        return ((entry.id, entry.text) for entry in self.read_passages(FaultLog()))
+        return ((entry.id, entry.text) for entry in self.read_passages(RejectLog()))
 
 
 def file_texts(queries: str, passages: str, qrels: str | None) -> Texts:
@@ -62,8 +62,8 @@ def file_texts(queries: str, passages: str, qrels: str | None) -> Texts:
         queries,
         passages,
         qrels,
-        tuple(stored(path) for path in (queries, passages, qrels) if path is not None),
-        lambda faults: read_texts(queries, faults),
-        lambda faults: read_texts(passages, faults),
+        tuple(describe_file(path) for path in (queries, passages, qrels) if path is not None),
+        lambda rejects: read_texts(queries, rejects),
+        lambda rejects: read_texts(passages, rejects),
         lambda: load_qrels(str(qrels)),
     )

@@ -21,7 +21,7 @@ from ray_rerank.jobs.scoring.input import CandidateInput, CandidateSource, read_
 from ray_rerank.jobs.scoring.run import Pass, ScoringRun, Steps, run_scoring
 from ray_rerank.jobs.scoring.steps import ReadUnit
 from ray_rerank.operators.candidates.schema import Columns, check_carried
-from ray_rerank.operators.ranking.labels import Moments, pooled
+from ray_rerank.operators.ranking.labels import Moments, pool_moments
 from ray_rerank.operators.scorers.registry import ScorerConfig
 
 _POOL = tuple(ActorPool.model_fields)
@@ -134,7 +134,7 @@ def _unscaled(config: Config, output: Output, units: list[Unit]) -> tuple[list[U
         return [], []
     markers = _done(config, output)
     scored = [unit for unit in units if unit.name in markers]
-    scales = pooled([markers[unit.name].moments for unit in scored], len(config.teachers))
+    scales = pool_moments([markers[unit.name].moments for unit in scored], len(config.teachers))
     told = tuple(scales)
     stale = [unit for unit in scored if markers[unit.name].provisional or markers[unit.name].scales != told]
     return stale, scales

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_rerank.cluster.errors import StorageError
@@ -16,9 +15,10 @@ from ray_rerank.cluster.storage import read_bytes
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs.outputs.markers import Scored
 from ray_rerank.jobs.scoring.steps import LoadStage, keep_scores
-from ray_rerank.operators.candidates.schema import FAULT_SCHEMA
-from ray_rerank.operators.ranking.labels import Moments, as_written, keep_teacher, labelled, moments, unlabelled
-from ray_rerank.operators.ranking.payload import Parcel
+from ray_rerank.operators.arrow import list_sizes
+from ray_rerank.operators.candidates.schema import REJECT_SCHEMA
+from ray_rerank.operators.ranking.labels import Moments, as_written, keep_teacher, moments, set_scores, unlabelled
+from ray_rerank.operators.ranking.payload import UnitPayload
 
 
 class LoadTeacher(LoadStage):
@@ -30,9 +30,9 @@ class LoadTeacher(LoadStage):
         score = LoadStage.__call__(self)
 
         def teach(unit: Unit, payload: bytes) -> bytes:
-            parcel = Parcel.unpack(score(unit, payload))
+            parcel = UnitPayload.unpack(score(unit, payload))
             kept = keep_teacher(parcel.candidates, self.number)
-            return Parcel(kept, parcel.faults, parcel.works, parcel.pairs, parcel.computed, parcel.notes).pack()
+            return UnitPayload(kept, parcel.faults, parcel.works, parcel.pairs, parcel.computed, parcel.notes).pack()
 
         return teach
 
@@ -53,20 +53,20 @@ class LabelUnit:
     def __call__(self, unit: Unit, payload: bytes | None, failure: str | None) -> dict[str, Any]:
         if payload is None or failure is not None:
             return commit_failure(self.output, unit, failure or "nothing arrived")
-        parcel = Parcel.unpack(payload)
+        parcel = UnitPayload.unpack(payload)
         teachers = len(self.weights)
         facts = {
             "pairs": parcel.pairs,
             "works": [work.as_dict() for work in parcel.works],
             "notes": [*parcel.notes, *keep_scores(self.cache, parcel)],
             "queries": parcel.candidates.num_rows,
-            "ranked": int(pc.sum(pc.list_value_length(parcel.candidates["candidates"])).as_py() or 0),
+            "ranked": int(list_sizes(parcel.candidates["candidates"]).sum()),
         }
         rows = unlabelled(parcel.candidates, teachers)
         if self.standardise:
             facts |= {"provisional": True, "moments": [asdict(own) for own in moments(rows, teachers)]}
         else:
-            rows = labelled(rows, self.weights)
+            rows = set_scores(rows, self.weights)
         rows = as_written(rows, self.include_text, own_scores=self.standardise or teachers > 1)
         return commit(self.output, unit, rows, parcel.faults, facts)
 
@@ -97,8 +97,8 @@ class StandardiseUnit:
         marker = read_record(self.output.marker(unit), Scored)
         if payload is None or failure is not None or marker is None:
             return commit_failure(self.output, unit, failure or "its marker went away")
-        rows = labelled(pq.read_table(io.BytesIO(payload)), self.weights, self.scales)
+        rows = set_scores(pq.read_table(io.BytesIO(payload)), self.weights, self.scales)
         written = read_errors(self.output, unit, marker)
-        faults = pq.read_table(io.BytesIO(written)) if written else pa.Table.from_pylist([], schema=FAULT_SCHEMA)
+        faults = pq.read_table(io.BytesIO(written)) if written else pa.Table.from_pylist([], schema=REJECT_SCHEMA)
         scales = [asdict(scale) for scale in self.scales]
         return commit(self.output, unit, rows, faults, marker.model_dump() | {"provisional": False, "scales": scales})

@@ -1,6 +1,7 @@
 """A teacher's scores of a mined pool, by the rerank job itself: cached, resumable, one score a pair."""
 
 import io
+from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
@@ -13,6 +14,14 @@ from ray_rerank.jobs.outputs.markers import Scored
 from ray_rerank.jobs.scoring.config import ExecutionConfig, Stage
 from ray_rerank.operators.candidates.shards import shard_name
 from ray_rerank.operators.scorers.registry import ScorerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class PoolScores:
+    """A teacher's raw logits by (query_id, doc_id), and what messages call them."""
+
+    name: str
+    by_pair: dict[tuple[str, str], float]
 
 
 def teacher_scores(

@@ -3,7 +3,6 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +11,11 @@ from pydantic import Field, model_validator
 
 from ray_rerank.cluster.lease import held
 from ray_rerank.cluster.storage import StoredFile, absolute, fingerprint, join
-from ray_rerank.jobs.inputs.collections import beir_files, load_qrels, load_queries, stored
-from ray_rerank.jobs.mine.corpus import Asked, Corpus, judged, load_corpus, own_rows
-from ray_rerank.jobs.mine.guard_scores import teacher_scores
+from ray_rerank.jobs.inputs.collections import TextFiles, beir_files, describe_file, load_qrels, load_queries
+from ray_rerank.jobs.mine.corpus import Corpus, JudgedQuery, find_positives, load_corpus
+from ray_rerank.jobs.mine.guard_scores import PoolScores, teacher_scores
 from ray_rerank.jobs.mine.lists import ranked_lists
+from ray_rerank.jobs.mine.vectors import VectorStore
 from ray_rerank.jobs.outputs import shards as prepared_folder
 from ray_rerank.jobs.outputs.checks import check_apart
 from ray_rerank.jobs.outputs.record import Overwrite
@@ -23,13 +23,21 @@ from ray_rerank.jobs.outputs.report import report_folder
 from ray_rerank.jobs.scoring.config import ExecutionConfig
 from ray_rerank.operators.candidates.self_pairs import DropSelf, chosen, told
 from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.formats.texts import Queries
 from ray_rerank.operators.location import Location
-from ray_rerank.operators.mining.guard import Guard, Guarded, guarded
-from ray_rerank.operators.mining.negatives import NO_LIST, NearDuplicates, Negative, draw_negatives
+from ray_rerank.operators.mining.guard import Guard, GuardOutcome, ScoredDraw, apply_guard
+from ray_rerank.operators.mining.negatives import (
+    NO_LIST,
+    DrawRules,
+    NearDuplicates,
+    Negative,
+    RankedRows,
+    draw_negatives,
+)
 from ray_rerank.operators.mining.notes import guard_notes, shortage_notes
 from ray_rerank.operators.mining.shards import POSITIVE, MinedQuery, mined_shard
 from ray_rerank.operators.mining.sources import BiEncoderSource, RunSource, Source
-from ray_rerank.operators.rejects import Fault, FaultLog, Reason
+from ray_rerank.operators.rejects import Reason, Reject, Report
 
 _NOT_DECIDING: Any = dict.fromkeys(
     ("output", "overwrite", "vectors", "cache", "executor", "address", "limits", "encoder"), True
@@ -125,73 +133,64 @@ def run(config: Config) -> int:
     """
     started = time.monotonic()
     check_apart(output=config.output, cache=config.cache, vectors=config.vectors)
-    paths, qrels_path = _paths(config)
-    rule = chosen(config.drop_self, *paths)
+    files = _find_files(config)
+    rule = chosen(config.drop_self, files.queries, files.passages)
     settings = config.model_dump(mode="json", exclude=_NOT_DECIDING)
     settings |= {"models": _models(config), "drop_self": rule}
-    claim = prepared_folder.claim(config.output, settings, _inputs(config, paths, qrels_path), config.overwrite, "mine")
+    claim = prepared_folder.claim(config.output, settings, _inputs(config, files), config.overwrite, "mine")
     if claim.finished is not None:
         print(f"{config.output}: already mined from these files with these settings")
         return report_folder(config.output, claim.finished, _COUNTED, claim.errors)
     with held(config.output, "mine"):
-        return _mine(config, paths, qrels_path, rule, claim, started)
+        return _mine(config, files, rule, claim, started)
 
 
-def _mine(
-    config: Config,
-    paths: tuple[str, str],
-    qrels_path: str | None,
-    rule: DropSelf,
-    claim: prepared_folder.Claim,
-    started: float,
-) -> int:
-    faults, notes = FaultLog(), list[str]()
-    queries, corpus = load_queries(paths[0], faults), load_corpus(paths[1], faults, notes)
-    qrels = load_qrels(qrels_path) if qrels_path else None
-    own = own_rows(queries, rule, corpus)
-    if qrels is None and config.guard and config.guard.needs_positives:
-        raise InputError("the guard's margins are relative to positives: give --qrels, or only max_score")
-    if qrels is None:
-        asked = [Asked(query_id, query, (), own.get(query_id, ())) for query_id, query in queries.items()]
-    else:
-        asked = judged(queries, qrels, corpus, own, paths[0], str(qrels_path), config.positive_grade, faults, notes)
-        asked = [replace(one, positives=one.positives[: config.positives]) for one in asked]
+def _mine(config: Config, files: TextFiles, rule: DropSelf, claim: prepared_folder.Claim, started: float) -> int:
+    report = Report()
+    queries = load_queries(files.queries, report.rejects)
+    corpus = load_corpus(files.passages, queries, rule, report)
+    asked = _find_queries(config, queries, corpus, files.qrels, report)
     if rule != "off":
-        notes.append(told(sum(len(own.get(one.query_id, ())) for one in asked), rule, config.drop_self))
-    label = None if qrels is None else 0.0
-    drawn = _drawn(config, asked, corpus, paths[0], config.vectors or join(claim.work, "vectors"), faults, notes)
-    outcomes = [Guarded(negatives, Counter()) for negatives in drawn]
-    if config.guard:
-        outcomes = _guarded(config, config.guard, asked, drawn, corpus, label, claim, faults, notes)
-    notes += shortage_notes(config.sources, drawn, outcomes, config.guard)
-    mined = [_mined(config, one, own.kept, label) for one, own in zip(asked, outcomes, strict=True)]
+        report.notes.append(told(sum(len(corpus.own.get(one.query_id, ())) for one in asked), rule, config.drop_self))
+    label = None if files.qrels is None else 0.0
+    vectors = VectorStore(config.vectors or join(claim.work, "vectors"), config)
+    texts = Queries(queries.name, {one.query_id: one.query for one in asked})
+    drawn = _draw(config, asked, corpus, [ranked_lists(one, texts, corpus, vectors, report) for one in config.sources])
+    outcomes = [GuardOutcome(negatives, Counter()) for negatives in drawn]
+    if guard := config.guard:
+        pool = [_to_mined_query(config, one, negatives, label) for one, negatives in zip(asked, drawn, strict=True)]
+        scores = _score_pool(config, guard, _shards(config, pool, corpus), claim.work)
+        pairs = zip(asked, drawn, strict=True)
+        draws = [_score_draw(one, negatives, corpus, scores, report) for one, negatives in pairs]
+        outcomes = [apply_guard(guard, config.sources, draw) for draw in draws]
+        report.notes.extend(guard_notes(guard, config.sources, draws, outcomes))
+    report.notes.extend(shortage_notes(config.sources, drawn, outcomes, config.guard))
+    mined = [_to_mined_query(config, one, own.kept, label) for one, own in zip(asked, outcomes, strict=True)]
     mined = [query for query in mined if len(query.rows)]
     parts = _shards(config, mined, corpus)
     prepared_folder.begin(claim)
     shards = [prepared_folder.write_shard(claim, number, len(parts), part) for number, part in enumerate(parts)]
     by_source = Counter(source for query in mined for source in query.sources)
     positives = by_source.pop(POSITIVE, 0)
-    notes += [f"negatives by source: {', '.join(f'{count:,} {kind}' for kind, count in by_source.items()) or 'none'}"]
+    shares = ", ".join(f"{count:,} {kind}" for kind, count in by_source.items()) or "none"
+    report.notes.append(f"negatives by source: {shares}")
     summary = {
         "shards": shards,
         "queries": len(mined),
         "positives": positives,
         "negatives": dict(by_source),
-        "left_out": {str(reason): count for reason, count in faults.counts.items()},
-        "first": {str(reason): list(map(str, faults.first(reason))) for reason in faults.counts},
-        "notes": notes,
+        **report.as_dict(),
         "seconds": round(time.monotonic() - started, 1),
     }
-    prepared_folder.finish(claim, faults.table(), summary)
+    prepared_folder.finish(claim, report.rejects.table(), summary)
     return report_folder(config.output, summary, _COUNTED, claim.errors)
 
 
-def _paths(config: Config) -> tuple[tuple[str, str], str | None]:
-    """Queries and passages, and the judgements if any."""
+def _find_files(config: Config) -> TextFiles:
     if config.beir is None:
-        return (str(config.queries), str(config.passages)), config.qrels
+        return TextFiles(str(config.queries), str(config.passages), config.qrels)
     files = beir_files(config.beir, config.split)
-    return (files.queries, files.passages), config.qrels or files.qrels
+    return replace(files, qrels=config.qrels or files.qrels)
 
 
 def _models(config: Config) -> list[dict[str, Any]]:
@@ -204,75 +203,62 @@ def _models(config: Config) -> list[dict[str, Any]]:
     return [*encoders, *([config.guard.scorer.identity()] if config.guard else [])]
 
 
-def _inputs(config: Config, paths: Sequence[str], qrels: str | None) -> list[StoredFile]:
+def _inputs(config: Config, files: TextFiles) -> list[StoredFile]:
     runs = [source.path for source in config.sources if isinstance(source, RunSource)]
-    return [stored(path) for path in [*paths, *([qrels] if qrels else []), *runs]]
+    qrels = [files.qrels] if files.qrels else []
+    return [describe_file(path) for path in [files.queries, files.passages, *qrels, *runs]]
 
 
-def _drawn(
-    config: Config,
-    asked: list[Asked],
-    corpus: Corpus,
-    queries_path: str,
-    vectors: str,
-    faults: FaultLog,
-    notes: list[str],
+def _find_queries(
+    config: Config, queries: Queries, corpus: Corpus, qrels: str | None, report: Report
+) -> list[JudgedQuery]:
+    """The queries to mine for: with judgements those that have a positive, else all.
+
+    Raises:
+        InputError: there is none, or the guard needs positives and there are no judgements.
+    """
+    if qrels is not None:
+        asked = find_positives(queries, load_qrels(qrels), corpus, config.positive_grade, report)
+        return [replace(one, positives=one.positives[: config.positives]) for one in asked]
+    if config.guard and config.guard.needs_positives:
+        raise InputError("the guard's margins are relative to positives: give --qrels, or only max_score")
+    own = corpus.own
+    return [JudgedQuery(query_id, query, (), own.get(query_id, ())) for query_id, query in queries.texts.items()]
+
+
+def _draw(
+    config: Config, asked: list[JudgedQuery], corpus: Corpus, lists: list[dict[str, RankedRows]]
 ) -> list[list[Negative]]:
     """Each query's negatives, more than are wanted where a guard chooses among them."""
-    texts = {one.query_id: one.query for one in asked}
-    lists = [
-        ranked_lists(source, texts, corpus, queries_path, vectors, config, faults, notes) for source in config.sources
-    ]
-    factor = config.guard.pool if config.guard else 1
     near = NearDuplicates(corpus.passages.texts, config.near_duplicates) if config.near_duplicates else None
+    rules = DrawRules(config.sources, corpus.keys, config.seed, config.guard.pool if config.guard else 1, near)
     return [
-        draw_negatives(
-            one.query_id,
-            config.sources,
-            [ranked.get(one.query_id, NO_LIST) for ranked in lists],
-            one.relevant,
-            corpus.keys,
-            config.seed,
-            factor,
-            near,
-        )
+        draw_negatives(rules, one.query_id, [ranked.get(one.query_id, NO_LIST) for ranked in lists], one.relevant)
         for one in asked
     ]
 
 
-def _guarded(
-    config: Config,
-    guard: Guard,
-    asked: list[Asked],
-    drawn: list[list[Negative]],
-    corpus: Corpus,
-    label: float | None,
-    claim: prepared_folder.Claim,
-    faults: FaultLog,
-    notes: list[str],
-) -> list[Guarded]:
-    """Of what was drawn, the first of each source that the guard allows; a pair that has no score is a fault."""
-    pool = [_mined(config, one, negatives, label) for one, negatives in zip(asked, drawn, strict=True)]
-    shards = _shards(config, pool, corpus)
+def _score_pool(config: Config, guard: Guard, shards: list[bytes], work: str) -> PoolScores:
+    """The teacher's scores of all that was drawn."""
     told = json.dumps([guard.scorer.identity(), *map(fingerprint, shards)])  # other bounds take the scores as they are
-    folder = join(absolute(claim.work), fingerprint(told.encode())[:16])
-    scores = teacher_scores(folder, shards, guard.scorer, config.cache, config)
-    found, of_positives, outcomes = [], [], []
-    for one, negatives in zip(asked, drawn, strict=True):
-        own = np.array([scores.get((one.query_id, corpus.doc_ids[n.row]), np.nan) for n in negatives])
-        positives = np.array([scores.get((one.query_id, corpus.doc_ids[row]), np.nan) for row in one.positives])
-        for row, score in zip([*(n.row for n in negatives), *one.positives], [*own, *positives], strict=True):
-            if np.isnan(score):
-                said = f"query_id {one.query_id!r}, doc_id {corpus.doc_ids[row]!r}"
-                faults.add(Fault(folder, 0, Reason.UNSCORED, said, one.query_id, corpus.doc_ids[row]))
-        found.append(own)
-        of_positives.append(positives)
-        outcomes.append(guarded(guard, config.sources, negatives, own, positives))
-    notes += guard_notes(guard, config.sources, drawn, found, of_positives, outcomes)
-    return outcomes
+    folder = join(absolute(work), fingerprint(told.encode())[:16])
+    return PoolScores(folder, teacher_scores(folder, shards, guard.scorer, config.cache, config))
 
 
-def _mined(config: Config, one: Asked, negatives: list[Negative], label: float | None) -> MinedQuery:
+def _score_draw(
+    query: JudgedQuery, negatives: list[Negative], corpus: Corpus, scores: PoolScores, report: Report
+) -> ScoredDraw:
+    """One query's draws with their scores; a pair without a score is a reject."""
+    rows = [*(negative.row for negative in negatives), *query.positives]
+    found = np.array([scores.by_pair.get((query.query_id, corpus.doc_ids[row]), np.nan) for row in rows])
+    for at in np.flatnonzero(np.isnan(found)).tolist():
+        doc_id = corpus.doc_ids[rows[at]]
+        detail = f"query_id {query.query_id!r}, doc_id {doc_id!r}"
+        report.rejects.add(Reject(scores.name, 0, Reason.UNSCORED, detail, query.query_id, doc_id))
+    return ScoredDraw(negatives, found[: len(negatives)], found[len(negatives) :])
+
+
+def _to_mined_query(config: Config, one: JudgedQuery, negatives: list[Negative], label: float | None) -> MinedQuery:
     """A query with its positives first; `label` is that of the negatives, if they have one."""
     rows = np.array([*one.positives, *(negative.row for negative in negatives)], np.int64)
     scores = np.array([np.nan] * len(one.positives) + [negative.score for negative in negatives], np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from ray_rerank.jobs.scoring.config import ActorPool, ExecutionConfig, Stage
 from ray_rerank.jobs.scoring.plan import local_cpus, pool_sizes
 from ray_rerank.jobs.scoring.run import Pass, Steps, do_pass
 from ray_rerank.operators.inference.sentence_transformers import Side
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.ranking.payload import table_bytes
 from ray_rerank.operators.scorers.bi_encoder import BiEncoderConfig
 
@@ -62,19 +62,24 @@ class Vectors:
             yield column.flatten().to_numpy().reshape(len(column), -1)
 
 
-def embed(
-    texts: pa.Array,
-    side: Side,
-    encoder: BiEncoderConfig,
-    folder: str,
-    execution: ExecutionConfig,
-    pool: ActorPool = ActorPool(),  # noqa: B008 - frozen
-) -> Vectors:
+@dataclass(frozen=True, slots=True)
+class VectorStore:
+    """Where vectors are kept, and where those that are missing are computed.
+
+    Attributes:
+        folder: URI; vectors are below it in folders named by encoder, side and texts.
+    """
+
+    folder: str
+    execution: ExecutionConfig
+    pool: ActorPool = field(default_factory=ActorPool)
+
+
+def embed(texts: pa.Array, side: Side, encoder: BiEncoderConfig, store: VectorStore) -> Vectors:
     """Embed texts, or find them embedded by the same encoder; an embedding that was stopped goes on.
 
     Args:
         texts: strings, in order.
-        folder: URI; the vectors lie below it in a folder named by encoder, side and texts.
 
     Raises:
         ModelError: the encoder cannot be found or is none.
@@ -82,7 +87,8 @@ def embed(
     """
     identity = encoder.identity() | {"side": side, "texts": _content(texts), "count": len(texts)}
     name = fingerprint(repr(sorted(identity.items(), key=str)).encode())
-    source, output = join(absolute(folder), f"{name}.texts.parquet"), Output(join(absolute(folder), name))
+    folder, pool, execution = absolute(store.folder), store.pool, store.execution
+    source, output = join(folder, f"{name}.texts.parquet"), Output(join(folder, name))
     done = done_markers(output, Embedded)
     if (units := _finished(output, done, len(texts))) is None:
         units = _plan(source, texts)
@@ -156,7 +162,7 @@ class _Load:
             texts = pa.ipc.open_stream(payload).read_all()["text"].to_pylist()
             distinct = list(dict.fromkeys(texts))
             place = {text: row for row, text in enumerate(distinct)}
-            vectors = loaded.embed(distinct, self.side, Work(alive=alive))[[place[text] for text in texts]]
+            vectors = loaded.embed(distinct, self.side, ScoringStats(alive=alive))[[place[text] for text in texts]]
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
             told = {"similarity": loaded.similarity}
             return table_bytes(pa.table({"vector": column}).replace_schema_metadata(told))

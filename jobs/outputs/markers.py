@@ -6,18 +6,18 @@ from pydantic import AfterValidator, PlainSerializer
 
 from ray_rerank.cluster.records import Count
 from ray_rerank.cluster.run_folder import Manifest, Marker
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.ranking.labels import Moments
 from ray_rerank.operators.scorers.bi_encoder import Similarity
 
 
-def _counted(work: Work) -> Work:
+def _counted(work: ScoringStats) -> ScoringStats:
     if not all(0 <= value < 1 << 63 for value in work.as_dict().values()):
         raise ValueError("a count is out of range")
     return work
 
 
-Counts = Annotated[Work, AfterValidator(_counted), PlainSerializer(Work.as_dict)]
+Counts = Annotated[ScoringStats, AfterValidator(_counted), PlainSerializer(ScoringStats.as_dict)]
 
 
 class Scored(Marker):

@@ -13,7 +13,7 @@ from ray_rerank.cluster.run_folder import Output, done_markers, failures, read_e
 from ray_rerank.cluster.storage import UnavailableError
 from ray_rerank.cluster.units import Unit, load_plan
 from ray_rerank.jobs.outputs.markers import Scored, kind_of
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ def run_state(output: Output) -> RunState:
     own = [markers[unit.name] for unit in done]
     left = {unit.name for unit in units} - markers.keys()
     failed = [failure.model_dump() for name, failure in failures(output).items() if name in left]
-    works: list[Work] = []
+    works: list[ScoringStats] = []
     for marker in own:
         for number, work in enumerate(marker.works):
             if number == len(works):
-                works.append(Work())
+                works.append(ScoringStats())
             works[number].add(work)
     return RunState(
         units=len(units),

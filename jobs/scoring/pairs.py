@@ -3,10 +3,10 @@
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ray_rerank.cluster.units import Unit, read_rows
 from ray_rerank.jobs.scoring.input import CandidateInput
+from ray_rerank.operators.arrow import list_sizes, one_array, parents
 from ray_rerank.operators.candidates.read import read_candidates
 from ray_rerank.operators.candidates.schema import Columns, Origin
 
@@ -19,10 +19,10 @@ def unit_pairs(unit: Unit, given: CandidateInput, columns: Columns) -> pa.Table:
     """
     table = read_rows(unit, given.columns[unit.file])
     whole, _ = read_candidates(table, columns, Origin(unit.file, unit.start), ())
-    parent = pc.list_parent_indices(whole["candidates"])
-    structs = pc.list_flatten(whole["candidates"]).combine_chunks()
-    pairs: dict[str, Any] = {name: pc.take(whole[name], parent) for name in ("query_id", "query")}
-    return pa.table(pairs | {name: pc.struct_field(structs, name) for name in ("doc_id", "text")})
+    candidates = one_array(whole["candidates"])
+    parent, structs = parents(list_sizes(candidates)), candidates.flatten()
+    pairs: dict[str, Any] = {name: whole[name].take(parent) for name in ("query_id", "query")}
+    return pa.table(pairs | {name: structs.field(name) for name in ("doc_id", "text")})
 
 
 def text_pairs(pairs: pa.Table) -> list[tuple[str, ...]]:

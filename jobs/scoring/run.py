@@ -10,7 +10,7 @@ from typing import Any
 from ray_rerank.cluster.executors import Executor, open_executor
 from ray_rerank.cluster.run_folder import Output, done_markers
 from ray_rerank.cluster.secrets import shown
-from ray_rerank.cluster.steps import Commit, Pool, Read, Step
+from ray_rerank.cluster.steps import Commit, Pool, Read, Step, UnitSteps
 from ray_rerank.cluster.storage import absolute, write_whole
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs.exit_codes import ExitCode
@@ -135,10 +135,10 @@ def do_pass(todo: Pass, sizes: list[PoolSize], executor: Executor, config: Execu
         for number, size in enumerate(sizes, start=1)
     ]
     todo.announce()
-    steps, reported = todo.steps, []
+    unit_steps, reported = UnitSteps(todo.steps.read, pools, todo.steps.commit), []
     items = sum(unit.items for unit in todo.units)
     with progress(len(todo.units) + todo.done, todo.done, items, todo.doing, todo.items) as show:
-        for said in executor.stream(todo.units, steps.read, pools, steps.commit, todo.unit_bytes, config.limits):
+        for said in executor.stream(todo.units, unit_steps, todo.unit_bytes, config.limits):
             show(said)
             reported.append(said)
     return reported

@@ -10,19 +10,20 @@ import pyarrow as pa
 from ray_rerank.cluster.attempts import alive
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.run_folder import Output, commit, commit_failure
-from ray_rerank.cluster.score_cache.cache_files import entries, write_run
+from ray_rerank.cluster.score_cache.cache_files import to_table, write_run
 from ray_rerank.cluster.score_cache.lookup import ScoreCache
 from ray_rerank.cluster.steps import Step
 from ray_rerank.cluster.storage import join
 from ray_rerank.cluster.units import Unit, read_rows
 from ray_rerank.jobs.scoring.config import Stage
+from ray_rerank.operators.arrow import list_sizes
 from ray_rerank.operators.candidates.read import read_candidates
 from ray_rerank.operators.candidates.schema import Columns, Origin
 from ray_rerank.operators.formats.rankings import to_ranking
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.models.device import is_device_lost
-from ray_rerank.operators.ranking.payload import Parcel
-from ray_rerank.operators.ranking.rerank import rerank
+from ray_rerank.operators.ranking.payload import UnitPayload
+from ray_rerank.operators.ranking.rerank import StageRule, rerank
 from ray_rerank.operators.scorers.base import Scorer
 from ray_rerank.operators.scorers.cached import CachedEvaluation
 
@@ -39,13 +40,11 @@ class ReadUnit:
 
     def __call__(self, unit: Unit) -> bytes:
         table = read_rows(unit, self.needed[unit.file])
-        origin = Origin(unit.file, unit.start)
-        candidates, faults = read_candidates(
-            table, self.columns, origin, self.extra, self.carry, self.repeated.get(unit.file)
-        )
-        pairs = int(pa.compute.sum(pa.compute.list_value_length(candidates["candidates"])).as_py() or 0)
+        origin = Origin(unit.file, unit.start, self.repeated.get(unit.file))
+        candidates, faults = read_candidates(table, self.columns, origin, self.extra, self.carry)
+        pairs = int(list_sizes(candidates["candidates"]).sum())
         pairs += int(pa.compute.sum(faults["candidates"]).as_py() or 0)
-        return Parcel(candidates, faults, (), pairs).pack()
+        return UnitPayload(candidates, faults, (), pairs).pack()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +69,14 @@ class LoadStage:
         stage = self.stages[self.number - 1]
         scorer = stage.scorer.load_planned(self.planned, threads=max(int(self.cpus), 1))
         depth = self.stages[self.number - 2].keep if self.number > 1 else None
+        rule = StageRule(self.number, depth, stage.fusion)
         cached = _Cached(self.cache, stage, scorer) if self.cache else None
 
         def score(unit: Unit, payload: bytes) -> bytes:
-            parcel = Parcel.unpack(payload)
-            work = Work(alive=alive)
+            parcel = UnitPayload.unpack(payload)
+            work = ScoringStats(alive=alive)
             try:
-                candidates, faults = rerank(
-                    parcel.candidates, scorer, self.number, depth, Origin(unit.file, unit.start), work, stage.fusion
-                )
+                candidates, faults = rerank(parcel.candidates, scorer, rule, Origin(unit.file, unit.start), work)
             except RuntimeError as error:
                 if is_device_lost(error):
                     os._exit(1)  # Ray starts a worker with a device that works, and gives the unit to it
@@ -88,7 +86,7 @@ class LoadStage:
                 computed += (cached.computed(work),)
                 notes += tuple(cached.cache.notes)
             faults = pa.concat_tables([parcel.faults, faults])
-            return Parcel(candidates, faults, (*parcel.works, work), parcel.pairs, computed, notes).pack()
+            return UnitPayload(candidates, faults, (*parcel.works, work), parcel.pairs, computed, notes).pack()
 
         return score
 
@@ -100,9 +98,9 @@ class _Cached:
         self.cache = ScoreCache.open(uri, stage.scorer.evaluation_identity() | {"precision": scorer.precision})
         scorer.evaluate = self.evaluation = CachedEvaluation(scorer.evaluate, self.cache.lookup)
 
-    def computed(self, work: Work) -> tuple[str, pa.Table, float]:
+    def computed(self, work: ScoringStats) -> tuple[str, pa.Table, float]:
         """What a unit adds to the cache, and what it took."""
-        table = entries(*self.evaluation.take())
+        table = to_table(*self.evaluation.take())
         return self.cache.namespace, table, work.seconds if table.num_rows else 0.0
 
 
@@ -118,15 +116,15 @@ class CommitUnit:
     def __call__(self, unit: Unit, payload: bytes | None, failure: str | None) -> dict[str, Any]:
         if payload is None or failure is not None:
             return commit_failure(self.output, unit, failure or "nothing arrived")
-        parcel = Parcel.unpack(payload)
+        parcel = UnitPayload.unpack(payload)
         notes = [*parcel.notes, *keep_scores(self.cache, parcel)]
         ranking = to_ranking(parcel.candidates, self.include_text, self.extra)
-        ranked = int(pa.compute.sum(pa.compute.list_value_length(ranking["ranking"])).as_py() or 0)
+        ranked = int(list_sizes(ranking["ranking"]).sum())
         facts = {"pairs": parcel.pairs, "ranked": ranked, "works": [work.as_dict() for work in parcel.works]}
         return commit(self.output, unit, ranking, parcel.faults, facts | {"notes": notes})
 
 
-def keep_scores(cache: str | None, parcel: Parcel) -> list[str]:
+def keep_scores(cache: str | None, parcel: UnitPayload) -> list[str]:
     """Add what a unit computed to the cache; what cannot be written there costs its entries alone, and is told."""
     if cache is None:
         return []

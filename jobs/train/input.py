@@ -7,7 +7,8 @@ from ray_rerank.cluster import storage
 from ray_rerank.jobs.inputs.collections import load_qrels
 from ray_rerank.jobs.inputs.files import PARQUET, input_files
 from ray_rerank.jobs.outputs.finished import check_finished
-from ray_rerank.operators.training.held_out import JudgedCandidates
+from ray_rerank.operators.rejects import Report
+from ray_rerank.operators.training.held_out import JudgedCandidates, judged_candidates
 from ray_rerank.operators.training.pair_files import READABLE, Target, read_parquet
 from ray_rerank.operators.training.pairs import TrainingPairs, read_training_pairs
 
@@ -37,17 +38,15 @@ def load_training_pairs(uri: str, target: Target | None) -> TrainingPairs:
     return read_training_pairs(_opened(_pair_files(uri)), uri, target)
 
 
-def load_evaluation(candidates: str, qrels: str, notes: list[str]) -> "JudgedCandidates":
-    """Candidates and the judgements of their queries; `notes` is told what is left out.
+def load_evaluation(candidates: str, qrels: str, report: Report) -> JudgedCandidates:
+    """Candidates and the judgements of their queries; notes say what is left out.
 
     Raises:
         StorageError, InputError: they cannot be read.
     """
-    from ray_rerank.operators.training.held_out import judged_candidates
-
-    judged = load_qrels(qrels)
+    grades = load_qrels(qrels).grades
     tables = ((path, read_parquet(path, content)) for path, content in _opened(_candidate_files(candidates)))
-    return judged_candidates(tables, judged, candidates, notes)
+    return judged_candidates(tables, grades, candidates, report)
 
 
 def _pair_files(uri: str) -> list[str]:

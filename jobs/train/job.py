@@ -1,6 +1,5 @@
 """`ray-rerank train`: train a cross-encoder on labelled pairs, or distil a teacher into a student."""
 
-import dataclasses
 import json
 import shutil
 import tempfile
@@ -26,6 +25,7 @@ from ray_rerank.jobs.train.state import claimed, finish, is_finished, started_fr
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.location import Location
 from ray_rerank.operators.models.checkpoint import Checkpoint, find_checkpoint
+from ray_rerank.operators.rejects import Report
 from ray_rerank.operators.training.best_weights import BEST, LAST, best_step
 from ray_rerank.operators.training.callbacks import PROGRESS, diverged_at
 from ray_rerank.operators.training.curve import curve_picture
@@ -34,7 +34,7 @@ from ray_rerank.operators.training.groups import Groups, group_rows
 from ray_rerank.operators.training.held_out import HeldOut, JudgedCandidates, LabelledPairs
 from ray_rerank.operators.training.leakage import refuse_overlap
 from ray_rerank.operators.training.losses import LOSSES
-from ray_rerank.operators.training.plan import Training, TrainingPlan
+from ray_rerank.operators.training.plan import HyperParameters, Training, TrainingPlan
 from ray_rerank.operators.training.split import queries, split_by_query
 from ray_rerank.operators.training.student import Student, parse_student
 from ray_rerank.operators.training.trainee import outputs_of, require_training_libraries, save_trained, write_start
@@ -44,8 +44,8 @@ TOO_LONG = 1.25  # times the tokens: less is what smaller embeddings are worth
 PICTURE = "training.svg"
 
 
-class Config(JobConfig):
-    """Train a cross-encoder from any encoder checkpoint on (query, document, label)."""
+class Source(JobConfig):
+    """What a training starts from and learns, and where the model goes."""
 
     input: Location = Field(
         description="what mine, label or rerank --include-text wrote; or Parquet, TSV, JSONL: query, document, label"
@@ -62,15 +62,11 @@ class Config(JobConfig):
     loss: Literal["auto", "bce", "mse", "margin-mse", "listnet", "lambda"] = Field(
         "auto", description="auto: bce where every label is in [0, 1], else mse (a teacher's logits)"
     )
-    group_size: int = Field(8, ge=2, description="longest list of listnet and lambda")
-    epochs: float = Field(3, gt=0, description="passes over the pairs (num_train_epochs)")
-    batch_size: int = Field(32, ge=1, description="pairs a step in each worker, also where they come in groups")
-    learning_rate: float = Field(5e-5, gt=0, description="peak; falls linearly to zero")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up (warmup_ratio)")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's")
-    max_length: int = Field(512, ge=8, description="tokens of a pair; what is over is cut, longest first")
-    dropout: float | None = Field(None, ge=0, lt=1, description="in place of the checkpoint's own")
-    freeze_embeddings: bool = Field(False, description="leave the embeddings as they are: faster, forgets less")
+
+
+class Config(HyperParameters, Source):
+    """Train a cross-encoder from any encoder checkpoint on (query, document, label)."""
+
     held_out: float | None = Field(
         None, ge=0, lt=1, description="share of the queries to measure on; default: 0.05, or 0 with --evaluation"
     )
@@ -78,7 +74,6 @@ class Config(JobConfig):
     evaluation_qrels: Location | None = Field(None, description="their judgements: TREC, BEIR or Parquet")
     evaluate_every: int | None = Field(None, ge=1, description="steps between figures; default: a fifth of all steps")
     keep: Literal["best", "last"] = Field("best", description="which weights are saved: best by the figures, or last")
-    seed: int = Field(0, ge=0, description="of the split, the order, the groups and any new weights")
     save_precision: Literal["fp16", "fp32"] = Field("fp32", description="of the weights written")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints; a killed training resumes")
     checkpoints: Location | None = Field(
@@ -101,14 +96,14 @@ class Config(JobConfig):
 def run(config: Config) -> int:
     """Train, save, and print what came of it."""
     checkpoints = _checkpoints(config)
-    notes = find_inputs(config.input, config.evaluation)
+    report = Report(notes=find_inputs(config.input, config.evaluation))
     model = find_checkpoint(config.model)
-    evaluation = _evaluation(config, notes)
-    for note in notes:
+    evaluation = _evaluation(config, report)
+    for note in report.notes:
         print(note)
     pairs = load_training_pairs(config.input, config.target)
     plan = _plan(config, pairs.table)
-    code = ExitCode.DONE_WITH_ERRORS if pairs.left_out or notes else ExitCode.DONE
+    code = ExitCode.DONE_WITH_ERRORS if pairs.left_out or report.notes else ExitCode.DONE
     settings = _settings(config, model, plan, pairs.table, evaluation)
     if is_finished(config.output, checkpoints, settings, config.overwrite):
         print(f"{config.output}: already trained with these settings; --overwrite trains it again")
@@ -168,7 +163,7 @@ def run(config: Config) -> int:
     return code
 
 
-def _evaluation(config: Config, notes: list[str]) -> JudgedCandidates | None:
+def _evaluation(config: Config, report: Report) -> JudgedCandidates | None:
     """The candidates and judgements to measure on, where they are given.
 
     Raises:
@@ -180,7 +175,7 @@ def _evaluation(config: Config, notes: list[str]) -> JudgedCandidates | None:
         raise InputError("--evaluation (candidate shards) and --evaluation-qrels (their judgements) go together")
     if config.held_out:
         raise InputError("give --held-out or --evaluation, not both: one figure decides which weights are best")
-    return load_evaluation(config.evaluation, config.evaluation_qrels, notes)
+    return load_evaluation(config.evaluation, config.evaluation_qrels, report)
 
 
 def _checkpoints(config: Config) -> Path:
@@ -194,7 +189,6 @@ def _checkpoints(config: Config) -> Path:
 
 
 def _plan(config: Config, pairs: pa.Table) -> TrainingPlan:
-
     if config.student is not None and config.layers is not None:
         raise InputError("--layers is short for --student layers=…: give one of them")
     labels = pairs["label"].to_numpy()
@@ -206,19 +200,10 @@ def _plan(config: Config, pairs: pa.Table) -> TrainingPlan:
             "use loss mse for a teacher's logits"
         )
     return TrainingPlan(
+        **config.model_dump(include={*HyperParameters.model_fields}),
         loss=("bce" if within else "mse") if config.loss == "auto" else config.loss,
-        group_size=config.group_size,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
         workers=config.num_workers,
-        learning_rate=config.learning_rate,
-        warmup=config.warmup,
-        weight_decay=config.weight_decay,
-        max_length=config.max_length,
-        seed=config.seed,
         student=Student(layers=config.layers) if config.student is None else parse_student(config.student),
-        dropout=config.dropout,
-        freeze_embeddings=config.freeze_embeddings,
     )
 
 
@@ -230,9 +215,9 @@ def _settings(
     decided = {
         "model": Path(config.model).name if "://" in config.model or Path(config.model).is_dir() else config.model,
         "content": model.content,
-        **dataclasses.asdict(plan),
+        **plan.model_dump(),
         "held_out": held_out,
-        "evaluation": None if evaluation is None else _content(evaluation.table, evaluation.qrels),
+        "evaluation": None if evaluation is None else _content(evaluation.table, evaluation.grades),
         "evaluate_every": config.evaluate_every,
         "keep": config.keep,
         "pairs": _content(pairs),

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_rerank.operators.candidates.join import Selection
+from ray_rerank.operators.arrow import one_array
+from ray_rerank.operators.candidates.join import CandidateList
 from ray_rerank.operators.errors import InputError, listed, reason_of
 from ray_rerank.operators.formats.cells import is_number, is_text, number, shown
 from ray_rerank.operators.formats.column_files import DOC_ID, QUERY_ID
@@ -22,7 +23,7 @@ from ray_rerank.operators.formats.lines import Unusable, opening, parse_lines
 from ray_rerank.operators.formats.parquet_rows import PARQUET_DAMAGE, batches, is_parquet_file, open_parquet
 from ray_rerank.operators.formats.tables import Row, check_headless, read_table, row_size
 from ray_rerank.operators.formats.texts import checked_id, json_id, json_text, named_fields
-from ray_rerank.operators.rejects import Fault, FaultSink, Reason
+from ray_rerank.operators.rejects import Reason, Reject, RejectSink
 
 COLUMNS = ("query_id", "query", "doc_id", "text")
 READABLE = (".parquet", *with_compressed((".tsv", ".csv", ".jsonl", ".json")))
@@ -50,11 +51,11 @@ Pair = tuple[str, str, str, str, float | None]
 class GroupedPairs:
     """Candidates by query, in order of the queries' first appearance, and the texts that they refer to."""
 
-    selections: list[Selection]
+    selections: list[CandidateList]
     texts: pa.Array
 
 
-def read_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.Table]:
+def read_pairs(stream: IO[bytes], name: str, rejects: RejectSink) -> Iterator[pa.Table]:
     """Read Parquet, JSON or a table as tables of PAIR_SCHEMA; a table with a line that names its columns, or without
     one in the order of COLUMNS or of MS MARCO's top-1000 files (qid, pid, query, passage).
 
@@ -62,16 +63,16 @@ def read_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.T
         InputError: the file is none of these, or lacks a column.
     """
     if is_parquet_file(stream, name):
-        yield from _parquet_pairs(stream, name, faults)
+        yield from _parquet_pairs(stream, name, rejects)
     elif is_json(stream, name):
         form = f"JSON with {', '.join(COLUMNS)}[, score]"
-        yield from _tables(parse_lines(json_rows(stream, name, faults), _json_pair, name, form, faults), name)
+        yield from _tables(parse_lines(json_rows(stream, name, rejects), _json_pair, name, form, rejects), name)
     else:
-        yield from _tables(_table_pairs(stream, name, faults), name)
+        yield from _tables(_table_pairs(stream, name, rejects), name)
 
 
-def _table_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[tuple[int, Pair]]:
-    table = read_table(stream, name, faults)
+def _table_pairs(stream: IO[bytes], name: str, rejects: RejectSink) -> Iterator[tuple[int, Pair]]:
+    table = read_table(stream, name, rejects)
     rows, first = table.rows, next(table.rows, None)
     if first is None:
         return
@@ -82,27 +83,27 @@ def _table_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[tu
         check_headless(first, {*_COLUMN_NAMES, *COLUMNS}, f"{', '.join(COLUMNS)}[, score]", name)
     start: list[Row] = [] if header else [first, *opening(rows, row_size)]
     order = COLUMNS if header else _order(start, name)
-    yield from parse_lines(chain(start, rows), _row_parser(header, order), name, _FORM, faults)
+    yield from parse_lines(chain(start, rows), _row_parser(header, order), name, _FORM, rejects)
 
 
-def _parquet_pairs(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[pa.Table]:
+def _parquet_pairs(stream: IO[bytes], name: str, rejects: RejectSink) -> Iterator[pa.Table]:
     file = open_parquet(stream, name)
     _check_columns(file.schema_arrow, name)
     columns = [*COLUMNS, *(["score"] if "score" in file.schema_arrow.names else [])]
     start = 0
     for batch in batches(file, stream, name, columns):
         try:
-            table = _usable(pa.Table.from_batches([batch]), name, start, faults)
+            table = _usable(pa.Table.from_batches([batch]), name, start, rejects)
         except PARQUET_DAMAGE as error:
             raise InputError(f"{name}: cannot be read as Parquet beyond row {start}: {reason_of(error)}") from None
         yield table
         start += batch.num_rows
 
 
-def group_pairs(tables: Iterable[pa.Table], depth: int | None, faults: FaultSink) -> GroupedPairs:
+def group_pairs(tables: Iterable[pa.Table], depth: int | None, rejects: RejectSink) -> GroupedPairs:
     """Gather pairs by query, wherever their rows stand: by falling score, ties and no score in file order.
 
-    A row goes to `faults` whose id, query or text is empty, that gives its query_id another query than the
+    A row goes to `rejects` whose id, query or text is empty, that gives its query_id another query than the
     first row did, or that repeats a doc_id of its query: the better place is kept. All rows are held in
     memory.
 
@@ -118,22 +119,22 @@ def group_pairs(tables: Iterable[pa.Table], depth: int | None, faults: FaultSink
     scores = table["score"].to_numpy().astype(np.float32)
     empty = pc.equal(pc.binary_length(pc.utf8_trim_whitespace(table["text"])), 0).to_numpy()
 
-    def fault(row: int, reason: Reason, detail: str = "") -> None:
+    def reject(row: int, reason: Reason, detail: str = "") -> None:
         query_id, doc_id = query_names[query_ids[row]], doc_names[docs[row]]
-        faults.add(Fault(file_names[files[row]], int(lines[row]), reason, detail, query_id, doc_id))
+        rejects.add(Reject(file_names[files[row]], int(lines[row]), reason, detail, query_id, doc_id))
 
     rows_of: dict[int, list[int]] = {}
     query_of: dict[int, int] = {}
     for row in range(table.num_rows):
         query_id = int(query_ids[row])
         if not query_names[query_id].strip() or not doc_names[docs[row]].strip():
-            fault(row, Reason.MALFORMED, "an id is empty")
+            reject(row, Reason.MALFORMED, "an id is empty")
         elif not query_texts[queries[row]].strip():
-            fault(row, Reason.EMPTY_TEXT, "the query")
+            reject(row, Reason.EMPTY_TEXT, "the query")
         elif empty[row]:
-            fault(row, Reason.EMPTY_TEXT, "the passage")
+            reject(row, Reason.EMPTY_TEXT, "the passage")
         elif query_of.setdefault(query_id, int(queries[row])) != queries[row]:
-            fault(row, Reason.OTHER_QUERY)
+            reject(row, Reason.OTHER_QUERY)
         else:
             rows_of.setdefault(query_id, []).append(row)
     if not rows_of:
@@ -145,23 +146,19 @@ def group_pairs(tables: Iterable[pa.Table], depth: int | None, faults: FaultSink
         kept: dict[int, int] = {}
         for row in rows.tolist():
             if docs[row] in kept:
-                fault(row, Reason.DUPLICATE_DOC)
+                reject(row, Reason.DUPLICATE_DOC)
             else:
                 kept[docs[row]] = row
         rows = np.asarray(list(kept.values()), dtype=np.int64)[:depth]
         doc_ids = [doc_names[docs[row]] for row in rows]
         query = query_texts[query_of[query_id]]
-        selections.append(Selection(query_names[query_id], query, doc_ids, rows, scores[rows]))
+        selections.append(CandidateList(query_names[query_id], query, doc_ids, rows, scores[rows]))
     return GroupedPairs(selections, pa.concat_arrays(table["text"].chunks))
 
 
 def _coded(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     """Each row's index among the distinct values, and these: one Python string a value, not a row."""
-    plain = column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
-    array = plain.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], pa.string())
-    coded = array.dictionary_encode()
+    coded = one_array(column).dictionary_encode()
     return coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
 
 
@@ -310,18 +307,18 @@ def _check_columns(schema: Any, name: str) -> None:
             raise InputError(f"{name}: column score is {found}, not a number")
 
 
-def _usable(table: pa.Table, name: str, start: int, faults: FaultSink) -> pa.Table:
-    """The rows without a null and with valid unicode, as PAIR_SCHEMA; the others go to `faults`."""
+def _usable(table: pa.Table, name: str, start: int, rejects: RejectSink) -> pa.Table:
+    """The rows without a null and with valid unicode, as PAIR_SCHEMA; the others go to `rejects`."""
     good = np.ones(table.num_rows, dtype=bool)
     for column in COLUMNS:
         values = table[column]
         for row in np.flatnonzero(values.is_null().to_numpy()).tolist():
             if good[row]:
-                faults.add(Fault(name, start + row + 1, Reason.MALFORMED, f"{column} is null"))
+                rejects.add(Reject(name, start + row + 1, Reason.MALFORMED, f"{column} is null"))
             good[row] = False
         for row in _not_utf8(values):
             if good[row]:
-                faults.add(Fault(name, start + row + 1, Reason.NOT_UTF8, column))
+                rejects.add(Reject(name, start + row + 1, Reason.NOT_UTF8, column))
             good[row] = False
     kept = table.filter(pa.array(good))
     arrays = [kept[column].cast(PAIR_SCHEMA.field(column).type) for column in COLUMNS]

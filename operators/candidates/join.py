@@ -1,6 +1,6 @@
 """Which passages are whose candidates: runs and queries joined with the passages that there are."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +8,13 @@ import pyarrow as pa
 import xxhash
 
 from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.formats.texts import Passages, Queries
 from ray_rerank.operators.formats.trec_runs import RankedList, Run, cut
-from ray_rerank.operators.rejects import Fault, FaultSink, Reason
+from ray_rerank.operators.rejects import Reason, Reject, RejectSink
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class CandidateList:
     """One query and its candidates in first-stage order, by reference to the table of texts.
 
     Attributes:
@@ -29,25 +30,26 @@ class Selection:
     scores: np.ndarray
 
 
-def known_queries(
-    run: Run, queries: Mapping[str, str], depth: int | None, name: str, queries_name: str, faults: FaultSink
-) -> Run:
-    """The run's queries that have a text, each cut to `depth`; the others go to `faults`, one fault a query.
+def known_queries(run: Run, name: str, queries: Queries, depth: int | None, rejects: RejectSink) -> Run:
+    """The run's queries that have a text, each cut to `depth`; the others go to `rejects`, one reject per query.
+
+    Args:
+        name: what messages call the run.
 
     Raises:
         InputError: not one of them has a text: the two files are of different collections.
     """
-    known = {query_id: cut(ranked, depth) for query_id, ranked in run.items() if query_id in queries}
+    known = {query_id: cut(ranked, depth) for query_id, ranked in run.items() if query_id in queries.texts}
     if not known:
         raise InputError(
-            f"none of the {len(run)} query ids of {name} is in {queries_name}: the run has "
-            f"{_some(run)}, the queries have {_some(queries)}"
+            f"none of the {len(run)} query ids of {name} is in {queries.name}: the run has "
+            f"{_some(run)}, the queries have {_some(queries.texts)}"
         )
     for query_id, ranked in run.items():
         if query_id not in known:
-            left_out = f"{len(ranked.doc_ids)} candidates; {queries_name} has no such id"
+            left_out = f"{len(ranked.doc_ids)} candidates; {queries.name} has no such id"
             line = int(ranked.lines.min(initial=np.iinfo(np.int64).max))
-            faults.add(Fault(name, line, Reason.UNKNOWN_QUERY, left_out, query_id))
+            rejects.add(Reject(name, line, Reason.UNKNOWN_QUERY, left_out, query_id))
     return known
 
 
@@ -56,27 +58,23 @@ def doc_ids_of(run: Run) -> frozenset[str]:
     return frozenset(doc_id for ranked in run.values() for doc_id in ranked.doc_ids)
 
 
-def select(
-    run: Run,
-    queries: Mapping[str, str],
-    row: Mapping[str, int],
-    name: str,
-    passages_name: str,
-    faults: FaultSink,
-) -> Iterator[Selection]:
-    """Join each query of a run with its passages; a document without text goes to `faults`.
+def select(run: Run, name: str, queries: Queries, passages: Passages, rejects: RejectSink) -> Iterator[CandidateList]:
+    """Join each query of a run with its passages; a document without text goes to `rejects`.
 
     Queries of which no candidate is left are not yielded.
+
+    Args:
+        name: what messages call the run.
     """
     for query_id, ranked in run.items():
-        rows = np.fromiter((row.get(doc_id, -1) for doc_id in ranked.doc_ids), np.int64, len(ranked.doc_ids))
+        rows = np.fromiter((passages.row.get(doc_id, -1) for doc_id in ranked.doc_ids), np.int64, len(ranked.doc_ids))
         for missing in np.flatnonzero(rows < 0).tolist():
-            faults.add(
-                Fault(
+            rejects.add(
+                Reject(
                     name,
                     int(ranked.lines[missing]),
                     Reason.UNKNOWN_DOC,
-                    f"{passages_name} has no text for it",
+                    f"{passages.name} has no text for it",
                     query_id,
                     ranked.doc_ids[missing],
                 )
@@ -84,7 +82,9 @@ def select(
         kept = np.flatnonzero(rows >= 0)
         if len(kept):
             doc_ids = [ranked.doc_ids[i] for i in kept.tolist()]
-            yield Selection(query_id, queries[query_id], doc_ids, rows[kept], ranked.scores[kept].astype(np.float32))
+            yield CandidateList(
+                query_id, queries.texts[query_id], doc_ids, rows[kept], ranked.scores[kept].astype(np.float32)
+            )
 
 
 def draw_random(run: Run, pool: pa.Array, count: int, seed: int) -> Run:
@@ -96,7 +96,7 @@ def draw_random(run: Run, pool: pa.Array, count: int, seed: int) -> Run:
     return {query_id: _drawn(query_id, ranked, pool, count, seed) for query_id, ranked in run.items()}
 
 
-def append(selections: Iterable[Selection], more: Iterable[Selection]) -> Iterator[Selection]:
+def append(selections: Iterable[CandidateList], more: Iterable[CandidateList]) -> Iterator[CandidateList]:
     """Put the candidates of `more` behind those of the same query; other queries of `more` are dropped."""
     behind = {selection.query_id: selection for selection in more}
     for selection in selections:
@@ -104,7 +104,7 @@ def append(selections: Iterable[Selection], more: Iterable[Selection]) -> Iterat
         if other is None:
             yield selection
         else:
-            yield Selection(
+            yield CandidateList(
                 selection.query_id,
                 selection.query,
                 [*selection.doc_ids, *other.doc_ids],

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_rerank.operators.arrow import lists, one_array
+from ray_rerank.operators.arrow import list_sizes, one_array, parents, places, struct_array, to_lists
 from ray_rerank.operators.candidates.schema import (
     CARRIED,
-    FAULT_SCHEMA,
+    REJECT_SCHEMA,
     Columns,
     Origin,
     Shape,
@@ -20,145 +20,8 @@ from ray_rerank.operators.candidates.schema import (
 from ray_rerank.operators.formats.cells import LONGEST_ID
 
 LONGEST_TEXT = 32 << 20
+_NONE_LEFT = "no candidate of this query can be ranked"
 _TOO_LONG = "the {} has more than {:,} bytes"
-
-
-"""What was left out and why. Candidates read = candidates ranked + sum of `candidates` here, and queries
-read = queries ranked + lines here for a whole query."""
-
-
-"""What is known of a candidate besides, and can be carried along: a judgement, and which miner gave it."""
-
-
-def read_candidates(
-    table: pa.Table,
-    columns: Columns,
-    origin: Origin,
-    extra: tuple[str, ...] = (),
-    carry: bool = False,
-    repeated: np.ndarray | None = None,
-) -> tuple[pa.Table, pa.Table]:
-    """Separate what can be ranked from what cannot.
-
-    First-stage rank is the place in the list, or, where every candidate of a query has a finite score,
-    the order of falling score with ties in list order; it counts from 1 over all candidates of the input.
-
-    Args:
-        table: rows of one file in either shape, whole queries only.
-        columns: what the file calls its columns.
-        origin: for the faults.
-        extra: columns to pass through (in the flat shape, from the first row of the query).
-        repeated: rows of the file whose query_id stood in a row before; none by default.
-        carry: also give every candidate the fields of CARRIED, null where the file has none or it is not finite.
-
-    Returns:
-        The candidates, one row a query: `query_id, query, row, *extra, candidates: list<struct<doc_id, text,
-        first_stage_rank: int32, first_stage_score: float32, score: float32, stage: int32>>` in first-stage
-        order with null score and stage 0; and the faults, of FAULT_SCHEMA.
-
-    Raises:
-        InputError: as `shape_of`.
-    """
-    shape = shape_of(table.schema, columns, extra, origin.file)
-    flat = _from_nested(table, columns) if shape == "nested" else _from_flat(table, columns)
-    count = len(flat.first_row)
-    size = np.bincount(flat.parent, minlength=count)
-
-    query_reason = np.full(count, None, dtype=object)
-    again = np.isin(flat.first_row + origin.first_row, [] if repeated is None else repeated)
-    for fault, bad in (
-        ("the query_id stood in a row before", again),
-        ("the candidate list is empty", size == 0),
-        ("the query is empty", _blank(flat.query)),
-        ("the query is not valid UTF-8", flat.broken_query),
-        (_TOO_LONG.format("query", LONGEST_TEXT), _longer(flat.query, LONGEST_TEXT)),
-        ("the query_id is empty", _blank(flat.query_id)),
-        ("the query_id is not valid UTF-8", flat.broken_query_id),
-        (_TOO_LONG.format("query_id", LONGEST_ID), _longer(flat.query_id, LONGEST_ID)),
-    ):
-        query_reason[bad] = fault
-    reason = np.full(len(flat.parent), None, dtype=object)
-    for fault, bad in (
-        ("this row's query differs from the first row's of the same query_id", flat.other_query),
-        ("the text is empty", _blank(flat.text)),
-        ("the text is not valid UTF-8", flat.broken_text),
-        (_TOO_LONG.format("text", LONGEST_TEXT), _longer(flat.text, LONGEST_TEXT)),
-        ("the doc_id is empty", _blank(flat.doc_id)),
-        ("the doc_id is not valid UTF-8", flat.broken_doc_id),
-        (_TOO_LONG.format("doc_id", LONGEST_ID), _longer(flat.doc_id, LONGEST_ID)),
-    ):
-        reason[bad] = fault
-    whole = reason == np.array(None)
-    reason[_repeated(flat.parent, flat.doc_id, whole)] = "the doc_id occurs twice in this query; the first is ranked"
-    sound_query = query_reason == np.array(None)
-    sound = (reason == np.array(None)) & sound_query[flat.parent]
-    bare = sound_query & (np.bincount(flat.parent[sound], minlength=count) == 0)
-    query_reason[bare] = "no candidate of this query can be ranked"
-
-    lost_whole = ~sound_query
-    lost_query = lost_whole | bare
-    lost = ~sound & sound_query[flat.parent]
-    faults = pa.concat_tables(
-        [
-            _faults(
-                origin,
-                flat.row[lost],
-                flat.query_id.take(flat.parent[lost]),
-                flat.doc_id.filter(lost),
-                reason[lost],
-                1,
-            ),
-            _faults(
-                origin,
-                flat.first_row[lost_query],
-                flat.query_id.filter(lost_query),
-                pa.nulls(int(lost_query.sum()), pa.string()),
-                query_reason[lost_query],
-                np.where(lost_whole, size, 0)[lost_query],
-            ),
-        ]
-    )
-
-    rank = _first_stage_rank(flat.parent, flat.score, size)
-    order = np.lexsort((rank, flat.parent))
-    order = order[sound[order]]
-    kept = np.flatnonzero(~lost_query)
-    sizes = np.bincount(flat.parent[order], minlength=count)[kept]
-    members = {
-        "doc_id": flat.doc_id.take(order),
-        "text": flat.text.take(order),
-        "first_stage_rank": pa.array(rank[order], pa.int32()),
-        "first_stage_score": flat.score.take(order),
-        "score": pa.nulls(len(order), pa.float32()),
-        "stage": pa.array(np.zeros(len(order)), pa.int32()),
-    }
-    if carry:
-        members |= {name: held.take(order) for name, held in _carried(table, columns, shape).items()}
-    structs = pa.StructArray.from_arrays(list(members.values()), names=list(members))
-    content = {
-        "query_id": flat.query_id.take(kept),
-        "query": flat.query.take(kept),
-        "row": pa.array(flat.first_row[kept] + origin.first_row, pa.int64()),
-    }
-    passed = {name: table[name] for name in extra if name not in content}
-    content |= {name: held.cast(takeable(held.type)).take(flat.first_row[kept]) for name, held in passed.items()}
-    content["candidates"] = lists(sizes, structs)
-    return pa.table(content), faults
-
-
-def _carried(table: pa.Table, columns: Columns, shape: Shape) -> dict[str, pa.Array]:
-    """CARRIED of all candidates of the input, in its order."""
-    if shape == "flat":
-        rows = table.num_rows
-        held = {name: one_array(table[name]) for name in CARRIED if name in table.column_names}
-    else:
-        structs = pc.list_flatten(one_array(table[columns.candidates]))
-        places = {name: structs.type.get_field_index(name) for name in CARRIED}
-        held = {name: pc.struct_field(structs, [at]) for name, at in places.items() if at >= 0}
-        rows = len(structs)
-    label = held.get("label", pa.nulls(rows)).cast(pa.float32(), safe=False)
-    finite = pc.if_else(pc.is_finite(label), label, None)
-    return {"label": finite, "source": _strings(held.get("source", pa.nulls(rows, pa.string())))[0]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +43,126 @@ class _Flat:
     other_query: np.ndarray
 
 
+def read_candidates(
+    table: pa.Table, columns: Columns, origin: Origin, extra: tuple[str, ...] = (), carry: bool = False
+) -> tuple[pa.Table, pa.Table]:
+    """Separate what can be ranked from what cannot.
+
+    First-stage rank is the place in the list, or, where every candidate of a query has a finite score,
+    the order of falling score with ties in list order; it counts from 1 over all candidates of the input.
+
+    Args:
+        table: rows of one file in either shape, whole queries only.
+        columns: what the file calls its columns.
+        origin: for the rejects.
+        extra: columns to pass through (in the flat shape, from the first row of the query).
+        carry: also give every candidate the fields of CARRIED, null where the file has none or it is not finite.
+
+    Returns:
+        The candidates, one row per query: `query_id, query, row, *extra, candidates: list<struct<doc_id, text,
+        first_stage_rank: int32, first_stage_score: float32, score: float32, stage: int32>>` in first-stage
+        order with null score and stage 0; and the rejects, of REJECT_SCHEMA.
+
+    Raises:
+        InputError: as `shape_of`.
+    """
+    shape = shape_of(table.schema, columns, extra, origin.file)
+    flat = _from_nested(table, columns) if shape == "nested" else _from_flat(table, columns)
+    size = np.bincount(flat.parent, minlength=len(flat.first_row))
+    query_reason, reason = _find_query_reasons(flat, size, origin), _find_candidate_reasons(flat)
+    sound_query = query_reason == np.array(None)
+    reason[~sound_query[flat.parent]] = None  # the whole query has one
+    sound = (reason == np.array(None)) & sound_query[flat.parent]
+    ranked = np.bincount(flat.parent[sound], minlength=len(size)) > 0
+    query_reason[sound_query & ~ranked] = _NONE_LEFT
+    rejects = _list_rejects(flat, size, origin, query_reason, reason)
+
+    rank = _first_stage_rank(flat.parent, flat.score, size)
+    order = np.lexsort((rank, flat.parent))
+    order = order[sound[order]]
+    kept = np.flatnonzero(ranked)
+    members = _take_members(flat, rank, order)
+    if carry:
+        members |= {name: held.take(order) for name, held in _carried(table, columns, shape).items()}
+    content = {
+        "query_id": flat.query_id.take(kept),
+        "query": flat.query.take(kept),
+        "row": pa.array(flat.first_row[kept] + origin.first_row, pa.int64()),
+    }
+    passed = {name: table[name] for name in extra if name not in content}
+    content |= {name: held.cast(takeable(held.type)).take(flat.first_row[kept]) for name, held in passed.items()}
+    sizes = np.bincount(flat.parent[order], minlength=len(size))[kept]
+    content["candidates"] = to_lists(sizes, struct_array(members))
+    return pa.table(content), rejects
+
+
+def _find_query_reasons(flat: _Flat, size: np.ndarray, origin: Origin) -> np.ndarray:
+    """object of q: why no candidate of a query is taken, None where there is no reason."""
+    reasons = np.full(len(size), None, dtype=object)
+    again = np.isin(flat.first_row + origin.first_row, [] if origin.repeated is None else origin.repeated)
+    for reason, bad in (
+        ("the query_id stood in a row before", again),
+        ("the candidate list is empty", size == 0),
+        ("the query is empty", _blank(flat.query)),
+        ("the query is not valid UTF-8", flat.broken_query),
+        (_TOO_LONG.format("query", LONGEST_TEXT), _longer(flat.query, LONGEST_TEXT)),
+        ("the query_id is empty", _blank(flat.query_id)),
+        ("the query_id is not valid UTF-8", flat.broken_query_id),
+        (_TOO_LONG.format("query_id", LONGEST_ID), _longer(flat.query_id, LONGEST_ID)),
+    ):
+        reasons[bad] = reason
+    return reasons
+
+
+def _find_candidate_reasons(flat: _Flat) -> np.ndarray:
+    """object of n: why a candidate is not taken, None where there is no reason."""
+    reasons = np.full(len(flat.parent), None, dtype=object)
+    for reason, bad in (
+        ("this row's query differs from the first row's of the same query_id", flat.other_query),
+        ("the text is empty", _blank(flat.text)),
+        ("the text is not valid UTF-8", flat.broken_text),
+        (_TOO_LONG.format("text", LONGEST_TEXT), _longer(flat.text, LONGEST_TEXT)),
+        ("the doc_id is empty", _blank(flat.doc_id)),
+        ("the doc_id is not valid UTF-8", flat.broken_doc_id),
+        (_TOO_LONG.format("doc_id", LONGEST_ID), _longer(flat.doc_id, LONGEST_ID)),
+    ):
+        reasons[bad] = reason
+    whole = reasons == np.array(None)
+    reasons[_repeated(flat.parent, flat.doc_id, whole)] = "the doc_id occurs twice in this query; the first is ranked"
+    return reasons
+
+
+def _take_members(flat: _Flat, rank: np.ndarray, order: np.ndarray) -> dict[str, pa.Array]:
+    """The fields of the candidates that are taken, in their order."""
+    return {
+        "doc_id": flat.doc_id.take(order),
+        "text": flat.text.take(order),
+        "first_stage_rank": pa.array(rank[order], pa.int32()),
+        "first_stage_score": flat.score.take(order),
+        "score": pa.nulls(len(order), pa.float32()),
+        "stage": pa.array(np.zeros(len(order)), pa.int32()),
+    }
+
+
+def _carried(table: pa.Table, columns: Columns, shape: Shape) -> dict[str, pa.Array]:
+    """CARRIED of all candidates of the input, in its order."""
+    if shape == "flat":
+        rows = table.num_rows
+        held = {name: one_array(table[name]) for name in CARRIED if name in table.column_names}
+    else:
+        structs = one_array(table[columns.candidates]).flatten()
+        places = {name: structs.type.get_field_index(name) for name in CARRIED}
+        held = {name: pc.struct_field(structs, [at]) for name, at in places.items() if at >= 0}
+        rows = len(structs)
+    label = held.get("label", pa.nulls(rows)).cast(pa.float32(), safe=False)
+    finite = pc.if_else(pc.is_finite(label), label, None)
+    return {"label": finite, "source": _strings(held.get("source", pa.nulls(rows, pa.string())))[0]}
+
+
 def _from_nested(table: pa.Table, columns: Columns) -> _Flat:
-    lists_ = one_array(table[columns.candidates])
-    parent = pc.list_parent_indices(lists_).to_numpy(zero_copy_only=False).astype(np.int64)
-    structs = pc.list_flatten(lists_)
+    lists = one_array(table[columns.candidates])
+    parent = parents(list_sizes(lists))
+    structs = lists.flatten()
 
     def field(name: str) -> pa.Array:  # by number: a name may look like a path
         return pc.struct_field(structs, [structs.type.get_field_index(name)])
@@ -288,28 +267,47 @@ def _first_stage_rank(parent: np.ndarray, score: pa.Array, size: np.ndarray) -> 
     key = np.where(unscored[parent], 0.0, -np.nan_to_num(values))
     order = np.lexsort((key, parent))
     rank = np.empty(len(parent), dtype=np.int64)
-    starts = np.concatenate([[0], np.cumsum(size)[:-1]]) if len(size) else np.zeros(0, dtype=np.int64)
-    rank[order] = np.arange(len(parent)) - starts[parent[order]] + 1
+    rank[order] = places(size) + 1
     return rank
 
 
-def _faults(
-    origin: Origin,
-    rows: np.ndarray,
-    query_id: pa.Array,
-    doc_id: pa.Array,
-    reason: np.ndarray,
-    candidates: np.ndarray | int,
+def _list_rejects(
+    flat: _Flat, size: np.ndarray, origin: Origin, query_reason: np.ndarray, reason: np.ndarray
 ) -> pa.Table:
-    count = len(rows)
-    return pa.table(
+    """One line per candidate with a reason, then one per query with a reason.
+
+    Args:
+        size: int64 of q, candidates per query; one whose candidates have lines of their own stands for none.
+        query_reason, reason: object of q and of n, None where there is no reason.
+    """
+    lost, lost_query = reason != np.array(None), query_reason != np.array(None)
+    bare = query_reason == _NONE_LEFT
+    return pa.concat_tables(
         [
-            pa.array([origin.file] * count, pa.string()),
-            pa.array(rows + origin.first_row, pa.int64()),
-            query_id,
-            doc_id,
-            pa.array(reason.tolist(), pa.string()),
-            pa.array(np.broadcast_to(candidates, count), pa.int64()),
-        ],
-        schema=FAULT_SCHEMA,
+            _to_reject_table(
+                origin,
+                flat.row[lost],
+                query_id=flat.query_id.take(flat.parent[lost]),
+                doc_id=flat.doc_id.filter(lost),
+                reason=pa.array(reason[lost].tolist(), pa.string()),
+                candidates=pa.array(np.ones(lost.sum(), np.int64)),
+            ),
+            _to_reject_table(
+                origin,
+                flat.first_row[lost_query],
+                query_id=flat.query_id.filter(lost_query),
+                doc_id=pa.nulls(int(lost_query.sum()), pa.string()),
+                reason=pa.array(query_reason[lost_query].tolist(), pa.string()),
+                candidates=pa.array(np.where(bare, 0, size)[lost_query], pa.int64()),
+            ),
+        ]
     )
+
+
+def _to_reject_table(origin: Origin, rows: np.ndarray, **columns: pa.Array) -> pa.Table:
+    """Rejects of REJECT_SCHEMA; `columns` are those beside file and row."""
+    place = {
+        "file": pa.array([origin.file] * len(rows), pa.string()),
+        "row": pa.array(rows + origin.first_row, pa.int64()),
+    }
+    return pa.table(place | columns, schema=REJECT_SCHEMA)

@@ -1,6 +1,6 @@
 """The candidate shard: its columns, and which shapes of it are taken."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ CANDIDATE_SCHEMA = pa.schema([("query_id", pa.string()), ("query", pa.string()),
 """One row a query; `candidates` stand in first-stage order, `score` (optional) is the first stage's."""
 
 
-FAULT_SCHEMA = pa.schema(
+REJECT_SCHEMA = pa.schema(
     [
         ("file", pa.string()),
         ("row", pa.int64()),  # of the file, from 0
@@ -24,9 +24,12 @@ FAULT_SCHEMA = pa.schema(
         ("candidates", pa.int64()),  # how many candidates of the input this line accounts for
     ]
 )
+"""What was left out and why. Candidates read = candidates ranked + sum of `candidates` here, and queries
+read = queries ranked + lines here for a whole query."""
 
 Shape = Literal["nested", "flat"]
 CARRIED = {"label": pa.float32(), "source": pa.string()}
+"""What is known of a candidate besides, and can be carried along: a judgement, and which miner gave it."""
 
 
 class Columns(BaseModel):
@@ -44,10 +47,17 @@ class Columns(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a table was cut from: the file, and its first row there."""
+    """Where a table was cut from.
+
+    Attributes:
+        file: which file.
+        first_row: of the table, in the file.
+        repeated: int64, rows of the file whose query_id is in an earlier row as well; None if there are none.
+    """
 
     file: str
     first_row: int = 0
+    repeated: np.ndarray | None = field(default=None, compare=False)
 
 
 def shape_of(schema: pa.Schema, columns: Columns, extra: tuple[str, ...] = (), file: str = "the input") -> Shape:
@@ -111,11 +121,15 @@ def check_carried(schema: pa.Schema, columns: Columns, shape: Shape, file: str) 
     fields = [held.field(at) for at in range(len(held) if shape == "flat" else held.num_fields)]
     _check_once(file, [field.name for field in fields], list(CARRIED), prefix)
     found = [field for field in fields if field.name in CARRIED]
-    for field in found:
-        if field.name == "source" and not holds_text(field.type):
-            raise InputError(f"{file}: column {prefix + field.name!r} is {listed([field.type])}; it should be a string")
-        if field.name == "label" and not (_is_number(field.type) or pa.types.is_boolean(field.type)):
-            raise InputError(f"{file}: column {prefix + field.name!r} is {listed([field.type])}; it should be a number")
+    for member in found:
+        if member.name == "source" and not holds_text(member.type):
+            raise InputError(
+                f"{file}: column {prefix + member.name!r} is {listed([member.type])}; it should be a string"
+            )
+        if member.name == "label" and not (_is_number(member.type) or pa.types.is_boolean(member.type)):
+            raise InputError(
+                f"{file}: column {prefix + member.name!r} is {listed([member.type])}; it should be a number"
+            )
     return tuple(field.name for field in found) if shape == "flat" else ()
 
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ray_rerank.operators.candidates.join import Selection
+from ray_rerank.operators.arrow import to_lists
+from ray_rerank.operators.candidates.join import CandidateList
 from ray_rerank.operators.candidates.schema import CANDIDATE, CANDIDATE_SCHEMA
 
 GROUP_QUERIES = 256
@@ -26,7 +27,7 @@ def shard_name(index: int, count: int) -> str:
     return f"candidates-{index:05d}-of-{count:05d}.parquet"
 
 
-def shard_bytes(selections: Sequence[Selection], texts: pa.Array) -> bytes:
+def shard_bytes(selections: Sequence[CandidateList], texts: pa.Array) -> bytes:
     """One shard: CANDIDATE_SCHEMA, zstd; a row group ends at 256 queries, 2,048 candidates or 64 MiB."""
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, CANDIDATE_SCHEMA, compression="zstd") as writer:
@@ -64,11 +65,11 @@ def row_groups(selections: Sequence[Q], texts: pa.Array) -> Iterator[list[Q]]:
         yield group
 
 
-def candidate_table(selections: Sequence[Selection], texts: pa.Array) -> pa.Table:
+def candidate_table(selections: Sequence[CandidateList], texts: pa.Array) -> pa.Table:
     """Selections and their texts as one table of CANDIDATE_SCHEMA; a score that is NaN becomes null."""
     rows = np.concatenate([selection.rows for selection in selections])
     scores = np.concatenate([selection.scores for selection in selections])
-    offsets = np.cumsum([0, *(len(selection.rows) for selection in selections)])
+    sizes = np.array([len(selection.rows) for selection in selections], np.int64)
     taken = texts.take(pa.array(rows)).cast(pa.string())
     doc_ids = [doc_id for selection in selections for doc_id in selection.doc_ids]
     candidates = pa.StructArray.from_arrays(
@@ -78,6 +79,6 @@ def candidate_table(selections: Sequence[Selection], texts: pa.Array) -> pa.Tabl
     columns = [
         pa.array([selection.query_id for selection in selections], pa.string()),
         pa.array([selection.query for selection in selections], pa.string()),
-        pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), candidates),
+        to_lists(sizes, candidates),
     ]
     return pa.Table.from_arrays(columns, schema=CANDIDATE_SCHEMA)

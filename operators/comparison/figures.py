@@ -1,11 +1,12 @@
 """The figures of a comparison of scorers: out of values by query, and of seconds by round."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ray_rerank.operators.comparison.schema import Cost, Difference, Figure
-from ray_rerank.operators.comparison.timing import Took
+from ray_rerank.operators.comparison.timing import PassTimes
 from ray_rerank.operators.evaluation.intervals import paired_interval
 from ray_rerank.operators.evaluation.measures import Measured, NamedMeasure
 from ray_rerank.operators.evaluation.significance import holm, randomisation_p
@@ -52,23 +53,32 @@ def figures(
     return found
 
 
-def cost(
-    rounds: Sequence[Took],
-    baseline: Sequence[Took] | None,
-    pairs: int,
-    price_per_hour: float | None,
-    precision: tuple[str, ...],
-    threads: int,
-) -> Cost:
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """A scorer's rounds, and what they were measured on.
+
+    Attributes:
+        rounds: one or more, over the same queries.
+        pairs: candidates of all queries.
+        precision: really used, by stage.
+        threads: CPU threads of torch.
+    """
+
+    rounds: Sequence[PassTimes]
+    pairs: int
+    precision: tuple[str, ...]
+    threads: int
+
+
+def cost(speed: Speed, baseline: Sequence[PassTimes] | None, price_per_hour: float | None) -> Cost:
     """A scorer's cost out of its rounds, each beside the baseline's of the same round.
 
     Args:
-        rounds: one or more, over the same queries.
         baseline: as many rounds; None where it was not timed.
-        pairs: candidates of all queries.
     """
+    rounds = speed.rounds
     by_query = np.median([one.alone for one in rounds], axis=0) * 1000
-    rate = pairs / float(np.median([one.together for one in rounds]))
+    rate = speed.pairs / float(np.median([one.together for one in rounds]))
     latency_ratio = speed_ratio = speed_range = None
     if baseline is not None:
         beside = list(zip(rounds, baseline, strict=True))
@@ -83,6 +93,6 @@ def cost(
         speed_ratio=speed_ratio,
         speed_ratio_range=speed_range,
         per_million_pairs=price_per_hour / (rate * 3600) * 1e6 if price_per_hour else None,
-        precision=precision,
-        threads=threads,
+        precision=speed.precision,
+        threads=speed.threads,
     )

@@ -4,6 +4,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+FIRST_STAGE = "first stage"
+"""The name of the row of the candidates as they came."""
+
 Interval = tuple[float, float]
 
 
@@ -54,7 +57,7 @@ class Cost(Record):
     threads: int = Field(description="CPU threads of torch")
 
 
-class Scored(Record):
+class ComparisonRow(Record):
     """A row of the comparison."""
 
     name: str
@@ -93,4 +96,4 @@ class Comparison(Record):
     seed: int
     timing: Timing | None
     notes: tuple[str, ...]
-    scorers: tuple[Scored, ...]
+    scorers: tuple[ComparisonRow, ...]

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from ray_rerank.operators.candidates.schema import Origin
 from ray_rerank.operators.errors import ModelError
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.ranking.fusion import Fusion
-from ray_rerank.operators.ranking.rerank import rerank
+from ray_rerank.operators.ranking.rerank import StageRule, rerank
 from ray_rerank.operators.scorers.base import Scorer
 
 _WARM_UPS = 2
@@ -27,7 +27,7 @@ class LoadedStage:
 
 
 @dataclass(frozen=True, slots=True)
-class Took:
+class PassTimes:
     """Wall-clock seconds of one pass over the same candidates.
 
     Attributes:
@@ -39,7 +39,9 @@ class Took:
     together: float
 
 
-def time_stages(stages: Sequence[LoadedStage], candidates: pa.Table, alive: Callable[[], None] = lambda: None) -> Took:
+def time_stages(
+    stages: Sequence[LoadedStage], candidates: pa.Table, alive: Callable[[], None] = lambda: None
+) -> PassTimes:
     """Re-rank candidates query by query, then together. The first query is run before, and not counted.
 
     Args:
@@ -53,7 +55,7 @@ def time_stages(stages: Sequence[LoadedStage], candidates: pa.Table, alive: Call
     for _ in range(_WARM_UPS):
         _seconds(stages, candidates.slice(0, 1), alive)
     alone = [_seconds(stages, candidates.slice(row, 1), alive) for row in range(candidates.num_rows)]
-    return Took(np.array(alone), _seconds(stages, candidates, alive))
+    return PassTimes(np.array(alone), _seconds(stages, candidates, alive))
 
 
 def _seconds(stages: Sequence[LoadedStage], table: pa.Table, alive: Callable[[], None]) -> float:
@@ -61,11 +63,10 @@ def _seconds(stages: Sequence[LoadedStage], table: pa.Table, alive: Callable[[],
     started = time.perf_counter()
     depth = None
     for number, stage in enumerate(stages, start=1):
-        table, faults = rerank(
-            table, stage.scorer, number, depth, Origin("the sample"), Work(alive=alive), stage.fusion
-        )
-        if faults.num_rows:
-            fault = faults.slice(0, 1).to_pylist()[0]
-            raise ModelError(f"query {fault['query_id']!r}: {fault['reason']}")
+        rule = StageRule(number, depth, stage.fusion)
+        table, rejects = rerank(table, stage.scorer, rule, Origin("the sample"), ScoringStats(alive=alive))
+        if rejects.num_rows:
+            reject = rejects.slice(0, 1).to_pylist()[0]
+            raise ModelError(f"query {reject['query_id']!r}: {reject['reason']}")
         depth = stage.keep
     return time.perf_counter() - started

@@ -6,8 +6,8 @@ from typing import Any
 from ray_rerank.operators.datasets.rows import judgements_of, qrels_of
 from ray_rerank.operators.errors import InputError, reason_of
 from ray_rerank.operators.formats.qrels import Qrels
-from ray_rerank.operators.formats.texts import Entry, entries_of
-from ray_rerank.operators.rejects import FaultSink
+from ray_rerank.operators.formats.texts import TextLine, entries_of
+from ray_rerank.operators.rejects import RejectSink
 
 
 class IrDataset:
@@ -22,13 +22,13 @@ class IrDataset:
         """Whether it has judgements."""
         return bool(self._dataset.has_qrels())
 
-    def queries(self, faults: FaultSink) -> Iterator[Entry]:
+    def queries(self, rejects: RejectSink) -> Iterator[TextLine]:
         """The queries, each with the text that the library takes for it."""
-        return self._entries("queries", "query_id", faults)
+        return self._entries("queries", "query_id", rejects)
 
-    def passages(self, faults: FaultSink) -> Iterator[Entry]:
+    def passages(self, rejects: RejectSink) -> Iterator[TextLine]:
         """The documents, each with the text that the library takes for it: a title goes before."""
-        return self._entries("docs", "doc_id", faults)
+        return self._entries("docs", "doc_id", rejects)
 
     def qrels(self) -> Qrels:
         """The judgements; of several for one document, by subtopic, the highest grade.
@@ -44,9 +44,9 @@ class IrDataset:
             highest[query_id, doc_id] = max(grade, highest.get((query_id, doc_id), grade))
         return qrels_of(((*pair, grade) for pair, grade in highest.items()), self.name)
 
-    def _entries(self, kind: str, key: str, faults: FaultSink) -> Iterator[Entry]:
+    def _entries(self, kind: str, key: str, rejects: RejectSink) -> Iterator[TextLine]:
         named = ({"id": getattr(row, key), "text": _text(row)} for row in self._rows(kind))
-        return entries_of(enumerate(named, 1), self.name, faults)
+        return entries_of(enumerate(named, 1), self.name, rejects)
 
     def _rows(self, kind: str) -> Iterator[Any]:
         from ir_datasets.util import home_path

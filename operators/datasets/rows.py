@@ -7,9 +7,9 @@ from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.json_rows import json_object, json_rows
 from ray_rerank.operators.formats.lines import Unusable, parse_lines
 from ray_rerank.operators.formats.parquet_rows import Row
-from ray_rerank.operators.formats.qrels import HIGHEST, Qrels
+from ray_rerank.operators.formats.qrels import HIGHEST, Grades, Qrels
 from ray_rerank.operators.formats.texts import json_id
-from ray_rerank.operators.rejects import Refuse
+from ray_rerank.operators.rejects import RaiseOnReject
 
 QUERY_NAMES = ("query-id", "query_id", "qid")
 DOC_NAMES = ("corpus-id", "doc_id", "corpus_id", "pid")
@@ -22,7 +22,7 @@ def json_lines(stream: IO[bytes], name: str) -> Iterator[Row]:
     Raises:
         InputError: a line is none.
     """
-    yield from parse_lines(json_rows(stream, name, Refuse()), json_object, name, "JSON", Refuse())
+    yield from parse_lines(json_rows(stream, name, RaiseOnReject()), json_object, name, "JSON", RaiseOnReject())
 
 
 def judgements_of(rows: Iterable[Row], name: str) -> Iterator[tuple[str, str, float]]:
@@ -48,15 +48,15 @@ def qrels_of(judgements: Iterable[tuple[str, str, float]], name: str) -> Qrels:
     Raises:
         InputError: a grade is no whole number, a document has two, or there is no judgement.
     """
-    qrels: Qrels = {}
+    grades: Grades = {}
     for query_id, doc_id, grade in judgements:
         which = f"{name}: query {query_id!r}, document {doc_id!r}"
         if not float(grade).is_integer():
             raise InputError(f"{which}: the grade is {grade!r}, not a whole number")
         if abs(grade) > HIGHEST:
             raise InputError(f"{which}: the grade is {grade!r}: beyond {HIGHEST:,}")
-        if qrels.setdefault(query_id, {}).setdefault(doc_id, int(grade)) != grade:
-            raise InputError(f"{which}: is graded {grade!r}, and {qrels[query_id][doc_id]} before")
-    if not qrels:
+        if grades.setdefault(query_id, {}).setdefault(doc_id, int(grade)) != grade:
+            raise InputError(f"{which}: is graded {grade!r}, and {grades[query_id][doc_id]} before")
+    if not grades:
         raise InputError(f"{name}: holds no judgement")
-    return qrels
+    return Qrels(name, grades)

@@ -11,7 +11,7 @@ import numpy as np
 from ir_measures.measures.base import MeanAgg
 
 from ray_rerank.operators.errors import InputError
-from ray_rerank.operators.formats.qrels import Qrels, highest_grade
+from ray_rerank.operators.formats.qrels import Grades, highest_grade
 from ray_rerank.operators.formats.trec_runs import Run
 
 GRADED = "RR(rel=2)@10"
@@ -47,10 +47,22 @@ class Measured:
     means: Mapping[str, float]
 
 
-def default_measures(qrels: Qrels) -> str:
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How rankings are measured: by which measures, over which queries."""
+
+    grades: Grades
+    measures: tuple[NamedMeasure, ...]
+
+    def of(self, run: Run) -> Measured:
+        """Measure a run; see `evaluate`."""
+        return evaluate(run, self.grades, self.measures)
+
+
+def default_measures(grades: Grades) -> str:
     """What is measured where nothing is asked for; RR(rel=2)@10 too where grades go beyond 1."""
     names = list(DEFAULT)
-    if highest_grade(qrels) > 1:
+    if highest_grade(grades) > 1:
         names.insert(2, GRADED)
     return " ".join(names)
 
@@ -68,8 +80,8 @@ def parse_measures(text: str) -> tuple[NamedMeasure, ...]:
     return tuple(NamedMeasure(" ".join(name.split()), _measure(name)) for name in dict.fromkeys(names))
 
 
-def evaluate(run: Run, qrels: Qrels, measures: Sequence[NamedMeasure]) -> Measured:
-    """Measure a run on every query of `qrels`; one that the run lacks counts as ir-measures has it, mostly 0.
+def evaluate(run: Run, grades: Grades, measures: Sequence[NamedMeasure]) -> Measured:
+    """Measure a run on every query of `grades`; one that the run lacks counts as ir-measures has it, mostly 0.
 
     The order of each list is the ranking: ir-measures is handed scores that fall strictly with the rank, for
     it would break ties by doc_id. Ids are handed over as numbers: some of its providers write them to files
@@ -77,7 +89,7 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[NamedMeasure]) -> Measur
 
     Args:
         run: of any queries; those without judgements do not count.
-        qrels: the queries that count.
+        grades: of the queries that count.
 
     Raises:
         InputError: ir-measures cannot compute a measure on these judgements.
@@ -89,14 +101,14 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[NamedMeasure]) -> Measur
 
     judged: dict[str, dict[str, int]] = {}
     scored: dict[str, dict[str, float]] = {}
-    for row, (query_id, grades) in enumerate(qrels.items()):
-        judged[str(row)] = {document(doc_id): grade for doc_id, grade in grades.items()}
+    for row, (query_id, by_document) in enumerate(grades.items()):
+        judged[str(row)] = {document(doc_id): grade for doc_id, grade in by_document.items()}
         if query_id in run and run[query_id].doc_ids:
             places = enumerate(map(document, run[query_id].doc_ids))
             scored[str(row)] = {name: float(-place) for place, name in places}
     kinds = list(dict.fromkeys(named.measure for named in measures))
     column = {measure: index for index, measure in enumerate(kinds)}
-    values = np.asarray([[kind.DEFAULT] * len(qrels) for kind in kinds], dtype=np.float64)
+    values = np.asarray([[kind.DEFAULT] * len(grades) for kind in kinds], dtype=np.float64)
     try:
         found = ir_measures.evaluator(kinds, judged).calc(scored)
     except (ValueError, RuntimeError, AssertionError, TypeError, KeyError) as error:
@@ -104,7 +116,7 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[NamedMeasure]) -> Measur
     for metric in found.per_query:
         values[column[metric.measure], int(metric.query_id)] = metric.value
     return Measured(
-        tuple(qrels),
+        tuple(grades),
         values[[column[named.measure] for named in measures]],
         {named.name: float(found.aggregated[named.measure]) for named in measures},
     )

@@ -5,12 +5,12 @@ from collections import Counter
 import pyarrow as pa
 
 from ray_rerank.operators.export_formats.format import Export, File, Rows, fixed
-from ray_rerank.operators.export_formats.selection import Choice, Group, together
+from ray_rerank.operators.export_formats.selection import ExportOptions, LabelledQuery, together
 
 _TEXTS, _SCORES = pa.list_(pa.string()), pa.list_(pa.float64())
 
 
-def _rows(group: Group, choice: Choice, left_out: Counter[str]) -> Rows:
+def _rows(group: LabelledQuery, choice: ExportOptions, left_out: Counter[str]) -> Rows:
     chosen = together(group, choice, left_out)
     if chosen:
         row = {"query": group.query}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ray_rerank.operators.export_formats.selection import Choice, Group
+from ray_rerank.operators.export_formats.selection import ExportOptions, LabelledQuery
 
 Rows = Iterable[tuple[str, dict[str, Any]]]
 """(file, row) pairs."""
@@ -24,7 +24,7 @@ class File:
     """
 
     name: str
-    schema: Callable[[Choice], pa.Schema]
+    schema: Callable[[ExportOptions], pa.Schema]
     once: str | None = None
 
 
@@ -37,17 +37,17 @@ class Export:
         meaning: one line.
         files: what is written.
         rows: a query's rows; what is left out is counted by its reason.
-        options: fields of Choice that this form takes besides those that all take.
+        options: fields of ExportOptions that this form takes besides those that all take.
     """
 
     name: str
     meaning: str
     files: tuple[File, ...]
-    rows: Callable[[Group, Choice, Counter[str]], Rows]
+    rows: Callable[[LabelledQuery, ExportOptions, Counter[str]], Rows]
     options: tuple[str, ...] = ()
 
 
-def fixed(**columns: pa.DataType) -> Callable[[Choice], pa.Schema]:
+def fixed(**columns: pa.DataType) -> Callable[[ExportOptions], pa.Schema]:
     """A schema that no option changes."""
     schema = pa.schema(list(columns.items()))
     return lambda _: schema

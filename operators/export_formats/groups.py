@@ -4,26 +4,28 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
 
 from ray_rerank.operators.candidates.schema import holds_ids, holds_text
 from ray_rerank.operators.errors import InputError, listed
-from ray_rerank.operators.export_formats.selection import Document, Group
+from ray_rerank.operators.export_formats.selection import Document, LabelledQuery
 
 NEEDED = ("query_id", "query", "doc_id", "text", "score")
 OPTIONAL = ("rank", "label", "source")
 
-FAULTS = (
-    "row without a query_id or a doc_id",
-    "row without a query or a text",
-    "row whose score is not a finite number",
-    "row of a doc_id that the query has already",
-    "query_id that was met before",
-    "row of another query text than its query_id had before",
-)
-"""Reasons that are faults of the input, not choices of the user."""
+
+class InputFault(StrEnum):
+    """Why a row of the input is left out: faults of the input, not choices of the user."""
+
+    NO_ID = "row without a query_id or a doc_id"
+    NO_TEXT = "row without a query or a text"
+    NO_SCORE = "row whose score is not a finite number"
+    REPEATED_DOC = "row of a doc_id that the query has already"
+    REPEATED_QUERY = "query_id that was met before"
+    OTHER_QUERY = "row of another query text than its query_id had before"
 
 
 def columns_of(schema: pa.Schema, file: str) -> list[str]:
@@ -51,7 +53,7 @@ def columns_of(schema: pa.Schema, file: str) -> list[str]:
     return [name for name in (*NEEDED, *OPTIONAL) if name in schema.names]
 
 
-def groups(rows: Iterable[Mapping[str, Any]], seen: set[str], left_out: Counter[str]) -> Iterator[Group]:
+def groups(rows: Iterable[Mapping[str, Any]], seen: set[str], left_out: Counter[str]) -> Iterator[LabelledQuery]:
     """Queries in the order of the input, each with its documents by falling score, ties as they stand.
 
     Args:
@@ -72,22 +74,24 @@ def groups(rows: Iterable[Mapping[str, Any]], seen: set[str], left_out: Counter[
         if not documents:
             continue
         if str(query_id) in seen:
-            left_out[FAULTS[4]] += 1
+            left_out[InputFault.REPEATED_QUERY] += 1
             continue
         seen.add(str(query_id))
-        yield Group(str(query_id), query, tuple(sorted(documents.values(), key=lambda document: -document.score)))
+        yield LabelledQuery(
+            str(query_id), query, tuple(sorted(documents.values(), key=lambda document: -document.score))
+        )
 
 
-def _fault(row: Mapping[str, Any], documents: dict[str, Document], query: str) -> str | None:
+def _fault(row: Mapping[str, Any], documents: dict[str, Document], query: str) -> InputFault | None:
     if row["query_id"] is None or row["doc_id"] is None:
-        return FAULTS[0]
+        return InputFault.NO_ID
     if not (row["query"] or "").strip() or not (row["text"] or "").strip():
-        return FAULTS[1]
+        return InputFault.NO_TEXT
     if row["score"] is None or not math.isfinite(row["score"]):
-        return FAULTS[2]
+        return InputFault.NO_SCORE
     if query and row["query"] != query:
-        return FAULTS[5]
-    return FAULTS[3] if str(row["doc_id"]) in documents else None
+        return InputFault.OTHER_QUERY
+    return InputFault.REPEATED_DOC if str(row["doc_id"]) in documents else None
 
 
 def _document(row: Mapping[str, Any]) -> Document:

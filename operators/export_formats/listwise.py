@@ -5,10 +5,10 @@ from collections import Counter
 import pyarrow as pa
 
 from ray_rerank.operators.export_formats.format import Export, File, Rows, fixed
-from ray_rerank.operators.export_formats.selection import Choice, Group, taken
+from ray_rerank.operators.export_formats.selection import ExportOptions, LabelledQuery, taken
 
 
-def _rows(group: Group, choice: Choice, left_out: Counter[str]) -> Rows:
+def _rows(group: LabelledQuery, choice: ExportOptions, left_out: Counter[str]) -> Rows:
     documents = taken(group, choice, left_out)
     if len(documents) == 1:
         left_out["query with one document"] += 1

@@ -5,22 +5,22 @@ from collections import Counter
 import pyarrow as pa
 
 from ray_rerank.operators.export_formats.format import Export, File, Rows
-from ray_rerank.operators.export_formats.selection import Choice, Group, by_positive
+from ray_rerank.operators.export_formats.selection import ExportOptions, LabelledQuery, by_positive
 
 
-def _negatives(choice: Choice) -> list[str]:
+def _negatives(choice: ExportOptions) -> list[str]:
     if choice.tuples is None:
         return ["negative"]
     return [f"negative_{number}" for number in range(1, (choice.negatives or 1) + 1)]
 
 
-def _schema(choice: Choice) -> pa.Schema:
+def _schema(choice: ExportOptions) -> pa.Schema:
     label = pa.float32() if choice.tuples is None else pa.list_(pa.float32())
     texts = ["query", "positive", *_negatives(choice)]
     return pa.schema([*((name, pa.string()) for name in texts), ("label", label)])
 
 
-def _rows(group: Group, choice: Choice, left_out: Counter[str]) -> Rows:
+def _rows(group: LabelledQuery, choice: ExportOptions, left_out: Counter[str]) -> Rows:
     """The label is score(positive) - score(negative), a list of these, or the list of all n + 1 scores."""
     for positive, negatives in by_positive(group, choice, left_out, whole=choice.tuples is not None):
         given = {"query": group.query, "positive": positive.text}

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.export_formats.format import Export, File, Rows
-from ray_rerank.operators.export_formats.selection import Choice, Group, together
+from ray_rerank.operators.export_formats.selection import ExportOptions, LabelledQuery, together
 from ray_rerank.operators.formats.line_ids import fits_tabs
 from ray_rerank.operators.rejects import Reason
 
@@ -18,21 +18,21 @@ UNFIT = f"query with an {Reason.UNFIT_ID}"
 """Why a query is left out of both files."""
 
 
-def _hard_negatives(choice: Choice) -> pa.Schema:
+def _hard_negatives(choice: ExportOptions) -> pa.Schema:
     kind = _kind(choice)
     return pa.schema([("qid", kind), ("pos", pa.list_(kind)), ("neg", pa.map_(pa.string(), pa.list_(kind)))])
 
 
-def _margins(choice: Choice) -> pa.Schema:
+def _margins(choice: ExportOptions) -> pa.Schema:
     ids = [(name, _kind(choice)) for name in ("query_id", "positive_id", "negative_id")]
     return pa.schema([*ids, ("score", pa.float64())])
 
 
-def _kind(choice: Choice) -> pa.DataType:
+def _kind(choice: ExportOptions) -> pa.DataType:
     return pa.int64() if choice.integer_ids else pa.string()
 
 
-def _rows(group: Group, choice: Choice, left_out: Counter[str]) -> Rows:
+def _rows(group: LabelledQuery, choice: ExportOptions, left_out: Counter[str]) -> Rows:
     ids = [group.query_id, *(document.doc_id for document in group.documents)]
     if not fits_tabs(*ids):
         left_out[UNFIT] += 1
@@ -53,7 +53,7 @@ def _rows(group: Group, choice: Choice, left_out: Counter[str]) -> Rows:
             yield "margins.tsv", {"query_id": query, **named, "score": positive.score - negative.score}
 
 
-def _id(name: str, choice: Choice) -> str | int:
+def _id(name: str, choice: ExportOptions) -> str | int:
     if not choice.integer_ids:
         return name
     if not re.fullmatch("-?[0-9]+", name):

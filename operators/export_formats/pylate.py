@@ -5,10 +5,10 @@ from collections import Counter
 import pyarrow as pa
 
 from ray_rerank.operators.export_formats.format import Export, File, Rows, fixed
-from ray_rerank.operators.export_formats.selection import Choice, Group, by_positive
+from ray_rerank.operators.export_formats.selection import ExportOptions, LabelledQuery, by_positive
 
 
-def _rows(group: Group, choice: Choice, left_out: Counter[str]) -> Rows:
+def _rows(group: LabelledQuery, choice: ExportOptions, left_out: Counter[str]) -> Rows:
     """A row a positive, which stands first; PyLate takes the first `n_ways` of a row, so 1 + `negatives` of them."""
     for positive, negatives in by_positive(group, choice, left_out, whole=True):
         documents = [positive, *negatives]

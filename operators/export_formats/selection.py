@@ -16,7 +16,7 @@ NO_NEGATIVE = "query without a negative"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ExportOptions:
     """What the user asks for.
 
     Attributes:
@@ -49,7 +49,7 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class LabelledQuery:
     """A query and its documents, the teacher's best first; never empty."""
 
     query_id: str
@@ -57,7 +57,7 @@ class Group:
     documents: tuple[Document, ...]
 
 
-def split(group: Group, choice: Choice) -> tuple[list[Document], list[Document]]:
+def split(group: LabelledQuery, choice: ExportOptions) -> tuple[list[Document], list[Document]]:
     """The positives and the negatives, each in the teacher's order."""
     known = any(document.label is not None for document in group.documents)
     if choice.positives == "best" or (choice.positives == "auto" and not known):
@@ -67,7 +67,7 @@ def split(group: Group, choice: Choice) -> tuple[list[Document], list[Document]]
 
 
 def by_positive(
-    group: Group, choice: Choice, left_out: Counter[str], whole: bool = False
+    group: LabelledQuery, choice: ExportOptions, left_out: Counter[str], whole: bool = False
 ) -> Iterator[tuple[Document, list[Document]]]:
     """Each positive with its own draw of negatives.
 
@@ -88,7 +88,9 @@ def by_positive(
             yield positive, drawn
 
 
-def together(group: Group, choice: Choice, left_out: Counter[str]) -> tuple[list[Document], list[Document]] | None:
+def together(
+    group: LabelledQuery, choice: ExportOptions, left_out: Counter[str]
+) -> tuple[list[Document], list[Document]] | None:
     """All positives with one draw of negatives, any two of which are far enough apart; None where one side is empty."""
     positives, negatives = split(group, choice)
     if positives and negatives:
@@ -101,7 +103,7 @@ def together(group: Group, choice: Choice, left_out: Counter[str]) -> tuple[list
     return None
 
 
-def taken(group: Group, choice: Choice, left_out: Counter[str]) -> list[Document]:
+def taken(group: LabelledQuery, choice: ExportOptions, left_out: Counter[str]) -> list[Document]:
     """For forms that need no positive: all documents, or what `together` takes where negatives are chosen."""
     if choice.negatives is None and choice.min_margin is None:
         return list(group.documents)
@@ -109,13 +111,13 @@ def taken(group: Group, choice: Choice, left_out: Counter[str]) -> list[Document
     return sorted([*chosen[0], *chosen[1]], key=lambda document: -document.score) if chosen else []
 
 
-def _far_enough(negatives: list[Document], score: float, choice: Choice) -> list[Document]:
+def _far_enough(negatives: list[Document], score: float, choice: ExportOptions) -> list[Document]:
     if choice.min_margin is None:
         return negatives
     return [document for document in negatives if score - document.score >= choice.min_margin]
 
 
-def _draw(group: Group, positive: str, negatives: list[Document], choice: Choice) -> list[Document]:
+def _draw(group: LabelledQuery, positive: str, negatives: list[Document], choice: ExportOptions) -> list[Document]:
     if choice.negatives is None or len(negatives) <= choice.negatives:
         return negatives
     seed = xxhash.xxh3_64_intdigest(f"{choice.seed}\0{group.query_id}\0{positive}".encode())

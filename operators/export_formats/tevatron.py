@@ -6,14 +6,14 @@ from typing import Any
 import pyarrow as pa
 
 from ray_rerank.operators.export_formats.format import Export, File, Rows, fixed
-from ray_rerank.operators.export_formats.selection import Choice, Document, Group, together
+from ray_rerank.operators.export_formats.selection import Document, ExportOptions, LabelledQuery, together
 
 _PASSAGES = pa.list_(
     pa.struct([("docid", pa.string()), ("title", pa.string()), ("text", pa.string()), ("score", pa.float64())])
 )
 
 
-def _rows(group: Group, choice: Choice, left_out: Counter[str]) -> Rows:
+def _rows(group: LabelledQuery, choice: ExportOptions, left_out: Counter[str]) -> Rows:
     chosen = together(group, choice, left_out)
     if chosen:
         row = {"query_id": group.query_id, "query": group.query}

@@ -10,7 +10,7 @@ from ray_rerank.operators.errors import InputError, listed
 from ray_rerank.operators.formats.cells import BLANKS, ITERATION, shown
 from ray_rerank.operators.formats.file_kinds import what_they_are
 from ray_rerank.operators.formats.lines import Line, Unusable, opening, parse_lines
-from ray_rerank.operators.rejects import FaultSink
+from ray_rerank.operators.rejects import RejectSink
 
 _WIDEST = 1 << 16  # characters of a line: its ids may be URLs, and it holds no text
 
@@ -48,13 +48,13 @@ class Form:
 
 
 def read_columns(
-    lines: Iterator[Line], name: str, form: Form, faults: FaultSink
+    lines: Iterator[Line], name: str, form: Form, rejects: RejectSink
 ) -> tuple[Layout, Iterator[tuple[int, Row]]]:
     """Find out what the columns are, and read them: separated by tabs, or by spaces and tabs; quoted as in CSV where
     the names are.
 
     Returns:
-        What each column is, and the rows with the numbers of their lines; a malformed line goes to `faults`.
+        What each column is, and the rows with the numbers of their lines; a malformed line goes to `rejects`.
 
     Raises:
         InputError: there is no line, or most are of no known layout (with what they are instead).
@@ -67,7 +67,7 @@ def read_columns(
     if named is not None:
         del start[0]
     layout = named or _fitting(start, name, form)
-    return layout, parse_lines(chain(start, lines), _reader(layout, form, quoted), name, form.words, faults)
+    return layout, parse_lines(chain(start, lines), _reader(layout, form, quoted), name, form.words, rejects)
 
 
 class _OtherWidth(Unusable):

@@ -8,7 +8,7 @@ from typing import IO, Any
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.content import DAMAGE, LONGEST, SAMPLE, TOO_LONG, bare_name, beginning, whole_text
 from ray_rerank.operators.formats.lines import Unusable, read_lines
-from ray_rerank.operators.rejects import FaultSink
+from ray_rerank.operators.rejects import RejectSink
 
 _NAMES = (".jsonl", ".json", ".ndjson")
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -27,14 +27,14 @@ def is_json(stream: IO[bytes], name: str) -> bool:
     return bare_name(name).endswith(_NAMES) or bool(_BEGINNING.match(beginning(stream, name)))
 
 
-def json_rows(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[tuple[int, Source]]:
+def json_rows(stream: IO[bytes], name: str, rejects: RejectSink) -> Iterator[tuple[int, Source]]:
     """Lines with their numbers; where the file is one array, its objects with theirs.
 
     Raises:
         InputError: it is an array that cannot be read, or not of objects.
     """
     if not beginning(stream, name).lstrip().startswith(b"["):
-        yield from read_lines(stream, name, faults)
+        yield from read_lines(stream, name, rejects)
         return
     number = 0
     try:

@@ -1,6 +1,6 @@
 """Ids in files of lines, whose formats have no escape: what a reader would split, trim or end there is not written."""
 
-from ray_rerank.operators.rejects import Fault, Reason
+from ray_rerank.operators.rejects import Reason, Reject
 
 _MARK = "\ufeff"  # at the beginning of a file it is no part of the first id
 
@@ -21,5 +21,5 @@ def fits_tabs(*ids: str) -> bool:
     )
 
 
-def unfit(name: str, query_id: str, doc_id: str) -> Fault:
-    return Fault(name, 0, Reason.UNFIT_ID, f"query_id {query_id!r}, doc_id {doc_id!r}", query_id, doc_id)
+def unfit(name: str, query_id: str, doc_id: str) -> Reject:
+    return Reject(name, 0, Reason.UNFIT_ID, f"query_id {query_id!r}, doc_id {doc_id!r}", query_id, doc_id)

@@ -7,7 +7,7 @@ from typing import IO, TypeVar
 
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.content import DAMAGE, LONGEST, TOO_LONG, unpacked
-from ray_rerank.operators.rejects import Fault, FaultSink, Reason
+from ray_rerank.operators.rejects import Reason, Reject, RejectSink
 
 _CHUNK = 1 << 20
 _OPENING = 1000  # lines that tell what a file is
@@ -35,13 +35,13 @@ class _TooLong(Exception):
     """A line does not end."""
 
 
-def read_lines(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[Line]:
+def read_lines(stream: IO[bytes], name: str, rejects: RejectSink) -> Iterator[Line]:
     """Yield the lines that hold anything; a line ends at \\n or \\r\\n and nowhere else.
 
     Args:
         stream: seekable bytes, plain or compressed (as `content.unpacked` knows), at its beginning.
         name: what messages call the file.
-        faults: is told of a line that is not UTF-8.
+        rejects: is told of a line that is not UTF-8.
 
     Raises:
         InputError: the file is of another kind (an archive, Parquet, UTF-16, …), is damaged, its lines end in a
@@ -57,7 +57,7 @@ def read_lines(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[Line
             try:
                 text = content.decode("utf-8")
             except UnicodeDecodeError as error:
-                faults.add(Fault(name, number, Reason.NOT_UTF8, f"byte {error.start + 1} of the line"))
+                rejects.add(Reject(name, number, Reason.NOT_UTF8, f"byte {error.start + 1} of the line"))
                 bad += 1
                 first = first or f"line {number}, byte {error.start + 1}"
                 continue
@@ -84,9 +84,9 @@ def opening(rows: Iterator[T], size: Callable[[T], int]) -> list[T]:
 
 
 def parse_lines(
-    lines: Iterable[tuple[int, S]], parse: Callable[[S], T], name: str, form: str, faults: FaultSink
+    lines: Iterable[tuple[int, S]], parse: Callable[[S], T], name: str, form: str, rejects: RejectSink
 ) -> Iterator[tuple[int, T]]:
-    """Parse each line or row; one that `parse` finds Unusable goes to `faults` and costs itself alone.
+    """Parse each line or row; one that `parse` finds Unusable goes to `rejects` and costs itself alone.
 
     Args:
         form: the format in words, for the message.
@@ -105,7 +105,7 @@ def parse_lines(
                 first = first or f"line {number}: {unusable}"
                 if not good and bad == _HOPELESS:
                     break
-            faults.add(Fault(name, number, unusable.reason, str(unusable)))
+            rejects.add(Reject(name, number, unusable.reason, str(unusable)))
             continue
         good += 1
         yield number, value

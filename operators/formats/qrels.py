@@ -1,5 +1,6 @@
 """Relevance judgements (qrels): TREC, BEIR and MTEB files, where one wrong line would change every figure."""
 
+from dataclasses import dataclass
 from typing import IO
 
 from ray_rerank.operators.errors import InputError
@@ -8,14 +9,22 @@ from ray_rerank.operators.formats.column_files import DOC_ID, QUERY_ID, Form, re
 from ray_rerank.operators.formats.file_kinds import TREC_QRELS
 from ray_rerank.operators.formats.line_ids import fits_columns, unfit
 from ray_rerank.operators.formats.lines import Unusable, read_lines
-from ray_rerank.operators.rejects import FaultSink, Refuse
+from ray_rerank.operators.rejects import RaiseOnReject, RejectSink
 
-Qrels = dict[str, dict[str, int]]
-"""Grades by query_id and doc_id; 0 is judged and not relevant."""
+Grades = dict[str, dict[str, int]]
+"""By query_id and doc_id; 0 is judged and not relevant."""
 
 HIGHEST = 10_000  # an id in the place of the grade is beyond it; trec_eval overflows at 2^31
 _MOST_SUBTOPICS = 100  # beyond it the second column is a document of a run of four columns
 _AS_RANKS = 10  # grades that count up from 1 in each query, so far in one of them, are ranks
+
+
+@dataclass(frozen=True, slots=True)
+class Qrels:
+    """Relevance judgements, and what messages call them."""
+
+    name: str
+    grades: Grades
 
 
 def read_qrels(stream: IO[bytes], name: str) -> Qrels:
@@ -28,33 +37,33 @@ def read_qrels(stream: IO[bytes], name: str) -> Qrels:
         InputError: a line is none of them, or judges a document again with another grade (with file and line), the
             grades are ranks, or there is no judgement.
     """
-    qrels: Qrels = {}
+    grades: Grades = {}
     where: dict[tuple[str, str], int] = {}
-    faults = Refuse()
-    _, rows = read_columns(read_lines(stream, name, faults), name, _FORM, faults)
+    rejects = RaiseOnReject()
+    _, rows = read_columns(read_lines(stream, name, rejects), name, _FORM, rejects)
     for line, row in rows:
         query_id, doc_id, grade = row["query_id"], row["doc_id"], row["grade"]
         first = where.setdefault((query_id, doc_id), line)
-        if qrels.setdefault(query_id, {}).setdefault(doc_id, grade) != grade:
+        if grades.setdefault(query_id, {}).setdefault(doc_id, grade) != grade:
             raise InputError(
                 f"{name}, line {line}: query {query_id!r}, document {doc_id!r} is graded {grade}, but "
-                f"{qrels[query_id][doc_id]} on line {first}"
+                f"{grades[query_id][doc_id]} on line {first}"
             )
-    if not qrels:
+    if not grades:
         raise InputError(f"{name} holds no judgement; it should be {_FORM.words}")
-    if _are_ranks(qrels):
+    if _are_ranks(grades):
         raise InputError(f"{name}: the grades of each query count 1, 2, 3, …: they are ranks; is it a run?")
-    return qrels
+    return Qrels(name, grades)
 
 
-def highest_grade(qrels: Qrels) -> int:
+def highest_grade(grades: Grades) -> int:
     """The highest grade that any document has."""
-    return max(grade for grades in qrels.values() for grade in grades.values())
+    return max(grade for by_document in grades.values() for grade in by_document.values())
 
 
-def _are_ranks(qrels: Qrels) -> bool:
-    counting = (sorted(grades.values()) == list(range(1, len(grades) + 1)) for grades in qrels.values())
-    return max(map(len, qrels.values())) >= _AS_RANKS and all(counting)
+def _are_ranks(grades: Grades) -> bool:
+    counting = (sorted(each.values()) == list(range(1, len(each) + 1)) for each in grades.values())
+    return max(map(len, grades.values())) >= _AS_RANKS and all(counting)
 
 
 def _grade(text: str, what: str) -> int:
@@ -124,13 +133,13 @@ _FORM = Form(
 )
 
 
-def qrels_lines(qrels: Qrels, name: str, faults: FaultSink) -> str:
-    """Lines of `query_id 0 doc_id grade`; `faults` is told of those that would be read as others or as none."""
+def qrels_lines(grades: Grades, name: str, rejects: RejectSink) -> str:
+    """Lines of `query_id 0 doc_id grade`; `rejects` is told of those that would be read as others or as none."""
     lines = []
-    for query_id, grades in qrels.items():
-        for doc_id, grade in grades.items():
+    for query_id, by_document in grades.items():
+        for doc_id, grade in by_document.items():
             if fits_columns(query_id, doc_id):
                 lines.append(f"{query_id} 0 {doc_id} {grade}\n")
             else:
-                faults.add(unfit(name, query_id, doc_id))
+                rejects.add(unfit(name, query_id, doc_id))
     return "".join(lines)

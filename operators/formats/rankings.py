@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from ray_rerank.operators.arrow import lists, one_array
+from ray_rerank.operators.arrow import bounds, list_sizes, one_array, places, struct_array, to_lists
 from ray_rerank.operators.errors import InputError, listed
 from ray_rerank.operators.formats.trec_runs import RankedList, Run
 
@@ -92,9 +92,7 @@ def _members(column: pa.ChunkedArray) -> Iterator[dict[str, Any]]:
             for name in ("rank", "first_stage_rank", "score")
             if name in names
         }
-        size = chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-        stops = np.cumsum(size)
-        for start, stop in zip((stops - size).tolist(), stops.tolist(), strict=True):
+        for start, stop in pairwise(bounds(list_sizes(chunk)).tolist()):
             yield {"doc_id": doc_ids[start:stop]} | {key: value[start:stop] for key, value in numbers.items()}
 
 
@@ -133,12 +131,11 @@ def to_ranking(table: pa.Table, include_text: bool, extra: tuple[str, ...] = ())
     stage: int32[, text]>>`.
     """
     candidates = one_array(table["candidates"])
-    size = pc.list_value_length(candidates).to_numpy(zero_copy_only=False).astype(np.int64)
-    structs = candidates.flatten()
-    rank = np.arange(len(structs)) - np.repeat(np.cumsum(size) - size, size) + 1
+    sizes, structs = list_sizes(candidates), candidates.flatten()
+    rank = places(sizes) + 1
     names = ["doc_id", "rank", "score", "first_stage_rank", "first_stage_score", "stage"]
     names += ["text"] if include_text else []
-    fields = [pa.array(rank, pa.int32()) if name == "rank" else structs.field(name) for name in names]
+    fields = {name: pa.array(rank, pa.int32()) if name == "rank" else structs.field(name) for name in names}
     content = {"query_id": table["query_id"]} | ({"query": table["query"]} if include_text else {})
     content |= {name: table[name] for name in extra}
-    return pa.table(content | {"ranking": lists(size, pa.StructArray.from_arrays(fields, names=names))})
+    return pa.table(content | {"ranking": to_lists(sizes, struct_array(fields))})

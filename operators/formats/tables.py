@@ -9,7 +9,7 @@ from typing import IO
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.content import DAMAGE, LONGEST, SAMPLE, TOO_LONG, bare_name, beginning, whole_text
 from ray_rerank.operators.formats.lines import read_lines
-from ray_rerank.operators.rejects import FaultSink
+from ray_rerank.operators.rejects import RejectSink
 
 _FIELD = re.compile(r'(?:"(?P<quoted>[^"]*(?:""[^"]*)*)"|(?P<bare>[^"\t\n]*))(?P<end>\t|\r?\n|\r?\Z)')
 _OPEN = re.compile(r'"[^"]*(?:""[^"]*)*\Z')
@@ -35,7 +35,7 @@ class Table:
     headed: bool = False
 
 
-def read_table(stream: IO[bytes], name: str, faults: FaultSink) -> Table:
+def read_table(stream: IO[bytes], name: str, rejects: RejectSink) -> Table:
     """Read CSV by its name, else TSV: as quoted, as CSV is, where its first MiB is written so, else as it stands.
 
     Args:
@@ -51,7 +51,7 @@ def read_table(stream: IO[bytes], name: str, faults: FaultSink) -> Table:
     quoted = _quoting(start.decode("utf-8", "replace"), name, whole=len(start) < SAMPLE)
     if quoted:
         return Table(_quoted_rows(stream, name, "\t"), True)
-    return Table(_plain_rows(stream, name, faults, settled=quoted is False), False)
+    return Table(_plain_rows(stream, name, rejects, settled=quoted is False), False)
 
 
 def row_size(row: Row) -> int:
@@ -77,8 +77,8 @@ def check_headless(first: Row, known: Collection[str], asked: str, name: str) ->
         )
 
 
-def _plain_rows(stream: IO[bytes], name: str, faults: FaultSink, settled: bool) -> Iterator[Row]:
-    for number, text in read_lines(stream, name, faults):
+def _plain_rows(stream: IO[bytes], name: str, rejects: RejectSink, settled: bool) -> Iterator[Row]:
+    for number, text in read_lines(stream, name, rejects):
         if "\r" in text and all("\t" in piece for piece in text.split("\r")):
             raise InputError(
                 f"{name}, line {number}: rows seem to end in a carriage return alone; end them in a line feed, "

@@ -15,7 +15,7 @@ from ray_rerank.operators.formats.json_rows import is_json, json_object, json_ro
 from ray_rerank.operators.formats.lines import Unusable, opening, parse_lines
 from ray_rerank.operators.formats.parquet_rows import is_parquet_file, parquet_rows
 from ray_rerank.operators.formats.tables import Row, check_headless, read_table, row_size
-from ray_rerank.operators.rejects import Fault, FaultSink, Reason
+from ray_rerank.operators.rejects import Reason, Reject, RejectSink
 
 _OWN_IDS = ("_id", "id")
 _QUERY_IDS = ("query_id", "query-id", "qid")
@@ -32,7 +32,7 @@ _CHUNK_SIZE = 64 << 20  # characters
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TextLine:
     """One query or passage and the line it stands on; the text may be empty."""
 
     line: int
@@ -41,21 +41,31 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Queries:
+    """Query texts by query_id in file order, and what messages call them."""
+
+    name: str
+    texts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Passages:
     """Passages by id, their texts in Arrow memory: a Python string each would take several times as much.
 
     Attributes:
+        name: what messages call them.
         row: doc_id to its row in `texts`; in file order.
         texts: large_string, none empty.
         empty: how many were left out for having no text.
     """
 
+    name: str
     row: Mapping[str, int]
     texts: pa.Array
     empty: int = 0
 
 
-def read_collection(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[Entry]:
+def read_collection(stream: IO[bytes], name: str, rejects: RejectSink) -> Iterator[TextLine]:
     """Read Parquet, JSON lines, a JSON array, or `id<TAB>text`, plain or compressed.
 
     In a line without a header all after the first tab is text. A first line that names columns is a header.
@@ -67,25 +77,25 @@ def read_collection(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator
         InputError: the file is none of these.
     """
     if is_parquet_file(stream, name):
-        yield from entries_of(parquet_rows(stream, name, (*ID_NAMES, *TEXT_NAMES, "title")), name, faults)
+        yield from entries_of(parquet_rows(stream, name, (*ID_NAMES, *TEXT_NAMES, "title")), name, rejects)
     elif is_json(stream, name):
-        rows = json_rows(stream, name, faults)
-        yield from _entries(parse_lines(rows, lambda row: entry_of(json_object(row)), name, _FORM, faults))
+        rows = json_rows(stream, name, rejects)
+        yield from _entries(parse_lines(rows, lambda row: entry_of(json_object(row)), name, _FORM, rejects))
     else:
-        yield from _entries(_table_entries(stream, name, faults))
+        yield from _entries(_table_entries(stream, name, rejects))
 
 
-def entries_of(rows: Iterable[tuple[int, Mapping[str, Any]]], name: str, faults: FaultSink) -> Iterator[Entry]:
+def entries_of(rows: Iterable[tuple[int, Mapping[str, Any]]], name: str, rejects: RejectSink) -> Iterator[TextLine]:
     """Queries or passages out of rows of named values, as `entry_of` knows them, with the rows' numbers.
 
     Raises:
         InputError: most rows are none.
     """
-    return _entries(parse_lines(rows, entry_of, name, _FORM, faults))
+    return _entries(parse_lines(rows, entry_of, name, _FORM, rejects))
 
 
-def _entries(parsed: Iterable[tuple[int, tuple[str, str]]]) -> Iterator[Entry]:
-    return (Entry(number, key, text) for number, (key, text) in parsed)
+def _entries(parsed: Iterable[tuple[int, tuple[str, str]]]) -> Iterator[TextLine]:
+    return (TextLine(number, key, text) for number, (key, text) in parsed)
 
 
 def entry_of(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -123,25 +133,25 @@ def _title(row: Mapping[str, Any]) -> str | None:
     return None if found is None else json_text(row, "title")
 
 
-def texts_by_id(entries: Iterable[Entry], name: str, faults: FaultSink) -> dict[str, str]:
-    """Queries by id in file order; an empty text and an id's second line go to `faults`."""
+def texts_by_id(entries: Iterable[TextLine], name: str, rejects: RejectSink) -> dict[str, str]:
+    """Queries by id in file order; an empty text and an id's second line go to `rejects`."""
     texts: dict[str, str] = {}
     for entry in entries:
         if entry.id in texts:
-            faults.add(Fault(name, entry.line, Reason.DUPLICATE_ID, repr(entry.id)))
+            rejects.add(Reject(name, entry.line, Reason.DUPLICATE_ID, repr(entry.id)))
         elif not entry.text.strip():
-            faults.add(Fault(name, entry.line, Reason.EMPTY_TEXT, f"id {entry.id!r}"))
+            rejects.add(Reject(name, entry.line, Reason.EMPTY_TEXT, f"id {entry.id!r}"))
         else:
             texts[entry.id] = entry.text
     return texts
 
 
 def passages_of(
-    entries: Iterable[Entry], name: str, faults: FaultSink, wanted: frozenset[str] | None = None
+    entries: Iterable[TextLine], name: str, rejects: RejectSink, wanted: frozenset[str] | None = None
 ) -> Passages:
     """Keep the passages that are wanted (all where None), so that a corpus is streamed and not held.
 
-    An id's second line goes to `faults`; a passage without text is not kept: there is nothing to score.
+    An id's second line goes to `rejects`; a passage without text is not kept: there is nothing to score.
     """
     row: dict[str, int] = {}
     chunks: list[pa.Array] = []
@@ -151,7 +161,7 @@ def passages_of(
         if wanted is not None and entry.id not in wanted:
             continue
         if entry.id in row:
-            faults.add(Fault(name, entry.line, Reason.DUPLICATE_ID, repr(entry.id)))
+            rejects.add(Reject(name, entry.line, Reason.DUPLICATE_ID, repr(entry.id)))
         elif entry.text.strip():
             row[entry.id] = len(row)
             pending.append(entry.text)
@@ -162,10 +172,10 @@ def passages_of(
         else:
             empty += 1
     chunks.append(pa.array(pending, pa.large_string()))
-    return Passages(row, pa.concat_arrays(chunks), empty)
+    return Passages(name, row, pa.concat_arrays(chunks), empty)
 
 
-def ids_of(entries: Iterable[Entry]) -> pa.Array:
+def ids_of(entries: Iterable[TextLine]) -> pa.Array:
     """The ids of all entries that have a text (large_string, in file order), in Arrow memory."""
     chunks: list[pa.Array] = []
     pending: list[str] = []
@@ -229,8 +239,8 @@ def checked_id(text: str) -> str:
     return identifier(text.strip(_SPACE), "the id")
 
 
-def _table_entries(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[tuple[int, tuple[str, str]]]:
-    table = read_table(stream, name, faults)
+def _table_entries(stream: IO[bytes], name: str, rejects: RejectSink) -> Iterator[tuple[int, tuple[str, str]]]:
+    table = read_table(stream, name, rejects)
     first = next(table.rows, None)
     if first is None:
         return
@@ -257,7 +267,7 @@ def _table_entries(stream: IO[bytes], name: str, faults: FaultSink) -> Iterator[
         return checked_id(fields[0]), "\t".join(fields[1:])
 
     form = _FORM if named else "TSV of id<TAB>text"
-    yield from parse_lines(chain(start, table.rows), parse, name, form, faults)
+    yield from parse_lines(chain(start, table.rows), parse, name, form, rejects)
 
 
 def named_fields(header: Sequence[str], fields: Sequence[str]) -> dict[str, str]:

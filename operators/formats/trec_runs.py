@@ -16,7 +16,7 @@ from ray_rerank.operators.formats.column_files import DOC_ID, QUERY_ID, Form, re
 from ray_rerank.operators.formats.file_kinds import TREC_RUN
 from ray_rerank.operators.formats.line_ids import fits_columns, unfit
 from ray_rerank.operators.formats.lines import read_lines
-from ray_rerank.operators.rejects import Fault, FaultSink, Reason
+from ray_rerank.operators.rejects import Reason, Reject, RejectSink
 
 _TREC = ("query_id", "", "doc_id", "rank", "score", "")
 _SURELY = 3  # a list of two may stand upside down by chance
@@ -108,7 +108,7 @@ class _Doubts:
         )
 
 
-def read_run(stream: IO[bytes], name: str, faults: FaultSink) -> ReadRun:
+def read_run(stream: IO[bytes], name: str, rejects: RejectSink) -> ReadRun:
     """Read a run: TREC's six columns; five, without Q0, tag or rank; four (query_id doc_id rank score); three, with a
     rank or a score; any columns in any order under a line of names. Queries need not be contiguous.
 
@@ -121,7 +121,7 @@ def read_run(stream: IO[bytes], name: str, faults: FaultSink) -> ReadRun:
     """
     gathered: dict[str, _Gathered] = {}
     same: dict[str, str] = {}  # one string a document, however many queries name it
-    layout, rows = read_columns(read_lines(stream, name, faults), name, _FORM, faults)
+    layout, rows = read_columns(read_lines(stream, name, rejects), name, _FORM, rejects)
     scored, placed = "score" in layout, "rank" in layout
     for line, row in rows:
         found = gathered.get(row["query_id"])
@@ -139,7 +139,7 @@ def read_run(stream: IO[bytes], name: str, faults: FaultSink) -> ReadRun:
     contradictory: list[str] = []
     doubts = _Doubts()
     for query_id in list(gathered):
-        run[query_id], ranks = _ordered(query_id, gathered.pop(query_id), name, faults)
+        run[query_id], ranks = _ordered(query_id, gathered.pop(query_id), name, rejects)
         if placed and scored:
             doubts.hear(run[query_id].scores, ranks)
             if np.any(ranks[1:] < ranks[:-1]):
@@ -153,7 +153,7 @@ def cut(ranked: RankedList, depth: int | None) -> RankedList:
     return RankedList(ranked.doc_ids[:depth], ranked.scores[:depth], ranked.lines[:depth])
 
 
-def _ordered(query_id: str, found: _Gathered, name: str, faults: FaultSink) -> tuple[RankedList, np.ndarray]:
+def _ordered(query_id: str, found: _Gathered, name: str, rejects: RejectSink) -> tuple[RankedList, np.ndarray]:
     """The list in its order, and its ranks as the file has them."""
 
     def place(row: int) -> tuple[float, int, str]:
@@ -166,7 +166,7 @@ def _ordered(query_id: str, found: _Gathered, name: str, faults: FaultSink) -> t
     for i in order:
         doc_id = found.doc_ids[i]
         if doc_id in seen:
-            faults.add(Fault(name, found.lines[i], Reason.DUPLICATE_DOC, "", query_id, doc_id))
+            rejects.add(Reject(name, found.lines[i], Reason.DUPLICATE_DOC, "", query_id, doc_id))
         else:
             seen.add(doc_id)
             kept.append(i)
@@ -243,7 +243,7 @@ _FORM = Form(
 )
 
 
-def run_lines(ranking: pa.Table, name: str, faults: FaultSink, tag: str = "ray-rerank") -> str:
+def run_lines(ranking: pa.Table, name: str, rejects: RejectSink, tag: str = "ray-rerank") -> str:
     """Lines of `query_id Q0 doc_id rank score tag`.
 
     trec_eval orders by score and ignores rank, and scores of different stages do not compare; so the score
@@ -252,7 +252,7 @@ def run_lines(ranking: pa.Table, name: str, faults: FaultSink, tag: str = "ray-r
     Args:
         ranking: rows of `query_id, ranking`, as `ray_rerank.operators.ranking.rerank.to_ranking` writes them.
         name: what messages call the run.
-        faults: is told of a document whose line would be read as another or as none; the others keep their ranks.
+        rejects: is told of a document whose line would be read as another or as none; the others keep their ranks.
         tag: the run's name.
     """
     lines = []
@@ -263,5 +263,5 @@ def run_lines(ranking: pa.Table, name: str, faults: FaultSink, tag: str = "ray-r
             if fits_columns(query_id, doc_id):
                 lines.append(f"{query_id} Q0 {doc_id} {rank} {depth - rank + 1} {tag}\n")
             else:
-                faults.add(unfit(name, query_id, doc_id))
+                rejects.add(unfit(name, query_id, doc_id))
     return "".join(lines)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.models.device import is_out_of_memory
 
 Forward = Callable[[np.ndarray], Callable[[], np.ndarray]]
@@ -25,7 +25,7 @@ class TokenBudget:
 
 
 def run_in_batches(
-    lengths: np.ndarray, forward: Forward, budget: TokenBudget, work: Work
+    lengths: np.ndarray, forward: Forward, budget: TokenBudget, work: ScoringStats
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Run rows longest first, halving the budget for all that follow when a batch does not fit.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ray_rerank.operators.inference.batches import TokenBudget, run_in_batches
 from ray_rerank.operators.inference.row_layout import RowLayout, Truncation, encode_rows
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.inference.tokens import distinct, tokenise
 
 Start = Callable[[np.ndarray, np.ndarray, np.ndarray], Callable[[], np.ndarray]]
@@ -39,7 +39,7 @@ class RowScoring:
     truncation: Truncation = "longest_first"
     query_prompt: str = ""
 
-    def __call__(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def __call__(self, rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:
         """Score rows.
 
         Returns:

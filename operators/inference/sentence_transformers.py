@@ -6,13 +6,14 @@ done here is the batching: every text is tokenised once, batches are of like len
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from ray_rerank.operators.errors import ModelError
 from ray_rerank.operators.inference.batches import TokenBudget, run_in_batches
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.models.checkpoint import check_attention
 from ray_rerank.operators.models.device import to_device
 from ray_rerank.operators.models.load import (
@@ -122,23 +123,31 @@ def prompt_of(loaded: Any, side: Side, override: str | None) -> str | None:
     return None if prompt is None else str(prompt)
 
 
+@dataclass(frozen=True, slots=True)
+class TextEncoder:
+    """How texts of one side are run.
+
+    Attributes:
+        model: of sentence-transformers.
+        side: whether they are queries or documents.
+        prompt: goes before each.
+        budget: tokens a batch may have.
+    """
+
+    model: Any
+    side: Side
+    prompt: str | None
+    budget: TokenBudget
+
+
 def run_texts(
-    loaded: Any,
-    texts: Sequence[str],
-    side: Side,
-    prompt: str | None,
-    fetch: Callable[..., Any],
-    budget: TokenBudget,
-    work: Work,
+    encoder: TextEncoder, texts: Sequence[str], fetch: Callable[..., Any], work: ScoringStats
 ) -> Iterator[tuple[np.ndarray, Any]]:
-    """Run texts through all modules of a model.
+    """Run n texts through all modules of a model.
 
     Args:
-        loaded: a model of sentence-transformers.
-        texts: n texts.
         fetch: given a batch's text numbers and the features after the last module, on the device, starts what is to
             be kept and returns a call that waits for it.
-        budget: tokens a batch may have.
         work: counts are added to it; a text that fills the model's length counts as truncated.
 
     Yields:
@@ -149,7 +158,8 @@ def run_texts(
     """
     import torch
 
-    rows, scalars = _tokenise(loaded, texts, side, prompt)
+    loaded, side = encoder.model, encoder.side
+    rows, scalars = _tokenise(loaded, texts, side, encoder.prompt)
     lengths = np.array([len(row["input_ids"]) for row in rows], dtype=np.int64)
     left = getattr(loaded.tokenizer, "padding_side", "right") == "left"
     fill = {"input_ids": getattr(loaded.tokenizer, "pad_token_id", 0) or 0}
@@ -172,7 +182,7 @@ def run_texts(
     work.evaluations += len(texts)
     most = getattr(loaded[0], f"{side}_length", None) or loaded.max_seq_length or np.inf
     work.truncated += sum(int(row["attention_mask"].sum()) >= most for row in rows)
-    yield from run_in_batches(lengths, forward, budget, work)
+    yield from run_in_batches(lengths, forward, encoder.budget, work)
 
 
 def _check_reader(model: str, files: SentenceFiles, loaded: Any) -> None:

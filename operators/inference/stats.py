@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Work:
+class ScoringStats:
     """Running totals of one or more scoring calls.
 
     Attributes:
@@ -34,7 +34,7 @@ class Work:
     seconds: float = 0.0
     alive: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
 
-    def add(self, other: "Work") -> None:
+    def add(self, other: "ScoringStats") -> None:
         """Add another total to this one."""
         for name, count in other.as_dict().items():
             setattr(self, name, getattr(self, name) + count)

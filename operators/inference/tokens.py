@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ray_rerank.operators.arrow import bounds
+
 _CHUNK = 1024  # texts a tokenizer call: its Python-side encodings are dropped between calls
 _CHARACTERS = 4 << 20  # of these texts, but for a single one; an encoding takes some 100 bytes a token
 
@@ -53,7 +55,7 @@ def tokenise(tokenizer: Any, texts: Sequence[str], cap: int) -> TokenTable:
             full_lengths[position] = len(ids)
             pieces.append(np.asarray(ids[max(len(ids) - cap, 0) :] if left else ids[:cap], dtype=np.int32))
     ids = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int32)
-    offsets = np.concatenate([[0], np.cumsum(np.minimum(full_lengths, cap))])
+    offsets = bounds(np.minimum(full_lengths, cap))
     return TokenTable(ids, offsets, full_lengths, "left" if left else "right")
 
 

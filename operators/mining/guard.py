@@ -91,7 +91,22 @@ class Guard(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Guarded:
+class ScoredDraw:
+    """One query's draws, and what the teacher says of them.
+
+    Attributes:
+        negatives: n, each source's in its order.
+        scores: float of n, the teacher's raw scores; NaN where it gave none.
+        positives: float of m, those of the query's positives.
+    """
+
+    negatives: Sequence[Negative]
+    scores: np.ndarray
+    positives: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class GuardOutcome:
     """What the guard made of one query's draws.
 
     Attributes:
@@ -123,27 +138,19 @@ def refusals(guard: Guard, negatives: np.ndarray, positives: np.ndarray) -> list
     ]
 
 
-def guarded(
-    guard: Guard, sources: Sequence[Source], drawn: Sequence[Negative], scores: np.ndarray, positives: np.ndarray
-) -> Guarded:
-    """Choose among one query's draws.
-
-    Args:
-        drawn: of n, each source's in its order.
-        scores: float of n, their raw scores by the teacher.
-        positives: float of m, raw scores of the query's positives.
-    """
+def apply_guard(guard: Guard, sources: Sequence[Source], draw: ScoredDraw) -> GuardOutcome:
+    """Choose among one query's draws."""
     left = [source.count for source in sources]
     kept, refused = list[Negative](), Counter[tuple[int, str]]()
-    for negative, reason in zip(drawn, refusals(guard, scores, positives), strict=True):
+    for negative, reason in zip(draw.negatives, refusals(guard, draw.scores, draw.positives), strict=True):
         if left[negative.source] and reason is None:
             left[negative.source] -= 1
             kept.append(negative)
         elif left[negative.source]:
             refused[negative.source, str(reason)] += 1
-    if guard.fallback == "keep-lowest" and not kept and np.isfinite(scores).any():
-        return Guarded([drawn[int(np.nanargmin(scores))]], refused, fell_back=True)
-    return Guarded(kept, refused)
+    if guard.fallback == "keep-lowest" and not kept and np.isfinite(draw.scores).any():
+        return GuardOutcome([draw.negatives[int(np.nanargmin(draw.scores))]], refused, fell_back=True)
+    return GuardOutcome(kept, refused)
 
 
 def wanted_bound(guard: Guard, name: Bound, negatives: np.ndarray, positives: np.ndarray) -> float | None:

@@ -55,15 +55,25 @@ class NearDuplicates:
         return words_of(self.texts[row].as_py())
 
 
+@dataclass(frozen=True, slots=True)
+class DrawRules:
+    """How the negatives of every query are drawn.
+
+    Attributes:
+        keys: `same_text.text_keys` of the corpus.
+        factor: draw so many times each count, for a guard to choose from.
+        near: leave out what is nearly the text of a forbidden passage or of one drawn before, too.
+    """
+
+    sources: Sequence[Source]
+    keys: np.ndarray
+    seed: int
+    factor: int = 1
+    near: NearDuplicates | None = None
+
+
 def draw_negatives(
-    query_id: str,
-    sources: Sequence[Source],
-    lists: Sequence[RankedRows],
-    forbidden: Sequence[int],
-    keys: np.ndarray,
-    seed: int,
-    factor: int = 1,
-    near: NearDuplicates | None = None,
+    rules: DrawRules, query_id: str, lists: Sequence[RankedRows], forbidden: Sequence[int]
 ) -> list[Negative]:
     """Draw each source's negatives, in the order of the sources; a passage that two have belongs to the first.
 
@@ -73,20 +83,18 @@ def draw_negatives(
     Args:
         lists: one a source; not looked at for random ones.
         forbidden: rows of the corpus that are no negatives; passages with their texts are none either.
-        keys: `same_text.text_keys` of the corpus.
-        factor: draw so many times each count, for a guard to choose from.
-        near: leave out what is nearly the text of a forbidden passage or of one drawn before, too.
 
     Returns:
         Fewer than asked for where the ranks hold no more.
     """
+    keys, near = rules.keys, rules.near
     taken = {int(keys[row]) for row in forbidden}
     known = [near.words(row) for row in forbidden] if near else []
     chosen: list[Negative] = []
-    for number, (source, ranked) in enumerate(zip(sources, lists, strict=True)):
+    for number, (source, ranked) in enumerate(zip(rules.sources, lists, strict=True)):
         told = xxhash.xxh3_64_intdigest(source.model_dump_json(exclude={"encoder", "path"}).encode())
-        draw = np.random.default_rng([seed, xxhash.xxh3_64_intdigest(query_id.encode()), told])
-        wanted = source.count * factor
+        draw = np.random.default_rng([rules.seed, xxhash.xxh3_64_intdigest(query_id.encode()), told])
+        wanted = source.count * rules.factor
         for row, score in _in_order(source, ranked, len(keys), draw):
             if not wanted:
                 break

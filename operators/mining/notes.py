@@ -4,9 +4,16 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
-from ray_rerank.operators.mining.guard import NO_POSITIVE, NO_SCORE, Bound, Guard, Guarded, guarded, wanted_bound
+from ray_rerank.operators.mining.guard import (
+    NO_POSITIVE,
+    NO_SCORE,
+    Bound,
+    Guard,
+    GuardOutcome,
+    ScoredDraw,
+    apply_guard,
+    wanted_bound,
+)
 from ray_rerank.operators.mining.negatives import Negative
 from ray_rerank.operators.mining.sources import RandomSource, Source
 
@@ -21,7 +28,7 @@ _LOOSER_IS_MORE: dict[Bound, bool] = {
 def shortage_notes(
     sources: Sequence[Source],
     drawn: Sequence[Sequence[Negative]],
-    outcomes: Sequence[Guarded],
+    outcomes: Sequence[GuardOutcome],
     guard: Guard | None,
 ) -> list[str]:
     """How many queries have fewer negatives than were asked for, by cause, each with what helps against it.
@@ -69,15 +76,13 @@ def _cause(
 def guard_notes(
     guard: Guard,
     sources: Sequence[Source],
-    drawn: Sequence[Sequence[Negative]],
-    scores: Sequence[np.ndarray],
-    positives: Sequence[np.ndarray],
-    outcomes: Sequence[Guarded],
+    draws: Sequence[ScoredDraw],
+    outcomes: Sequence[GuardOutcome],
 ) -> list[str]:
     """What the guard refused, by source and reason; and where it left queries with nothing, what would change that.
 
     Args:
-        drawn, scores, positives, outcomes: by query, as `guarded` was given and gave them.
+        draws, outcomes: by query, as `apply_guard` takes and returns them.
     """
     refused = sum((own.refused for own in outcomes), Counter[tuple[int, str]]())
     kept = Counter(negative.source for own in outcomes for negative in own.kept)
@@ -87,7 +92,9 @@ def guard_notes(
         if own:
             reasons = ", ".join(f"{many:,} x {reason}" for reason, many in sorted(own.items()))
             notes.append(f"  {source.kind}: {sum(own.values()):,} refused ({reasons}), {kept[number]:,} kept")
-    lost = [number for number, own in enumerate(outcomes) if drawn[number] and (own.fell_back or not own.kept)]
+    lost = [
+        number for number, own in enumerate(outcomes) if draws[number].negatives and (own.fell_back or not own.kept)
+    ]
     if not lost:
         return notes
     left = f"the guard refused all that was drawn for {len(lost)} of {len(outcomes)} queries: "
@@ -96,18 +103,18 @@ def guard_notes(
         left += f"{fell_back} keep the passage with the lowest score (`guard.fallback`)"
     else:
         left += "they have no negative; `guard.fallback: keep-lowest` gives each its passage with the lowest score"
-    looser = _looser(guard, sources, [(drawn[n], scores[n], positives[n]) for n in lost])
+    looser = _looser(guard, sources, [draws[number] for number in lost])
     return [*notes, "; ".join([left, *([looser] if looser else [])])]
 
 
 def _looser(
     guard: Guard,
     sources: Sequence[Source],
-    lost: Sequence[tuple[Sequence[Negative], np.ndarray, np.ndarray]],
+    lost: Sequence[ScoredDraw],
 ) -> str | None:
     """The bound that refuses most, and the value of it that leaves half of these queries something."""
     strict = guard.model_copy(update={"fallback": "skip"})
-    reasons = sum((guarded(strict, sources, *own).refused for own in lost), Counter[tuple[int, str]]())
+    reasons = sum((apply_guard(strict, sources, draw).refused for draw in lost), Counter[tuple[int, str]]())
     by_reason = Counter[str]()
     for (_, reason), many in reasons.items():
         by_reason[reason] += many
@@ -115,13 +122,14 @@ def _looser(
     if name in (NO_SCORE, NO_POSITIVE):
         return "the teacher's scores are missing, which no bound changes"
     bound: Bound = name  # type: ignore[assignment]
-    values = [value for _, *own in lost if (value := wanted_bound(guard, bound, *own)) is not None]
+    wanted = (wanted_bound(guard, bound, draw.scores, draw.positives) for draw in lost)
+    values = [value for value in wanted if value is not None]
     if values:
         more = _LOOSER_IS_MORE[bound]
         value = _rounded(sorted(values, reverse=not more)[(len(values) - 1) // 2], more)
         value = min(value, 1.0) if bound == "at_most" else value
         looser = strict.model_copy(update={bound: value})
-        if helped := sum(bool(guarded(looser, sources, *own).kept) for own in lost):
+        if helped := sum(bool(apply_guard(looser, sources, draw).kept) for draw in lost):
             now = getattr(guard, bound)
             return f"`guard.{bound}: {value:g}` in place of {now:g} would allow a passage in {helped} of them"
     why = "" if bound == "max_score" else ": the teacher scores their positives no higher than what was drawn for them"

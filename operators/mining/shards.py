@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_rerank.operators.arrow import parents
 from ray_rerank.operators.candidates.shards import row_groups
 
 MINED_SCHEMA = pa.schema(
@@ -61,10 +62,10 @@ def mined_shard(mined: Sequence[MinedQuery], doc_ids: Sequence[str], texts: pa.A
 
 def _table(mined: Sequence[MinedQuery], doc_ids: Sequence[str], texts: pa.Array) -> pa.Table:
     rows = np.concatenate([query.rows for query in mined])
-    sizes = [len(query.rows) for query in mined]
+    sizes = np.array([len(query.rows) for query in mined], np.int64)
 
     def spread(values: Sequence[str]) -> pa.Array:
-        return pa.array(values, pa.string()).take(pa.array(np.repeat(np.arange(len(mined)), sizes)))
+        return pa.array(values, pa.string()).take(pa.array(parents(sizes)))
 
     def numbers(name: str) -> pa.Array:
         values = np.concatenate([getattr(query, name) for query in mined])

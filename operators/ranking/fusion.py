@@ -1,5 +1,6 @@
 """A stage's scores combined with those of the stage before, query by query."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -28,27 +29,30 @@ class ReciprocalRankFusion(BaseModel):
 Fusion = Annotated[WeightedFusion | ReciprocalRankFusion, Field(discriminator="kind")]
 
 
-def fuse(
-    fusion: Fusion,
-    query: np.ndarray,
-    score: np.ndarray,
-    rank: np.ndarray,
-    earlier_score: np.ndarray,
-    earlier_rank: np.ndarray,
-) -> np.ndarray:
-    """Combine two orders of the same candidates.
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order of candidates, each within its query.
+
+    Attributes:
+        score: float32 of n; NaN where a first stage gave none.
+        rank: int64 of n, from 0.
+    """
+
+    score: np.ndarray
+    rank: np.ndarray
+
+
+def fuse(fusion: Fusion, query: np.ndarray, now: Order, before: Order) -> np.ndarray:
+    """Combine this stage's order of candidates with the order of the stage before.
 
     Args:
-        fusion: how.
         query: int64 of n, which query each candidate is of; the candidates of one query stand together.
-        score, earlier_score: float32 of n; the earlier ones may be NaN where a first stage gave none.
-        rank, earlier_rank: int64 of n, places from 0.
 
     Returns:
         float64 of n, higher for better; NaN for all of a query whose earlier scores a weighted fusion lacks.
     """
     if isinstance(fusion, ReciprocalRankFusion):
-        return np.asarray(1 / (fusion.k + rank + 1) + 1 / (fusion.k + earlier_rank + 1))
+        return np.asarray(1 / (fusion.k + now.rank + 1) + 1 / (fusion.k + before.rank + 1))
     first = np.flatnonzero(np.diff(query, prepend=query[:1] - 1))
     size = np.diff(first, append=len(query))
 
@@ -65,4 +69,4 @@ def fuse(
 
     if not len(query):
         return np.zeros(0)
-    return np.asarray(fusion.weight * normalised(score) + (1 - fusion.weight) * normalised(earlier_score))
+    return np.asarray(fusion.weight * normalised(now.score) + (1 - fusion.weight) * normalised(before.score))

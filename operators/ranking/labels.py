@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_rerank.operators.arrow import one_array
+from ray_rerank.operators.arrow import list_sizes, one_array, parents, places, struct_array, to_lists
 from ray_rerank.operators.candidates.schema import query_starts
 
 _FIELDS = {
@@ -43,7 +43,7 @@ class Moments:
         mean = float(apart.mean())
         return cls(len(values), float(values[0]) + mean, float(np.square(apart - mean).sum()))
 
-    def and_(self, other: "Moments") -> "Moments":
+    def merge(self, other: "Moments") -> "Moments":
         """Of both sets of values together."""
         count = self.count + other.count
         if not self.count or not other.count:
@@ -59,11 +59,11 @@ class Moments:
         return float(np.sqrt(self.squares / self.count)) if self.count else 0.0
 
 
-def pooled(parts: Iterable[Sequence[Moments]], teachers: int) -> list[Moments]:
+def pool_moments(parts: Iterable[Sequence[Moments]], teachers: int) -> list[Moments]:
     """Each teacher's moments over all parts, which hold one a teacher."""
     totals = [Moments()] * teachers
     for part in parts:
-        totals = [total.and_(own) for total, own in zip(totals, part, strict=True)]
+        totals = [total.merge(own) for total, own in zip(totals, part, strict=True)]
     return totals
 
 
@@ -78,9 +78,7 @@ def keep_teacher(table: pa.Table, number: int) -> pa.Table:
     structs = candidates.flatten()
     members = {field.name: structs.field(field.name) for field in structs.type}
     members[teacher_column(number)] = members["score"]
-    sizes = pc.list_value_length(candidates).to_numpy(zero_copy_only=False)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]), pa.int32())
-    lists = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(list(members.values()), names=list(members)))
+    lists = to_lists(list_sizes(candidates), struct_array(members))
     return table.set_column(table.schema.get_field_index("candidates"), "candidates", lists)
 
 
@@ -95,10 +93,10 @@ def unlabelled(table: pa.Table, teachers: int) -> pa.Table:
         `query_id, query, doc_id, text, score: float32, rank: int32, label: float32, source, first_stage_rank: int32,
         teacher_1: float32, …`.
     """
-    parent = pc.list_parent_indices(table["candidates"]).combine_chunks()
-    structs = one_array(table["candidates"]).flatten()
-    order = np.lexsort((structs.field("first_stage_rank").to_numpy(), parent.to_numpy()))
-    columns = {name: table[name].take(parent).take(order) for name in ("query_id", "query")}
+    candidates = one_array(table["candidates"])
+    parent, structs = parents(list_sizes(candidates)), candidates.flatten()
+    order = np.lexsort((structs.field("first_stage_rank").to_numpy(), parent))
+    columns = {name: table[name].take(parent[order]) for name in ("query_id", "query")}
     columns |= {name: structs.field(name).take(pa.array(order)) for name in ("doc_id", "text", "label", "source")}
     columns |= {name: pa.nulls(len(order), _FIELDS[name]) for name in ("score", "rank")}
     own = ["first_stage_rank", *(teacher_column(number) for number in range(1, teachers + 1))]
@@ -112,7 +110,7 @@ def moments(rows: pa.Table, teachers: int) -> list[Moments]:
     return [Moments.of(rows[teacher_column(number)].to_numpy()) for number in range(1, teachers + 1)]
 
 
-def labelled(rows: pa.Table, weights: Sequence[float], scales: Sequence[Moments] | None = None) -> pa.Table:
+def set_scores(rows: pa.Table, weights: Sequence[float], scales: Sequence[Moments] | None = None) -> pa.Table:
     """Set score and rank, and put every query's pairs in order of falling score.
 
     With s_i the logit of teacher i, w_i its weight, m_i and d_i the mean and the standard deviation (over all labelled
@@ -142,8 +140,7 @@ def labelled(rows: pa.Table, weights: Sequence[float], scales: Sequence[Moments]
     keys = rows.select(["score", "first_stage_rank", "doc_id"]).append_column("query", pa.array(query))
     directions = [("query", "ascending"), ("score", "descending"), ("first_stage_rank", "ascending")]
     rows = rows.take(pc.sort_indices(keys, sort_keys=[*directions, ("doc_id", "ascending")]))
-    sizes = np.bincount(query)[1:]
-    rank = np.arange(rows.num_rows) - np.repeat(np.cumsum(sizes) - sizes, sizes) + 1
+    rank = places(np.bincount(query)[1:]) + 1
     return rows.set_column(rows.schema.get_field_index("rank"), "rank", pa.array(rank, pa.int32()))
 
 

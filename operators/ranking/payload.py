@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class UnitPayload:
     """What travels from reading through the stages to the commit.
 
     Attributes:
         candidates: as `ray_rerank.operators.candidates.read.read_candidates` gives them.
-        faults: of FAULT_SCHEMA, from all steps so far.
+        faults: of REJECT_SCHEMA, from all steps so far.
         works: one a stage so far.
         pairs: candidates of the input, whole or faulty.
         computed: scores for the cache, (namespace, table, seconds) a stage.
@@ -23,7 +23,7 @@ class Parcel:
 
     candidates: pa.Table
     faults: pa.Table
-    works: tuple[Work, ...]
+    works: tuple[ScoringStats, ...]
     pairs: int
     computed: tuple[tuple[str, pa.Table, float], ...] = ()
     notes: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Parcel:
         return b"\n".join([json.dumps(header).encode(), b"".join(streams)])
 
     @classmethod
-    def unpack(cls, buffer: bytes) -> "Parcel":
+    def unpack(cls, buffer: bytes) -> "UnitPayload":
         """The inverse of `pack`."""
         line, _, body = buffer.partition(b"\n")
         header = json.loads(line)
@@ -54,7 +54,7 @@ class Parcel:
         return cls(
             candidates,
             faults,
-            tuple(Work(**work) for work in header["works"]),
+            tuple(ScoringStats(**work) for work in header["works"]),
             header["pairs"],
             tuple((name, table, seconds) for (name, seconds), table in zip(header["computed"], computed, strict=True)),
             tuple(header["notes"]),

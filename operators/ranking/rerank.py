@@ -1,109 +1,176 @@
-"""Scores into places: what a stage does to a unit's candidates, and the ranking that is written."""
+"""Scores into places: what a stage does to a unit's candidates."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from ray_rerank.operators.arrow import lists, one_array
-from ray_rerank.operators.candidates.schema import FAULT_SCHEMA, Origin
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.arrow import list_sizes, one_array, parents, places, struct_array, to_lists
+from ray_rerank.operators.candidates.schema import REJECT_SCHEMA, Origin
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.models.device import is_device_lost
-from ray_rerank.operators.ranking.fusion import Fusion, fuse
+from ray_rerank.operators.ranking.fusion import Fusion, Order, fuse
 from ray_rerank.operators.scorers.base import Scorer
 
 
+@dataclass(frozen=True, slots=True)
+class StageRule:
+    """How one stage of a cascade ranks.
+
+    Attributes:
+        number: of the stage, from 1.
+        depth: how many candidates the stage before kept; None is all.
+        fusion: how the scores are combined with those of the stage before; None is not at all.
+    """
+
+    number: int = 1
+    depth: int | None = None
+    fusion: Fusion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """All candidates of a unit, query by query.
+
+    Attributes:
+        structs: struct array of n.
+        sizes: int64 of q, candidates per query.
+        parent: int64 of n, the query of each.
+        place: int64 of n, in the order before this stage, from 0.
+        head: bool of n, which the stage scores.
+        by_id: int64 of n, the place of each doc_id in the order of all.
+    """
+
+    structs: pa.StructArray
+    sizes: np.ndarray
+    parent: np.ndarray
+    place: np.ndarray
+    head: np.ndarray
+    by_id: np.ndarray
+
+    @classmethod
+    def of(cls, table: pa.Table, depth: int | None) -> "_Candidates":
+        """Take a unit's candidates apart."""
+        lists = one_array(table["candidates"])
+        sizes = list_sizes(lists)
+        place = places(sizes)
+        head = np.ones(len(place), bool) if depth is None else place < depth
+        structs = lists.flatten()
+        doc_id = np.array(structs.field("doc_id").to_pylist(), dtype=object)
+        by_id = np.argsort(np.argsort(doc_id, kind="stable"), kind="stable")
+        return cls(structs, sizes, parents(sizes), place, head, by_id)
+
+    def numbers(self, field: str) -> np.ndarray:
+        """A numeric field as an array of n, NaN for null."""
+        return np.asarray(self.structs.field(field).to_numpy(zero_copy_only=False))
+
+
+_Line = tuple[int, str | None, int, str]
+"""A reject: the number of its query, its doc_id, how many candidates it stands for, and the reason."""
+
+
 def rerank(
-    table: pa.Table,
-    scorer: Scorer,
-    stage: int,
-    depth: int | None,
-    origin: Origin,
-    work: Work,
-    fusion: Fusion | None = None,
+    table: pa.Table, scorer: Scorer, stage: StageRule, origin: Origin, work: ScoringStats
 ) -> tuple[pa.Table, pa.Table]:
     """Score the head of every query's candidates and put it in order; the tail stays below, as it was.
 
     Ties break by first-stage rank, then doc_id. A query that the model fails on, and a score that is not
-    finite, become faults; the rest is ranked.
+    finite, become rejects; the rest is ranked.
 
     Args:
         table: candidates as `read_candidates` or an earlier stage left them.
         scorer: gives raw logits.
-        stage: the number of this stage, from 1.
-        depth: how many candidates the stage before kept; None is all.
-        origin: where the unit was cut from, for faults.
+        stage: which stage this is.
+        origin: where the unit was cut from, for rejects.
         work: what it cost is added here.
-        fusion: how the scores are combined with those of the stage before; None is not at all.
 
     Returns:
-        The table, re-ordered, with `score` and `stage` set where this stage scored; and the faults.
+        The table, re-ordered, with `score` and `stage` set where this stage scored; and the rejects, of
+        REJECT_SCHEMA.
     """
-    candidates = one_array(table["candidates"])
-    size = pc.list_value_length(candidates).to_numpy(zero_copy_only=False).astype(np.int64)
-    parent = np.repeat(np.arange(len(size)), size)
-    place = np.arange(len(parent)) - np.repeat(np.cumsum(size) - size, size)
-    structs = candidates.flatten()
-    head = place < depth if depth is not None else np.ones(len(parent), dtype=bool)
-
+    candidates = _Candidates.of(table, stage.depth)
+    head, parent = candidates.head, candidates.parent
     queries = table["query"].to_pylist()
-    texts = structs.field("text").filter(pa.array(head)).to_pylist()
-    scores, failures = _score_by_query(
-        [(queries[query], text) for query, text in zip(parent[head], texts, strict=True)],
-        parent[head],
-        scorer,
-        work,
-    )
+    texts = candidates.structs.field("text").filter(pa.array(head)).to_pylist()
+    pairs = [(queries[query], text) for query, text in zip(parent[head], texts, strict=True)]
+    score = candidates.numbers("score").copy()
+    score[head], failures = _score_by_query(pairs, parent[head], scorer, work)
+
     failed = np.isin(parent, list(failures))
-    earlier = structs.field("score" if stage > 1 else "first_stage_score").to_numpy(zero_copy_only=False)
-    new = structs.field("score").to_numpy(zero_copy_only=False).copy()
-    new[head] = scores
-    unusable = head & ~failed & ~np.isfinite(new)
-    reason = f"stage {stage} gave a score that is not a finite number"
+    unusable = head & ~failed & ~np.isfinite(score)
+    reason = f"stage {stage.number} gave a score that is not a finite number"
+    order = _order(candidates, score, failed | unusable)
+    if stage.fusion is not None:
+        usable = head & ~failed & ~unusable
+        score = _fuse_scores(candidates, stage, score, order, usable)
+        if not np.isfinite(score[usable]).all():
+            reason = (
+                f"stage {stage.number} cannot be fused: the stage before has no score; `kind: reciprocal-rank` needs "
+                "none"
+            )
+        unusable = head & ~failed & ~np.isfinite(score)
+        order = _order(candidates, score, failed | unusable)
 
-    doc_id = structs.field("doc_id")
-    first_rank = structs.field("first_stage_rank").to_numpy()
-    by_id = np.argsort(np.argsort(np.array(doc_id.to_pylist(), dtype=object), kind="stable"), kind="stable")
+    kept = np.bincount(parent[order], minlength=len(candidates.sizes))
+    ranked = table.filter(pa.array(kept > 0)).drop_columns("candidates")
+    ranked = ranked.append_column("candidates", to_lists(kept[kept > 0], _set_scores(candidates, stage, score, order)))
+    doc_id = candidates.structs.field("doc_id")
+    lines: list[_Line] = [(int(parent[at]), doc_id[at].as_py(), 1, reason) for at in np.flatnonzero(unusable)]
+    lines += [(query, None, int(candidates.sizes[query]), failure) for query, failure in failures.items()]
+    bare = (query for query in np.flatnonzero(kept == 0).tolist() if query not in failures)
+    lines += [(query, None, 0, "no candidate of this query can be ranked") for query in bare]
+    return ranked, _to_reject_table(table, origin, lines)
 
-    def best_first() -> np.ndarray:
-        score, tie, last = np.where(head, -new, 0.0), np.where(head, first_rank, place), np.where(head, by_id, place)
-        order = np.lexsort((last, tie, score, ~head, parent))
-        return np.asarray(order[~(failed | unusable)[order]])
 
-    order = best_first()
-    if fusion is not None:
-        scored = np.flatnonzero(head & ~failed & ~unusable)
-        rank = _places(order, parent)
-        new[scored] = fuse(fusion, parent[scored], new[scored], rank[scored], earlier[scored], place[scored])
-        if not np.isfinite(new[scored]).all():
-            reason = f"stage {stage} cannot be fused: the stage before has no score; `kind: reciprocal-rank` needs none"
-        unusable |= head & ~failed & ~np.isfinite(new)
-        order = best_first()
-    stage_of = np.where(head, stage, structs.field("stage").to_numpy())
-    columns = {field.name: structs.field(field.name).take(order) for field in structs.type}
-    columns["score"] = pa.array(new[order], pa.float32(), from_pandas=True)
-    columns["stage"] = pa.array(stage_of[order], pa.int32())
-    kept_size = np.bincount(parent[order], minlength=len(size))
-    kept = kept_size > 0
-    ranked = table.filter(pa.array(kept)).drop_columns("candidates")
-    ranked = ranked.append_column(
-        "candidates",
-        lists(kept_size[kept], pa.StructArray.from_arrays(list(columns.values()), names=list(columns))),
+def _order(candidates: _Candidates, score: np.ndarray, dropped: np.ndarray) -> np.ndarray:
+    """Order candidates within their queries: the head by falling score, then the tail in the order before.
+
+    Args:
+        score: float of n; not looked at in the tail.
+        dropped: bool of n, which are left out.
+
+    Returns:
+        int64 of at most n, indices of candidates.
+    """
+    head, place = candidates.head, candidates.place
+    keys = (
+        np.where(head, candidates.by_id, place),
+        np.where(head, candidates.numbers("first_stage_rank"), place),
+        np.where(head, -score, 0.0),
+        ~head,
+        candidates.parent,
     )
-    return ranked, _faults(table, origin, reason, failures, parent, unusable, doc_id, size, kept)
+    order = np.lexsort(keys)
+    return np.asarray(order[~dropped[order]])
 
 
-def _places(order: np.ndarray, parent: np.ndarray) -> np.ndarray:
-    """int64 of len(parent): each candidate's place among its query's in `order`, from 0; 0 where it is not there."""
-    places = np.zeros(len(parent), dtype=np.int64)
-    starts = np.flatnonzero(np.diff(parent[order], prepend=-1))
-    places[order] = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
-    return places
+def _fuse_scores(
+    candidates: _Candidates, stage: StageRule, score: np.ndarray, order: np.ndarray, usable: np.ndarray
+) -> np.ndarray:
+    """The scores with those that are usable fused with the stage before; NaN where that has none."""
+    assert stage.fusion is not None
+    parent = candidates.parent
+    rank = np.zeros(len(parent), np.int64)
+    rank[order] = places(np.bincount(parent[order], minlength=len(candidates.sizes)))
+    earlier = candidates.numbers("score" if stage.number > 1 else "first_stage_score")
+    now, before = Order(score[usable], rank[usable]), Order(earlier[usable], candidates.place[usable])
+    fused = score.copy()
+    fused[usable] = fuse(stage.fusion, parent[usable], now, before)
+    return fused
+
+
+def _set_scores(candidates: _Candidates, stage: StageRule, score: np.ndarray, order: np.ndarray) -> pa.StructArray:
+    """The candidates in their new order, with this stage's scores and number."""
+    structs = candidates.structs
+    number = np.where(candidates.head, stage.number, candidates.numbers("stage"))
+    fields = {field.name: structs.field(field.name).take(order) for field in structs.type}
+    fields["score"] = pa.array(score[order], pa.float32(), from_pandas=True)
+    fields["stage"] = pa.array(number[order], pa.int32())
+    return struct_array(fields)
 
 
 def _score_by_query(
-    pairs: list[tuple[str, str]], parent: np.ndarray, scorer: Scorer, work: Work
+    pairs: list[tuple[str, str]], parent: np.ndarray, scorer: Scorer, work: ScoringStats
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Scores of all pairs at once; where that fails, query by query, so that only the culprit is lost."""
     try:
@@ -114,9 +181,9 @@ def _score_by_query(
         scores = np.full(len(pairs), np.nan, dtype=np.float32)
         failures: dict[int, str] = {}
         for query in np.unique(parent):
-            own = np.flatnonzero(parent == query)
+            rows = np.flatnonzero(parent == query)
             try:
-                scores[own] = scorer.score([pairs[index] for index in own], work, parent[own])
+                scores[rows] = scorer.score([pairs[row] for row in rows], work, parent[rows])
             except Exception as error:
                 if is_device_lost(error):
                     raise
@@ -124,29 +191,19 @@ def _score_by_query(
         return scores, failures
 
 
-def _faults(
-    table: pa.Table,
-    origin: Origin,
-    unusable_reason: str,
-    failures: dict[int, str],
-    parent: np.ndarray,
-    unusable: np.ndarray,
-    doc_id: pa.Array,
-    size: np.ndarray,
-    kept: np.ndarray,
-) -> pa.Table:
+def _to_reject_table(table: pa.Table, origin: Origin, lines: list[_Line]) -> pa.Table:
     query_id, row = table["query_id"].to_pylist(), table["row"].to_pylist()
-    lines: list[dict[str, Any]] = []
-
-    def fault(query: int, candidate: str | None, candidates: int, reason: str) -> None:
-        place = {"file": origin.file, "row": row[query], "query_id": query_id[query]}
-        lines.append(place | {"doc_id": candidate, "candidates": candidates, "reason": reason})
-
-    for at in np.flatnonzero(unusable):
-        fault(parent[at], doc_id[at].as_py(), 1, unusable_reason)
-    for query, reason in failures.items():
-        fault(query, None, int(size[query]), reason)
-    for query in np.flatnonzero(~kept).tolist():
-        if query not in failures:
-            fault(query, None, 0, "no candidate of this query can be ranked")
-    return pa.Table.from_pylist(lines, schema=FAULT_SCHEMA)
+    return pa.Table.from_pylist(
+        [
+            {
+                "file": origin.file,
+                "row": row[query],
+                "query_id": query_id[query],
+                "doc_id": doc_id,
+                "reason": reason,
+                "candidates": count,
+            }
+            for query, doc_id, count, reason in lines
+        ],
+        schema=REJECT_SCHEMA,
+    )

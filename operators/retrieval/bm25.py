@@ -6,36 +6,25 @@ characters, lower-case, without English stop words and without stemming: a stemm
 candidates must not depend on whether it is installed.
 """
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
-import pyarrow as pa
 
 from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.formats.texts import Passages, Queries
 from ray_rerank.operators.formats.trec_runs import RankedList, Run
-from ray_rerank.operators.rejects import Fault, FaultSink, Reason
+from ray_rerank.operators.rejects import Reason, Reject, RejectSink
 
 K1 = 0.9
 B = 0.4
 _BLOCK = 4096  # texts turned into Python strings at a time
 
 
-def bm25_run(
-    queries: Mapping[str, str],
-    doc_ids: Sequence[str],
-    texts: pa.Array,
-    depth: int,
-    name: str,
-    faults: FaultSink,
-) -> Run:
+def bm25_run(queries: Queries, passages: Passages, depth: int, rejects: RejectSink) -> Run:
     """The `depth` best passages of each query by falling score, ties in corpus order; a score of 0 is no hit.
 
     The index holds 8 bytes a distinct word of each passage, and while it is made, a list of its word ids.
 
     Args:
-        doc_ids, texts: the corpus, row by row.
-        name: what messages call the file of the queries.
-        faults: is told of each query without a hit.
+        rejects: receives each query without a hit.
 
     Raises:
         InputError: there is no word in the whole corpus.
@@ -43,6 +32,7 @@ def bm25_run(
     import bm25s
     from bm25s.tokenization import Tokenized, Tokenizer
 
+    doc_ids, texts = list(passages.row), passages.texts
     tokenizer = Tokenizer(lower=True, stopwords="english", stemmer=None)
     blocks = (text for start in range(0, len(texts), _BLOCK) for text in texts[start : start + _BLOCK].to_pylist())
     words = list(tokenizer.streaming_tokenize(blocks, allow_empty=False))
@@ -52,13 +42,13 @@ def bm25_run(
     index = bm25s.BM25(k1=K1, b=B, method="lucene", backend="numpy", auto_compile=False)
     index.index(Tokenized(words, vocabulary), create_empty_token=False, show_progress=False)
     del words
-    asked = tokenizer.streaming_tokenize(queries.values(), update_vocab=False, allow_empty=False)
+    asked = tokenizer.streaming_tokenize(queries.texts.values(), update_vocab=False, allow_empty=False)
     run: Run = {}
-    for query_id, tokens in zip(queries, asked, strict=True):
+    for query_id, tokens in zip(queries.texts, asked, strict=True):
         scores = index.get_scores_from_ids(tokens) if tokens else np.zeros(0, dtype=np.float32)
         best = top(scores, depth)
         if not len(best):
-            faults.add(Fault(name, 0, Reason.NO_HIT, "", query_id))
+            rejects.add(Reject(queries.name, 0, Reason.NO_HIT, "", query_id))
             continue
         run[query_id] = RankedList(
             [doc_ids[i] for i in best.tolist()],

@@ -5,9 +5,9 @@ from typing import Protocol
 
 import numpy as np
 
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 
-Evaluate = Callable[[Sequence[tuple[str, ...]], Work], np.ndarray]
+Evaluate = Callable[[Sequence[tuple[str, ...]], ScoringStats], np.ndarray]
 """Runs a model on rows of text, (query, document) or (query, document, document), and gives float32 of len(rows),
 in their order; what it cost is added to the work."""
 
@@ -24,7 +24,7 @@ class Pointwise:
     precision: str
 
     def score(
-        self, pairs: Sequence[tuple[str, str]], work: Work | None = None, lists: np.ndarray | None = None
+        self, pairs: Sequence[tuple[str, str]], work: ScoringStats | None = None, lists: np.ndarray | None = None
     ) -> np.ndarray:
         """Score (query, document) pairs.
 
@@ -39,7 +39,7 @@ class Pointwise:
         Returns:
             float32 of n: raw scores, in the order of `pairs`.
         """
-        work = Work() if work is None else work
+        work = ScoringStats() if work is None else work
         work.pairs += len(pairs)
         return self.evaluate(pairs, work)
 
@@ -54,7 +54,7 @@ class Scorer(Protocol):
     evaluate: Evaluate
 
     def score(
-        self, pairs: list[tuple[str, str]], work: Work | None = None, lists: np.ndarray | None = None
+        self, pairs: list[tuple[str, str]], work: ScoringStats | None = None, lists: np.ndarray | None = None
     ) -> np.ndarray:
         """float32 of len(pairs), in their order. `lists`, int64, says which list each pair is in: a pairwise scorer
         compares the documents of a list; without it, pairs of one query text are a list."""

@@ -11,20 +11,21 @@ from ray_rerank.operators.errors import ModelError
 from ray_rerank.operators.inference.batches import TokenBudget
 from ray_rerank.operators.inference.sentence_transformers import (
     Side,
+    TextEncoder,
     load_sentence_model,
     prompt_of,
     run_texts,
     set_length,
     verify_sentence_model,
 )
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.inference.tokens import distinct
 from ray_rerank.operators.models.checkpoint import Checkpoint
 from ray_rerank.operators.models.device import default_batch_tokens, pick_placement, precision_name
 from ray_rerank.operators.models.sentence_files import SentenceFiles, find_sentence_files
 from ray_rerank.operators.scorers.base import Pointwise
 from ray_rerank.operators.scorers.config import ModelConfig, whatever_is_raised_names_the_model
-from ray_rerank.operators.scorers.proof import prove, try_out
+from ray_rerank.operators.scorers.proof import LoadedModel, prove, try_out
 
 CODE_VERSION = 1
 """Part of the scorer's identity: raise it when the same config and weights would score differently."""
@@ -126,14 +127,14 @@ class BiEncoder(Pointwise):
             self._model.similarity_fn_name = config.similarity
         self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(place))
         self.evaluate = self._evaluate
-        prove(config, files.checkpoint, self.evaluate, self._budget, self.precision)
+        prove(LoadedModel(config, files.checkpoint, self.precision), self.evaluate, self._budget)
 
     @property
     def similarity(self) -> str:
         """How vectors are compared: cosine, dot, euclidean or manhattan."""
         return str(self._model.similarity_fn_name)
 
-    def embed(self, texts: Sequence[str], side: Side, work: Work | None = None) -> np.ndarray:
+    def embed(self, texts: Sequence[str], side: Side, work: ScoringStats | None = None) -> np.ndarray:
         """Embed texts as sentence-transformers' `encode_query` or `encode_document` would.
 
         Args:
@@ -151,14 +152,12 @@ class BiEncoder(Pointwise):
             return lambda: np.asarray(vectors.cpu().numpy())
 
         vectors = np.zeros((len(texts), self._model.get_embedding_dimension() or 0), dtype=np.float32)
-        prompt = prompt_of(self._model, side, override)
-        for batch, embedded in run_texts(
-            self._model, texts, side, prompt, fetch, self._budget, Work() if work is None else work
-        ):
+        encoder = TextEncoder(self._model, side, prompt_of(self._model, side, override), self._budget)
+        for batch, embedded in run_texts(encoder, texts, fetch, ScoringStats() if work is None else work):
             vectors[batch] = embedded
         return vectors
 
-    def _evaluate(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def _evaluate(self, rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:
         """float32 of len(rows): similarities of (query, document) rows, a distance negated.
 
         Each distinct text is embedded once, and `work.evaluations` counts them.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xxhash
 
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.inference.tokens import distinct
 from ray_rerank.operators.scorers.base import Evaluate
 
@@ -42,7 +42,7 @@ class CachedEvaluation:
         self._evaluate, self._lookup = evaluate, lookup
         self._fresh: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
-    def __call__(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def __call__(self, rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:
         """Score rows: those in the cache from there, the others by the model.
 
         Returns:

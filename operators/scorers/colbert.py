@@ -14,20 +14,21 @@ from pydantic import Field
 from ray_rerank.operators.errors import ModelError
 from ray_rerank.operators.inference.batches import TokenBudget
 from ray_rerank.operators.inference.sentence_transformers import (
+    TextEncoder,
     load_sentence_model,
     prompt_of,
     run_texts,
     set_length,
     verify_sentence_model,
 )
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.inference.tokens import distinct
 from ray_rerank.operators.models.checkpoint import Checkpoint, check_length
 from ray_rerank.operators.models.device import default_batch_tokens, pick_placement, precision_name
 from ray_rerank.operators.models.sentence_files import SentenceFiles, find_sentence_files
 from ray_rerank.operators.scorers.base import Pointwise
 from ray_rerank.operators.scorers.config import ModelConfig, whatever_is_raised_names_the_model
-from ray_rerank.operators.scorers.proof import prove, try_out
+from ray_rerank.operators.scorers.proof import LoadedModel, prove, try_out
 
 CODE_VERSION = 1
 """Part of the scorer's identity: raise it when the same config and weights would score differently."""
@@ -125,7 +126,7 @@ class ColBERT(Pointwise):
         self._override(config)
         self._budget = TokenBudget(config.batch_tokens or default_batch_tokens(place))
         self.evaluate = self._evaluate
-        prove(config, files.checkpoint, self.evaluate, self._budget, self.precision)
+        prove(LoadedModel(config, files.checkpoint, self.precision), self.evaluate, self._budget)
 
     def _override(self, config: ColBERTConfig) -> None:
         reader = self._model[0]
@@ -142,7 +143,7 @@ class ColBERT(Pointwise):
                     module.skiplist_words = list(string.punctuation) if config.mask_punctuation else []
                     module.resolve_with_tokenizer(self._model.tokenizer)
 
-    def _evaluate(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def _evaluate(self, rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:
         """float32 of len(rows): MaxSim of (query, document) rows.
 
         Each distinct text is encoded once, and `work.evaluations` counts them; documents' vectors are not kept.
@@ -167,12 +168,13 @@ class ColBERT(Pointwise):
             return keep
 
         marker = prompt_of(self._model, "document", self.config.document_marker)
-        for _ in run_texts(self._model, documents, "document", marker, fetch, self._budget, work):
+        encoder = TextEncoder(self._model, "document", marker, self._budget)
+        for _ in run_texts(encoder, documents, fetch, work):
             pass
         work.seconds += time.perf_counter() - started
         return scores
 
-    def _queries(self, texts: Sequence[str], work: Work) -> tuple[Any, Any]:
+    def _queries(self, texts: Sequence[str], work: ScoringStats) -> tuple[Any, Any]:
         """Vectors, float of (queries, longest query, dimension), zero where the mask, bool, is false."""
         import torch
 
@@ -183,7 +185,8 @@ class ColBERT(Pointwise):
 
         parts: list[Any] = [None] * len(texts)
         marker = prompt_of(self._model, "query", self.config.query_marker)
-        for batch, (vectors, kept) in run_texts(self._model, texts, "query", marker, fetch, self._budget, work):
+        encoder = TextEncoder(self._model, "query", marker, self._budget)
+        for batch, (vectors, kept) in run_texts(encoder, texts, fetch, work):
             for place, text in enumerate(batch):
                 parts[text] = vectors[place][kept[place]]
         if not parts:

@@ -19,7 +19,7 @@ from ray_rerank.operators.models.sentence_files import PASSED_ON, SentenceFiles,
 from ray_rerank.operators.models.settings import shown
 from ray_rerank.operators.scorers.base import Pointwise
 from ray_rerank.operators.scorers.config import ModelConfig, ScoreMeaning, whatever_is_raised_names_the_model
-from ray_rerank.operators.scorers.proof import prove, try_out
+from ray_rerank.operators.scorers.proof import LoadedModel, prove, try_out
 
 CODE_VERSION = 1
 """Part of the scorer's identity: raise it when the same config and weights would score differently."""
@@ -184,7 +184,7 @@ class CrossEncoder(Pointwise):
             config.truncation,
             reader.query_prompt,
         )
-        prove(config, reader.checkpoint, self.evaluate, budget, self.precision)
+        prove(LoadedModel(config, reader.checkpoint, self.precision), self.evaluate, budget)
 
     def _start(self, ids: np.ndarray, segments: np.ndarray, mask: np.ndarray) -> Callable[[], np.ndarray]:
         """A model that reads its last `</s>` takes rows of equally many only, and a text may hold some."""

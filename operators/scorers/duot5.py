@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.inference.tokens import distinct
 from ray_rerank.operators.scorers.base import Evaluate
 from ray_rerank.operators.scorers.config import ScoreMeaning
@@ -98,7 +98,7 @@ class DuoT5:
         self.evaluate, self.precision = self._model.evaluate, self._model.precision
 
     def score(
-        self, pairs: Sequence[tuple[str, str]], work: Work | None = None, lists: np.ndarray | None = None
+        self, pairs: Sequence[tuple[str, str]], work: ScoringStats | None = None, lists: np.ndarray | None = None
     ) -> np.ndarray:
         """Compare the documents of each list with each other, all lists' comparisons in the same batches.
 
@@ -110,7 +110,7 @@ class DuoT5:
         Returns:
             float32 of n, in the order of `pairs`: the aggregated comparisons; 0 for a document that is alone.
         """
-        work = Work() if work is None else work
+        work = ScoringStats() if work is None else work
         work.pairs += len(pairs)
         if lists is None:
             lists = distinct([query for query, _ in pairs])[1]

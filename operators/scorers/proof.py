@@ -3,12 +3,13 @@
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ray_rerank.operators.errors import ModelError, reason_of
 from ray_rerank.operators.inference.batches import TokenBudget
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.models.checkpoint import Checkpoint
 from ray_rerank.operators.models.device import is_device_lost, is_out_of_memory
 from ray_rerank.operators.scorers.base import Evaluate
@@ -81,32 +82,43 @@ def _settings(config: ModelConfig) -> str:
     return config.model_dump_json(exclude={"model", "revision", "batch_tokens"})
 
 
-def prove(
-    config: ModelConfig, found: Checkpoint, evaluate: Evaluate, budget: TokenBudget, precision: str, texts: int = 2
-) -> None:
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model as it was loaded.
+
+    Attributes:
+        config: of the scorer.
+        checkpoint: the files that it was loaded from.
+        precision: fp32, fp16 or bf16.
+        texts: how many a row has: a query and one document, or two.
+    """
+
+    config: ModelConfig
+    checkpoint: Checkpoint
+    precision: str
+    texts: int = 2
+
+
+def prove(loaded: LoadedModel, evaluate: Evaluate, budget: TokenBudget) -> None:
     """Score short rows alone and beside a long one. Where that changes a score, or is known to, batches hold rows of
     equal length from now on, and a row is scored alone and beside one as long. A process proves a model once.
 
     Args:
-        config: of the scorer.
-        found: the files that it was loaded from.
-        evaluate: the loaded model.
+        evaluate: gives rows' scores.
         budget: of its batches; its `equal_lengths` is set where need be.
-        precision: fp32, fp16 or bf16.
-        texts: how many a row has: a query and one document, or two.
 
     Raises:
         ModelError: the model cannot score plain rows, or gives no finite number, or a score depends on the other rows
             even without padding.
     """
-    model = config.model
-    key = (found.content, precision, _settings(config))
+    model, precision, texts = loaded.config.model, loaded.precision, loaded.texts
+    key = (loaded.checkpoint.content, precision, _settings(loaded.config))
     if key in _proven:
         budget.equal_lengths = _proven[key]
         return
     short, long, as_long = _rows(_SHORT, texts), _rows([_LONG], texts), _rows([_AS_LONG], texts)
     try:
-        budget.equal_lengths = found.kind in PADDING_MATTERS
+        budget.equal_lengths = loaded.checkpoint.kind in PADDING_MATTERS
         if not budget.equal_lengths:
             apart = _difference(model, evaluate, short, long, precision)
             budget.equal_lengths = apart > TOLERANCE[precision]
@@ -137,7 +149,7 @@ def _difference(
     model: str, evaluate: Evaluate, rows: list[tuple[str, ...]], company: list[tuple[str, ...]], precision: str
 ) -> float:
     """The largest difference between rows' scores alone and in company, as a share of the largest score, or of 1."""
-    alone = np.concatenate([evaluate([row], Work()) for row in rows])
+    alone = np.concatenate([evaluate([row], ScoringStats()) for row in rows])
     if not np.isfinite(alone).all():
         raise ModelError(
             f"{model}: scores a plain pair as {alone[~np.isfinite(alone)][0]} in {precision}: "
@@ -147,6 +159,6 @@ def _difference(
                 else "try precision fp32"
             )
         )
-    together = evaluate(rows + company, Work())[: len(rows)]
+    together = evaluate(rows + company, ScoringStats())[: len(rows)]
     found = float(np.abs(together - alone).max()) / max(1.0, float(np.abs(alone).max()))
     return found if np.isfinite(found) else np.inf

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ray_rerank.operators.errors import InputError
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.scorers.registry import scorer_config
 
 
@@ -38,7 +38,7 @@ class ScoreBatch:
         """
         self._scorer = scorer_config(scorer).load(threads)
         self._query, self._text, self._score = query, text, score
-        self.work = Work()
+        self.work = ScoringStats()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Score a batch as Ray Data gives it with `batch_format="numpy"`, the default.

@@ -16,7 +16,7 @@ from ray_rerank.operators.models.device import default_batch_tokens, pick_placem
 from ray_rerank.operators.models.load import load_tokenizer, load_weights, verify_weights
 from ray_rerank.operators.scorers.base import Pointwise
 from ray_rerank.operators.scorers.config import ModelConfig, ScoreMeaning, whatever_is_raised_names_the_model
-from ray_rerank.operators.scorers.proof import prove, try_out
+from ray_rerank.operators.scorers.proof import LoadedModel, prove, try_out
 from ray_rerank.operators.scorers.t5_readout import Readout, Reduction, reduce_logits, resolve_readout
 
 CODE_VERSION = 1
@@ -157,7 +157,7 @@ class Seq2Seq:
         self.evaluate = RowScoring(
             tokenizer, layout, config.resolved_max_length(), budget, self._start, config.truncation
         )
-        prove(config, found, self.evaluate, budget, self.precision, len(config.texts))
+        prove(LoadedModel(config, found, self.precision, len(config.texts)), self.evaluate, budget)
 
     def _start(self, ids: np.ndarray, segments: np.ndarray, mask: np.ndarray) -> Callable[[], np.ndarray]:
         import torch

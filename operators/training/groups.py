@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ray_rerank.operators.arrow import bounds, one_array, to_lists
 from ray_rerank.operators.training.losses import TrainingLoss
 
 HIGHEST_GRADE = 10  # LambdaLoss' gain is 2^label - 1: a teacher's 30 leaves one document to learn, 128 is no float32
@@ -67,9 +68,7 @@ def group_rows(pairs: pa.Table, loss: TrainingLoss, size: int, seed: int) -> Gro
         lists = -(-len(others) // (size - 1))
         groups += [np.concatenate([[chosen], part]) for part in np.array_split(others, lists)]
     lengths = np.array([len(group) for group in groups], dtype=np.int64)
-    return Groups(
-        np.concatenate(groups) if groups else np.zeros(0, np.int64), np.concatenate([[0], np.cumsum(lengths)])
-    )
+    return Groups(np.concatenate(groups) if groups else np.zeros(0, np.int64), bounds(lengths))
 
 
 def group_table(pairs: pa.Table, groups: Groups, loss: TrainingLoss) -> pa.Table:
@@ -83,7 +82,7 @@ def group_table(pairs: pa.Table, groups: Groups, loss: TrainingLoss) -> pa.Table
     if loss.reads == "pair":
         return pairs.select(["query", "document", "label"])
     labels = pairs["label"].to_numpy()
-    documents = pairs["document"].combine_chunks()
+    documents = one_array(pairs["document"])
     first = groups.rows[groups.starts[:-1]]
     if loss.reads == "triplet":
         second = groups.rows[groups.starts[:-1] + 1]
@@ -98,12 +97,12 @@ def group_table(pairs: pa.Table, groups: Groups, loss: TrainingLoss) -> pa.Table
     taken = labels[groups.rows]
     if loss.gains and (labels.min() < 0 or labels.max() > HIGHEST_GRADE):
         taken = _scaled(taken, groups.starts)
-    offsets = pa.array(groups.starts, pa.int32())
+    sizes = np.diff(groups.starts)
     return pa.table(
         {
             "query": pairs["query"].take(first),
-            "documents": pa.ListArray.from_arrays(offsets, documents.take(pa.array(groups.rows))),
-            "label": pa.ListArray.from_arrays(offsets, pa.array(taken, pa.float32())),
+            "documents": to_lists(sizes, documents.take(pa.array(groups.rows))),
+            "label": to_lists(sizes, pa.array(taken, pa.float32())),
         }
     )
 

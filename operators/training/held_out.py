@@ -10,12 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ray_rerank.operators.arrow import list_sizes, one_array, parents
 from ray_rerank.operators.candidates.read import read_candidates
 from ray_rerank.operators.candidates.schema import Columns, Origin
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.evaluation.measures import evaluate, parse_measures
-from ray_rerank.operators.formats.qrels import Qrels
+from ray_rerank.operators.formats.qrels import Grades
 from ray_rerank.operators.formats.trec_runs import RankedList
+from ray_rerank.operators.rejects import Report
 from ray_rerank.operators.training.agreement import agreement
 from ray_rerank.operators.training.leakage import Query
 from ray_rerank.operators.training.losses import LossName
@@ -73,7 +75,7 @@ class JudgedCandidates:
     """
 
     table: pa.Table
-    qrels: Qrels
+    grades: Grades
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -91,7 +93,7 @@ class JudgedCandidates:
         for rows in np.split(order, np.flatnonzero(np.diff(owners[order])) + 1):
             ranked = RankedList(documents[rows].tolist(), scores[rows], np.zeros(len(rows), np.int64))
             run[str(ids[owners[rows[0]]])] = ranked
-        return {NDCG: evaluate(run, self.qrels, parse_measures(NDCG)).means[NDCG]}
+        return {NDCG: evaluate(run, self.grades, parse_measures(NDCG)).means[NDCG]}
 
     def queries(self) -> list[Query]:
         """Each query once."""
@@ -100,13 +102,13 @@ class JudgedCandidates:
 
 
 def judged_candidates(
-    tables: Iterable[tuple[str, pa.Table]], qrels: Qrels, name: str, notes: list[str]
+    tables: Iterable[tuple[str, pa.Table]], grades: Grades, name: str, report: Report
 ) -> JudgedCandidates:
     """Put candidate shards (nested or flat) and judgements together; queries without both do not count.
 
     Args:
         name: what messages call all of the tables.
-        notes: is told of rows that cannot be used, and of query_ids that stood before; both are left out.
+        report: receives notes on rows that cannot be used, and on repeated query_ids; both are left out.
 
     Raises:
         InputError: a file is no candidate shard, or no query is judged.
@@ -114,19 +116,19 @@ def judged_candidates(
     flat = []
     seen: set[str] = set()
     for file, table in tables:
-        ranked, faults = read_candidates(table, Columns(), Origin(file))
-        if faults.num_rows:
-            first = faults.slice(0, 1).to_pylist()[0]["reason"]
-            notes.append(f"left out of {file}: {faults.num_rows} rows or candidates, the first: {first}")
+        ranked, rejects = read_candidates(table, Columns(), Origin(file))
+        if rejects.num_rows:
+            first = rejects.slice(0, 1).to_pylist()[0]["reason"]
+            report.notes.append(f"left out of {file}: {rejects.num_rows} rows or candidates, the first: {first}")
         fresh = []
         for query_id in ranked["query_id"].to_pylist():
             fresh.append(query_id not in seen)
             seen.add(query_id)
         if again := fresh.count(False):
-            notes.append(f"left out of {file}: {again} rows whose query_id stood before")
+            report.notes.append(f"left out of {file}: {again} rows whose query_id stood before")
             ranked = ranked.filter(pa.array(fresh))
-        inner = pa.Table.from_struct_array(ranked["candidates"].combine_chunks().flatten())
-        owners = pc.list_parent_indices(ranked["candidates"].combine_chunks())
+        candidates = one_array(ranked["candidates"])
+        inner, owners = pa.Table.from_struct_array(candidates.flatten()), parents(list_sizes(candidates))
         flat.append(
             pa.table(
                 {
@@ -138,7 +140,7 @@ def judged_candidates(
         )
     table = pa.concat_tables(flat).combine_chunks()
     ids = set(table["query_id"].to_pylist())
-    both = {query_id: grades for query_id, grades in qrels.items() if query_id in ids}
+    both = {query_id: each for query_id, each in grades.items() if query_id in ids}
     if not both:
         raise InputError(f"{name}: none of its {len(ids)} queries is judged")
     return JudgedCandidates(table.filter(pc.is_in(table["query_id"], value_set=pa.array(list(both)))), both)

@@ -2,10 +2,9 @@
 
 from typing import IO, Any, Literal
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from ray_rerank.operators.arrow import list_sizes, one_array, parents
 from ray_rerank.operators.errors import InputError, listed
 from ray_rerank.operators.formats.cells import number, shown
 from ray_rerank.operators.formats.content import with_compressed
@@ -15,7 +14,7 @@ from ray_rerank.operators.formats.lines import Unusable, parse_lines
 from ray_rerank.operators.formats.parquet_rows import batches, is_parquet_file, open_parquet
 from ray_rerank.operators.formats.tables import read_table
 from ray_rerank.operators.formats.texts import json_id, json_text, named_fields
-from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.operators.rejects import RejectLog
 
 DOCUMENT_NAMES = ("document", "text", "passage")
 READABLE = (".parquet", *with_compressed((".tsv", ".csv", ".jsonl", ".json")))
@@ -37,7 +36,7 @@ SCHEMA = pa.schema(
 """`label` is what is learnt; `relevant` the hard label beside it, null where unknown, as is `query_id`."""
 
 
-def read_file(file: str, content: IO[bytes], target: Target | None, torn: FaultLog) -> pa.Table:
+def read_file(file: str, content: IO[bytes], target: Target | None, torn: RejectLog) -> pa.Table:
     table = read_parquet(file, content) if is_parquet_file(content, file) else _read_text(file, content, torn)
     if "ranking" in table.column_names:
         table = _flatten(table, file)
@@ -68,10 +67,8 @@ def _flatten(table: pa.Table, file: str) -> pa.Table:
         raise InputError(
             f"{file}: this ranking lacks its texts (it has {listed(sorted(inner))}); re-rank with --include-text"
         )
-    lengths = pc.fill_null(pc.list_value_length(table["ranking"]), 0).to_numpy()
-    owners = np.repeat(np.arange(table.num_rows), lengths)
-    flat: Any = pc.list_flatten(table["ranking"])
-    documents = pa.Table.from_struct_array(flat)
+    rankings = one_array(table["ranking"])
+    owners, documents = parents(list_sizes(rankings)), pa.Table.from_struct_array(rankings.flatten())
     own = [name for name in ("query_id", "query") if name in table.column_names]
     return pa.Table.from_arrays(
         [*(table[name].take(owners) for name in own), documents["text"], documents["score"]],
@@ -113,7 +110,7 @@ def read_parquet(file: str, content: IO[bytes]) -> pa.Table:
     return pa.Table.from_batches(batches(parquet, content, file, names), parquet.schema_arrow)
 
 
-def _read_text(file: str, content: IO[bytes], torn: FaultLog) -> pa.Table:
+def _read_text(file: str, content: IO[bytes], torn: RejectLog) -> pa.Table:
     """The columns of a table or of JSON that are known here."""
     header: list[str] = []
     if is_json(content, file):

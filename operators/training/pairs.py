@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ray_rerank.operators.errors import InputError
-from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.operators.rejects import RejectLog
 from ray_rerank.operators.training.pair_files import Target, read_file
 
 
@@ -43,7 +43,7 @@ def read_training_pairs(
     Raises:
         InputError: a file cannot be read, a column is missing or of the wrong type, or no row is usable.
     """
-    torn = FaultLog()
+    torn = RejectLog()
     tables = [read_file(name, content, target, torn) for name, content in files]
     found = usable_pairs(pa.concat_tables(tables), source)
     return TrainingPairs(found.table, {str(reason): many for reason, many in torn.counts.items()} | found.left_out)

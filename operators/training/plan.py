@@ -2,36 +2,53 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pyarrow as pa
+from pydantic import BaseModel, Field
 
 from ray_rerank.operators.training.groups import Groups
 from ray_rerank.operators.training.held_out import HeldOut
 from ray_rerank.operators.training.losses import LOSSES, LossName
 from ray_rerank.operators.training.student import Student
 
+Epochs = Annotated[float, Field(gt=0, description="passes over the pairs (num_train_epochs)")]
+BatchSize = Annotated[int, Field(ge=1, description="pairs a step in each worker, also where they come in groups")]
+LearningRate = Annotated[float, Field(gt=0, description="peak; falls linearly to zero")]
+MaxLength = Annotated[int, Field(ge=8, description="tokens of a pair; what is over is cut, longest first")]
 
-@dataclass(frozen=True, slots=True)
-class TrainingPlan:
-    """What decides a training: the hyper-parameters under sentence-transformers' names and meanings.
 
-    `batch_size` counts pairs a step in each of `workers` processes, however they are grouped. `warmup` is a share
-    of all steps; the learning rate then falls linearly to zero. `dropout` replaces the checkpoint's own where given.
+class HyperParameters(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What a user chooses of a training, under sentence-transformers' names and meanings.
+
+    `batch_size` counts pairs per step in each process, however they are grouped. `warmup` is a share of all steps; the
+    learning rate then falls linearly to zero. `dropout` replaces the checkpoint's own where given.
+    """
+
+    group_size: int = Field(8, ge=2, description="longest list of listnet and lambda")
+    epochs: Epochs = 3
+    batch_size: BatchSize = 32
+    learning_rate: LearningRate = 5e-5
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up (warmup_ratio)")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's")
+    max_length: MaxLength = 512
+    dropout: float | None = Field(None, ge=0, lt=1, description="in place of the checkpoint's own")
+    freeze_embeddings: bool = Field(False, description="leave the embeddings as they are: faster, forgets less")
+    seed: int = Field(0, ge=0, description="of the split, the order, the groups and any new weights")
+
+
+class TrainingPlan(HyperParameters):
+    """What decides a training.
+
+    Attributes:
+        loss: one of LOSSES.
+        workers: processes that train together.
+        student: what is kept of the checkpoint.
     """
 
     loss: LossName
-    group_size: int
-    epochs: float
-    batch_size: int
     workers: int
-    learning_rate: float
-    warmup: float
-    weight_decay: float
-    max_length: int
-    seed: int
     student: Student
-    dropout: float | None
-    freeze_embeddings: bool
 
     @property
     def groups_a_step(self) -> int:

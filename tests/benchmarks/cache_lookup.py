@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ray_rerank.cluster.score_cache.cache_files import entries, write_run
+from ray_rerank.cluster.score_cache.cache_files import to_table, write_run
 from ray_rerank.cluster.score_cache.lookup import ScoreCache
 from ray_rerank.cluster.score_cache.upkeep import FILE_ROWS
 
@@ -79,7 +79,7 @@ def make(folder: Path, count: int) -> None:
         first = draw.integers(part * 2**32 // parts, (part + 1) * 2**32 // parts, len(query), dtype=np.uint64)
         query[:, :4] = first.astype(">u4").view(np.uint8).reshape(-1, 4)
         document = keys(draw, own)
-        write_run(cache.folder, entries(query.repeat(A_QUERY, axis=0), document, draw.random(own, np.float32)), 1.0)
+        write_run(cache.folder, to_table(query.repeat(A_QUERY, axis=0), document, draw.random(own, np.float32)), 1.0)
         sample.append(np.concatenate([query.repeat(A_QUERY, axis=0), document], axis=1).reshape(-1, A_QUERY, 32)[:2000])
     np.save(folder / "sample.npy", np.concatenate(sample))
 

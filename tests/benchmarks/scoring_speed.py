@@ -26,7 +26,7 @@ from sentence_transformers import CrossEncoder
 from transformers.utils import logging as transformers_logging
 
 from ray_rerank.jobs import prepare
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.models.device import cpu_has_bf16, pick_device
 from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
 from support.models import write_cross_encoder
@@ -146,7 +146,7 @@ def measure(model: str, precision: Any, pairs: list[Pair], threads: int, rounds:
     ours, theirs = Side(), Side()
 
     def score_ours() -> None:
-        work = Work()
+        work = ScoringStats()
         ours.scores = mine.score(pairs, work)
         ours.tokens, ours.padded_tokens = work.tokens, work.padded_tokens
 

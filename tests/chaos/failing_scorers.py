@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.scorers.base import Pointwise
 from ray_rerank.operators.scorers.config import ModelConfig
 from ray_rerank.operators.scorers.cross_encoder import CrossEncoder, CrossEncoderConfig
@@ -47,7 +47,7 @@ class Checksum(Pointwise):
 
     precision = "fp32"
 
-    def evaluate(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def evaluate(self, rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:
         work.evaluations += len(rows)
         return np.array([zlib.crc32("\0".join(row).encode()) / 2**32 for row in rows], np.float32)
 
@@ -72,7 +72,7 @@ class _Failing:
     def __init__(self, config: FailingConfig, evaluate: Callable[..., np.ndarray]) -> None:
         self._failings, self._run = config, evaluate
 
-    def __call__(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def __call__(self, rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:
         time.sleep(self._failings.seconds)
         if self._failings.exits_once and not Path(self._failings.exits_once).exists():
             Path(self._failings.exits_once).touch()

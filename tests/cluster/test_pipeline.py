@@ -13,7 +13,7 @@ import pytest
 from ray_rerank.cluster.attempts import Limits
 from ray_rerank.cluster.errors import ClusterError
 from ray_rerank.cluster.pipeline import stream
-from ray_rerank.cluster.steps import Pool
+from ray_rerank.cluster.steps import Pool, UnitSteps
 from ray_rerank.cluster.units import Unit
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -55,7 +55,7 @@ def commit(unit: Unit, payload: bytes | None, failure: str | None) -> dict[str, 
 
 def test_every_unit_is_committed_once_and_a_fault_is_its_own() -> None:
     asked = units(40)
-    said = {told["unit"]: told for told in stream(asked, read, [Pool(load, 2), Pool(load, 1)], commit)}
+    said = {told["unit"]: told for told in stream(asked, UnitSteps(read, [Pool(load, 2), Pool(load, 1)], commit))}
     assert sorted(said) == [unit.name for unit in asked]
     for unit in asked:
         told = said[unit.name]
@@ -77,7 +77,7 @@ def test_a_stage_that_cannot_be_loaded_stops_the_run_with_its_reason() -> None:
         raise ValueError("no such weights")
 
     with pytest.raises(ClusterError, match="no such weights"):
-        list(stream(units(2), read, [Pool(refuse, 1)], commit))
+        list(stream(units(2), UnitSteps(read, [Pool(refuse, 1)], commit)))
 
 
 def die_once(marker: Path) -> Callable[[], Callable[[Unit, bytes], bytes]]:
@@ -99,7 +99,7 @@ def die_once(marker: Path) -> Callable[[], Callable[[Unit, bytes], bytes]]:
 
 
 def test_the_unit_of_a_worker_that_died_is_done_by_another(tmp_path: Path) -> None:
-    said = [told["unit"] for told in stream(units(5), read, [Pool(die_once(tmp_path / "died"), 1)], commit)]
+    said = [told["unit"] for told in stream(units(5), UnitSteps(read, [Pool(die_once(tmp_path / "died"), 1)], commit))]
     assert (tmp_path / "died").exists()
     assert sorted(said) == [unit.name for unit in units(5)]
 
@@ -116,7 +116,7 @@ def load_poisoned() -> Callable[[Unit, bytes], bytes]:
 
 
 def test_a_unit_that_kills_every_worker_is_left_out_and_the_others_are_done() -> None:
-    said = {told["unit"]: told for told in stream(units(12), read, [Pool(load_poisoned, 2)], commit)}
+    said = {told["unit"]: told for told in stream(units(12), UnitSteps(read, [Pool(load_poisoned, 2)], commit))}
     assert sorted(said) == [unit.name for unit in units(12)]
     for unit in units(12):
         if unit.start == 3:
@@ -193,7 +193,9 @@ def test_a_step_that_fails_is_tried_a_few_times_and_costs_its_unit(step: str, ho
             end()
         return commit(unit, payload, failure)
 
-    said = {told["unit"]: told for told in stream(units(4), read_it, [Pool(load_it, 1)], commit_it, limits=QUICK)}
+    said = {
+        told["unit"]: told for told in stream(units(4), UnitSteps(read_it, [Pool(load_it, 1)], commit_it), limits=QUICK)
+    }
     assert sorted(said) == [unit.name for unit in units(4)]
     for unit in units(4):
         if unit.start == 1:
@@ -214,7 +216,7 @@ def test_a_unit_that_cannot_even_be_said_to_have_failed_ends_the_job(how: str) -
 
     message = WAYS[how].replace("2 workers", "4 workers")
     with pytest.raises(ClusterError, match=f"a unit could not be committed: .*{re.escape(message)}"):
-        list(stream(units(3), read, [], commit_it, limits=QUICK))
+        list(stream(units(3), UnitSteps(read, [], commit_it), limits=QUICK))
 
 
 @pytest.mark.parametrize("how", ["dies", pytest.param("stands still", marks=slow), pytest.param("raises", marks=slow)])
@@ -227,7 +229,7 @@ def test_a_stage_of_which_no_actor_can_be_started_ends_the_job(how: str) -> None
 
     limits = QUICK.model_copy(update={"load": 4})
     with pytest.raises(ClusterError, match=f"stage 1 cannot be started: {re.escape(WAYS[how])}"):
-        list(stream(units(3), read, [Pool(load_it, 2)], commit, limits=limits))
+        list(stream(units(3), UnitSteps(read, [Pool(load_it, 2)], commit), limits=limits))
 
 
 @pytest.mark.parametrize("how", ["dies", pytest.param("stands still", marks=slow), pytest.param("raises", marks=slow)])
@@ -239,7 +241,7 @@ def test_an_actor_that_cannot_be_started_once_is_started_again(how: str, tmp_pat
         return load()
 
     limits = QUICK.model_copy(update={"load": 4})
-    said = list(stream(units(5), read, [Pool(load_it, 2)], commit, limits=limits))
+    said = list(stream(units(5), UnitSteps(read, [Pool(load_it, 2)], commit), limits=limits))
     assert (tmp_path / "ended").exists()
     assert sorted(told["unit"] for told in said) == [unit.name for unit in units(5)]
     assert not any(told["failure"] for told in said)
@@ -260,7 +262,7 @@ def test_a_long_unit_that_shows_signs_of_life_is_waited_for() -> None:
         return score
 
     limits = QUICK.model_copy(update={"batch": 2})
-    (said,) = stream(units(1), read, [Pool(load_it, 1)], commit, limits=limits)
+    (said,) = stream(units(1), UnitSteps(read, [Pool(load_it, 1)], commit), limits=limits)
     assert said["failure"] is None and said["stages"] == 1
 
 
@@ -283,5 +285,5 @@ def test_a_step_that_keeps_python_from_going_on_ends_too() -> None:
         return score
 
     limits = QUICK.model_copy(update={"batch": 2})
-    said = {told["unit"]: told for told in stream(units(3), read, [Pool(load_it, 1)], commit, limits=limits)}
+    said = {told["unit"]: told for told in stream(units(3), UnitSteps(read, [Pool(load_it, 1)], commit), limits=limits)}
     assert "2 workers died while scoring it in stage 1" in said[units(3)[1].name]["failure"]

@@ -31,12 +31,12 @@ from ray_rerank.cluster.errors import ClusterError, StorageError
 from ray_rerank.jobs.scoring.input import CandidateSource, read_input
 from ray_rerank.jobs.scoring.plan import plan_units
 from ray_rerank.jobs.scoring.steps import ReadUnit
-from ray_rerank.operators.candidates.schema import FAULT_SCHEMA, Columns, Origin
+from ray_rerank.operators.candidates.schema import REJECT_SCHEMA, Columns, Origin
 from ray_rerank.operators.errors import RerankError
 from ray_rerank.operators.formats.rankings import to_ranking
-from ray_rerank.operators.inference.stats import Work
-from ray_rerank.operators.ranking.payload import Parcel
-from ray_rerank.operators.ranking.rerank import rerank
+from ray_rerank.operators.inference.stats import ScoringStats
+from ray_rerank.operators.ranking.payload import UnitPayload
+from ray_rerank.operators.ranking.rerank import StageRule, rerank
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 PLAIN = Columns()
@@ -71,7 +71,7 @@ class Told:
 
     refused: str | None = None
     failed: list[str] = field(default_factory=list)
-    parcels: list[Parcel] = field(default_factory=list)
+    parcels: list[UnitPayload] = field(default_factory=list)
     rows: int = 0
     pairs: int = 0
 
@@ -102,7 +102,7 @@ def told_of(folder: Path, columns: Columns = PLAIN, extra: tuple[str, ...] = (),
     assert told.rows == given.queries, "the plan does not cover the rows of the footer"
     for unit in units:
         try:
-            parcel = Parcel.unpack(read(unit))
+            parcel = UnitPayload.unpack(read(unit))
         except (RerankError, ClusterError, OSError) as error:
             assert unit.file in str(error)
             told.failed.append(str(error))
@@ -111,7 +111,7 @@ def told_of(folder: Path, columns: Columns = PLAIN, extra: tuple[str, ...] = (),
             assert queries_of(parcel) == unit.stop - unit.start, "a query is lost"
         else:
             assert parcel.pairs == unit.stop - unit.start, "a row is lost"
-        assert parcel.faults.schema == FAULT_SCHEMA
+        assert parcel.faults.schema == REJECT_SCHEMA
         for fault in parcel.faults.to_pylist():
             assert fault["file"] == unit.file and fault["reason"] and unit.start <= fault["row"] < unit.stop
         check_the_rest_of_the_job(parcel, extra)
@@ -119,15 +119,15 @@ def told_of(folder: Path, columns: Columns = PLAIN, extra: tuple[str, ...] = (),
     return told
 
 
-def check_the_rest_of_the_job(parcel: Parcel, extra: tuple[str, ...]) -> None:
+def check_the_rest_of_the_job(parcel: UnitPayload, extra: tuple[str, ...]) -> None:
     """What was read can be scored, and written as a ranking, with nothing lost."""
 
     class Even:
-        def score(self, pairs: list[tuple[str, str]], work: Work, parent: np.ndarray) -> np.ndarray:
+        def score(self, pairs: list[tuple[str, str]], work: ScoringStats, parent: np.ndarray) -> np.ndarray:
             assert all(query.strip() and text.strip() for query, text in pairs)
             return np.zeros(len(pairs), np.float32)
 
-    ranked, faults = rerank(parcel.candidates, Even(), 1, None, Origin("x"), Work())  # type: ignore[arg-type]
+    ranked, faults = rerank(parcel.candidates, Even(), StageRule(), Origin("x"), ScoringStats())  # type: ignore[arg-type]
     assert faults.num_rows == 0
     ranking = to_ranking(ranked, True, extra)
     assert len(pc.list_flatten(ranking["ranking"])) == ranked_in(parcel)
@@ -135,7 +135,7 @@ def check_the_rest_of_the_job(parcel: Parcel, extra: tuple[str, ...]) -> None:
     pq.write_table(ranking, io.BytesIO())
 
 
-def ranked_in(parcel: Parcel) -> int:
+def ranked_in(parcel: UnitPayload) -> int:
     return len(pc.list_flatten(parcel.candidates["candidates"]))
 
 
@@ -144,7 +144,7 @@ def is_whole_query(fault: dict[str, Any]) -> bool:
     return fault["doc_id"] is None and not fault["reason"].startswith("the doc_id")
 
 
-def queries_of(parcel: Parcel) -> int:
+def queries_of(parcel: UnitPayload) -> int:
     """Queries ranked and queries in the faults; and the candidates' sum is the parcel's own."""
     faults = parcel.faults.to_pylist()
     assert parcel.pairs == ranked_in(parcel) + sum(fault["candidates"] for fault in faults)

@@ -24,7 +24,7 @@ def test_the_starter_collection_has_what_its_readme_says() -> None:
     assert all(30 <= len(text.split()) <= 80 for text in passages.values())
     assert len(set(passages.values())) == len(passages)
     with (STARTER / "qrels.txt").open("rb") as stream:
-        qrels = read_qrels(stream, "qrels.txt")
+        qrels = read_qrels(stream, "qrels.txt").grades
     assert set(qrels) == set(queries)
     for grades in qrels.values():
         assert set(grades) <= set(passages)
@@ -37,7 +37,7 @@ def test_the_starter_collection_judges_the_whole_pool_of_the_demo(tmp_path: Path
     depth = str(Config().depth)
     assert execute(["prepare", *texts, "--bm25", depth, "--output", str(tmp_path / "pool")]) == ExitCode.DONE
     with (STARTER / "qrels.txt").open("rb") as stream:
-        qrels = read_qrels(stream, "qrels.txt")
+        qrels = read_qrels(stream, "qrels.txt").grades
     rows = pads.dataset(str(tmp_path / "pool")).to_table().to_pylist()
     pool = [(row["query_id"], candidate["doc_id"]) for row in rows for candidate in row["candidates"]]
     assert len(pool) > len(qrels) * 30

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow.dataset as pads
 import pytest
 
-from ray_rerank.jobs.compare.entries import FIRST_STAGE
 from ray_rerank.jobs.demo import STARTER
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import load_qrels, load_queries
-from ray_rerank.jobs.loop import Config, collection_of, scorers, step, train_student, training_queries
-from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.jobs.loop import Config, StudentTraining, collection_of, scorers, step, train_student, training_queries
+from ray_rerank.operators.comparison.schema import FIRST_STAGE
+from ray_rerank.operators.rejects import RejectLog
 from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
 from support.command import execute
 
@@ -119,7 +119,8 @@ def test_queries_are_made_of_the_passages_where_there_are_none_to_train_on(tmp_p
     config = Config(**texts, qrels=str(STARTER / "qrels.txt"), teacher="t", count=24)
     code, taught = training_queries(config, collection_of(config), tmp_path)
     assert code == ExitCode.DONE
-    assert len(load_queries(str(taught.train_queries), FaultLog())) == len(load_qrels(str(taught.train_qrels))) == 24
+    assert len(load_queries(str(taught.train_queries), RejectLog()).texts) == 24
+    assert len(load_qrels(str(taught.train_qrels)).grades) == 24
 
 
 def test_a_training_query_that_is_a_judged_one_is_refused(
@@ -146,7 +147,7 @@ def test_a_training_that_fails_is_said_and_is_not_the_end_of_the_loop(
     rows = [f"q{number}\tanswer {place}\t{int(place == 1)}\n" for number in range(4) for place in range(3)]
     pairs.write_text("query\tdocument\tlabel\n" + "".join(rows))
     config = Config(teacher=str(cross_encoder), student="layers=1", learning_rate=1e20, batch_size=4)
-    assert train_student(config, tmp_path, "bm25", 4, pairs, "bce") == ExitCode.DONE_WITH_ERRORS
+    assert train_student(config, tmp_path, StudentTraining("bm25", 4, pairs, "bce")) == ExitCode.DONE_WITH_ERRORS
     assert "student bm25-4 failed, the others go on: the training diverged" in capsys.readouterr().out
 
 

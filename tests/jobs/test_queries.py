@@ -9,7 +9,7 @@ import pytest
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.formats.qrels import read_qrels
 from ray_rerank.operators.formats.texts import read_collection
-from ray_rerank.operators.rejects import Reason, Refuse
+from ray_rerank.operators.rejects import RaiseOnReject, Reason
 from support.command import execute
 
 PASSAGES = (
@@ -63,7 +63,7 @@ def test_each_query_s_own_passage_is_its_positive(tmp_path: Path) -> None:
     assert queries(source, tmp_path / "q.tsv", "--count", "6", "--qrels", str(qrels)) == ExitCode.DONE
     made = [line.split("\t")[0] for line in (tmp_path / "q.tsv").read_text().splitlines()]
     with qrels.open("rb") as stream:
-        assert read_qrels(stream, "qrels") == {query_id: {query_id.split("-")[0]: 1} for query_id in made}
+        assert read_qrels(stream, "qrels").grades == {query_id: {query_id.split("-")[0]: 1} for query_id in made}
 
 
 def test_a_bad_line_costs_itself_and_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +103,7 @@ def test_passages_whose_ids_its_lines_cannot_hold_give_no_query_and_are_told(
     good = {"p1", "p6"} if with_qrels else {"p1", "p 2", "p6"}
     assert f"left out: {6 - len(good)} x {Reason.UNFIT_ID}" in capsys.readouterr().out
     with (tmp_path / "q.tsv").open("rb") as stream:
-        made = [entry.id for entry in read_collection(stream, "q.tsv", Refuse())]
+        made = [entry.id for entry in read_collection(stream, "q.tsv", RaiseOnReject())]
     assert {key.rsplit("-", 2)[0] for key in made} == good
     if with_qrels:
         judged = {(one.query_id, one.doc_id) for one in ir_measures.read_trec_qrels(str(qrels))}

@@ -14,7 +14,7 @@ import yaml
 
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.operators.formats.trec_runs import read_run
-from ray_rerank.operators.rejects import Reason, Refuse
+from ray_rerank.operators.rejects import RaiseOnReject, Reason
 from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
 from support.candidates import rows, write_candidates
 from support.command import execute
@@ -387,7 +387,7 @@ def test_ids_that_a_trec_run_cannot_hold_are_left_out_of_it_and_told(
     told = capfd.readouterr().out
     assert f"left out: 4 x {Reason.UNFIT_ID}" in told and r"doc_id 'd\nq9 Q0 forged 1 9 t'" in told
     with run_file.open("rb") as stream:
-        found = read_run(stream, "run.trec", Refuse()).run
+        found = read_run(stream, "run.trec", RaiseOnReject()).run
     assert {query: set(ranked.doc_ids) for query, ranked in found.items()} == {
         "q0": {"d0-0", "d0-2"},
         "q2": {"d2-0", "d2-1", "d2-2"},

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ray_rerank.cluster.score_cache import upkeep as cache_upkeep
-from ray_rerank.cluster.score_cache.cache_files import GROUP_ROWS, columns, entries, write_run
+from ray_rerank.cluster.score_cache.cache_files import GROUP_ROWS, from_table, to_table, write_run
 from ray_rerank.cluster.score_cache.lookup import ScoreCache
 from ray_rerank.cluster.score_cache.upkeep import check, compact, merged, namespaces, sound
 
@@ -27,7 +27,7 @@ def keys(numbers: np.ndarray, salt: int = 0) -> np.ndarray:
 
 def add(cache: ScoreCache, numbers: np.ndarray, score: np.ndarray | None = None, each: int = 50) -> str | None:
     score = numbers.astype(np.float32) if score is None else score
-    return write_run(cache.folder, entries(keys(numbers // each), keys(numbers, 7), score), float(len(numbers)))
+    return write_run(cache.folder, to_table(keys(numbers // each), keys(numbers, 7), score), float(len(numbers)))
 
 
 def get(cache: ScoreCache, numbers: np.ndarray, each: int = 50) -> np.ndarray:
@@ -209,7 +209,7 @@ def test_two_merges_at_once_lose_nothing(cache: ScoreCache) -> None:
 
 def test_entries_are_sorted_on_storage_and_readable_by_any_parquet_reader(cache: ScoreCache) -> None:
     run = add(cache, np.arange(1_000))
-    query, document, score = columns(pq.read_table(run))
+    query, document, score = from_table(pq.read_table(run))
     joined = np.concatenate([query, document], axis=1).view("S32").ravel()
     assert (joined[1:] > joined[:-1]).all()
     assert sorted(score.tolist()) == list(range(1_000))

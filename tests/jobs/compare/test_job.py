@@ -10,11 +10,11 @@ import pytest
 
 from ray_rerank.jobs.cli.arguments import parse
 from ray_rerank.jobs.compare.config import Config
-from ray_rerank.jobs.compare.entries import FIRST_STAGE, entries_of_models
+from ray_rerank.jobs.compare.entries import entries_of_models
 from ray_rerank.jobs.compare.picture import draw
 from ray_rerank.jobs.compare.table import print_comparison
 from ray_rerank.jobs.exit_codes import ExitCode
-from ray_rerank.operators.comparison.schema import Comparison, Cost, Figure, Scored, Size, Timing
+from ray_rerank.operators.comparison.schema import FIRST_STAGE, Comparison, ComparisonRow, Cost, Figure, Size, Timing
 from ray_rerank.operators.errors import InputError
 from support.candidates import rows, write_candidates
 from support.command import execute, without_ray
@@ -182,7 +182,7 @@ def made_up(points: dict[str, tuple[float, float, float]]) -> Comparison:
     """A comparison of scorers with these latencies, figures and megabytes."""
     timing = Timing(queries=1, documents=100, pairs=100, rounds=1, hardware=("made up",), price_per_hour=None)
     scored = [
-        Scored(
+        ComparisonRow(
             name=name,
             kind="cross-encoder",
             stages=({},),

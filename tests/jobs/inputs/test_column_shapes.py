@@ -16,7 +16,7 @@ from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.collections import load_qrels, load_run
 from ray_rerank.jobs.train.input import load_training_pairs
 from ray_rerank.operators.errors import InputError
-from ray_rerank.operators.rejects import FaultLog, Refuse
+from ray_rerank.operators.rejects import Report
 from support.command import execute
 
 TEXTS = {"d1": "the red one", "d2": "the blue one", "d3": "the green one"}
@@ -161,13 +161,13 @@ def test_mine_draws_from_a_run_with_ranks_alone(folder: Path) -> None:
 def test_what_is_no_run_is_refused_with_what_was_seen(folder: Path, content: str, message: str) -> None:
     (folder / "run").write_text(content)
     with pytest.raises(InputError, match=message):
-        load_run(str(folder / "run"), FaultLog(), [])
+        load_run(str(folder / "run"), Report())
 
 
 @pytest.mark.parametrize("shape", QRELS)
 def test_judgements_of_all_shapes_are_the_same(folder: Path, shape: str) -> None:
     (folder / "qrels").write_text(QRELS[shape])
-    assert load_qrels(str(folder / "qrels")) == GRADES
+    assert load_qrels(str(folder / "qrels")).grades == GRADES
 
 
 @pytest.mark.parametrize("ids", [pa.string(), pa.large_string(), pa.int64(), pa.uint32()])
@@ -175,9 +175,9 @@ def test_judgements_of_all_shapes_are_the_same(folder: Path, shape: str) -> None
 def test_judgements_in_parquet(folder: Path, ids: pa.DataType, grade: pa.DataType, name: str = "test.parquet") -> None:
     columns = {"query-id": pa.array(["1", "1", "2"]).cast(ids), "corpus-id": pa.array(["0", "7", "8"]).cast(ids)}
     pq.write_table(pa.table(columns | {"score": pa.array([1, 0, 2]).cast(grade)}), folder / name)
-    assert load_qrels(str(folder / name)) == {"1": {"0": 1, "7": 0}, "2": {"8": 2}}
+    assert load_qrels(str(folder / name)).grades == {"1": {"0": 1, "7": 0}, "2": {"8": 2}}
     (folder / name).rename(folder / "0123abcd")  # as a cache of the hub calls it
-    assert load_qrels(str(folder / "0123abcd")) == {"1": {"0": 1, "7": 0}, "2": {"8": 2}}
+    assert load_qrels(str(folder / "0123abcd")).grades == {"1": {"0": 1, "7": 0}, "2": {"8": 2}}
 
 
 @pytest.mark.parametrize(
@@ -232,11 +232,13 @@ def test_only_spaces_and_tabs_part_columns(tmp_path_factory: Any, ranked: dict[s
     folder = tmp_path_factory.mktemp("ids")
     rows = [(query, "Q0", doc, rank, -rank, "t") for query, docs in ranked.items() for rank, doc in enumerate(docs, 1)]
     (folder / "run").write_bytes("".join(between.join(map(str, row)) + "\n" for row in rows).encode())
-    run = load_run(str(folder / "run"), Refuse(), [])
+    report = Report()
+    run = load_run(str(folder / "run"), report)
+    assert not report.rejects.counts
     assert {query: list(found.doc_ids) for query, found in run.items()} == ranked
     judged = [(query, 0, doc, rank % 2) for query, _, doc, rank, *_ in rows]
     (folder / "qrels").write_bytes("".join(between.join(map(str, row)) + "\n" for row in judged).encode())
-    assert {query: list(found) for query, found in load_qrels(str(folder / "qrels")).items()} == ranked
+    assert {query: list(found) for query, found in load_qrels(str(folder / "qrels")).grades.items()} == ranked
 
 
 def test_a_top_1000_file_is_taken_for_pairs(folder: Path) -> None:
@@ -357,7 +359,9 @@ def test_runs_in_any_order_are_read_right_or_refused(folder: Path, shape: str) -
     for order in permutations(range(len(rows[0]))):
         (folder / "run").write_text("".join("\t".join(row[at] for at in order) + "\n" for row in rows))
         try:
-            run = load_run(str(folder / "run"), Refuse(), [])
+            report = Report()
+            run = load_run(str(folder / "run"), report)
+            assert not report.rejects.counts
         except InputError:
             assert order != tuple(range(len(order)))
             continue

@@ -12,21 +12,21 @@ from hypothesis import strategies as st
 from ray_rerank.operators.candidates.flat_pairs import GroupedPairs, group_pairs, read_pairs
 from ray_rerank.operators.candidates.shards import candidate_table
 from ray_rerank.operators.errors import InputError
-from ray_rerank.operators.rejects import FaultLog, Reason
+from ray_rerank.operators.rejects import Reason, RejectLog
 
 HEADER = "query_id\tquery\tdoc_id\ttext\tscore\n"
 
 
-def from_text(text: str, name: str = "p.tsv", depth: int | None = None, log: FaultLog | None = None) -> Any:
-    log = log or FaultLog()
+def from_text(text: str, name: str = "p.tsv", depth: int | None = None, log: RejectLog | None = None) -> Any:
+    log = log or RejectLog()
     grouped = group_pairs(read_pairs(io.BytesIO(text.encode()), name, log), depth, log)
     return rows_of(grouped)
 
 
-def from_parquet(table: pa.Table, log: FaultLog | None = None) -> Any:
+def from_parquet(table: pa.Table, log: RejectLog | None = None) -> Any:
     sink = io.BytesIO()
     pq.write_table(table, sink)
-    log = log or FaultLog()
+    log = log or RejectLog()
     return rows_of(group_pairs(read_pairs(io.BytesIO(sink.getvalue()), "p.parquet", log), None, log))
 
 
@@ -108,9 +108,9 @@ def test_without_scores_the_order_is_the_files() -> None:
     ],
 )
 def test_a_bad_row_costs_itself_with_its_line(line: str, reason: Reason) -> None:
-    log = FaultLog()
+    log = RejectLog()
     assert from_text(f"1\tred\ta\tA\n{line}\n1\tred\tc\tC\n", log=log) == {"1": [("a", "A", None), ("c", "C", None)]}
-    assert [(fault.line, fault.reason) for fault in log.kept] == [(2, reason)]
+    assert [(reject.line, reject.reason) for reject in log.kept] == [(2, reason)]
 
 
 def test_a_bad_parquet_row_costs_itself() -> None:
@@ -118,9 +118,9 @@ def test_a_bad_parquet_row_costs_itself() -> None:
         4, pa.array([0, 1, 2, 3, 4], pa.int32()).buffers()[1], pa.py_buffer(b"ab\xffd")
     )
     ids = {"query_id": ["1", None, "1", "1"], "query": ["q"] * 4, "doc_id": ["a", "b", "c", "d"]}
-    log = FaultLog()
+    log = RejectLog()
     assert from_parquet(pa.table(ids | {"text": broken}), log) == {"1": [("a", "a", None), ("d", "d", None)]}
-    assert [(fault.line, fault.reason) for fault in log.kept] == [(2, Reason.MALFORMED), (3, Reason.NOT_UTF8)]
+    assert [(reject.line, reject.reason) for reject in log.kept] == [(2, Reason.MALFORMED), (3, Reason.NOT_UTF8)]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_parquet_file_of_another_shape_is_refused_with_its_column(column: str,
 
 def test_a_parquet_file_cut_short_is_refused() -> None:
     with pytest.raises(InputError, match=r"p\.parquet: cannot be read as Parquet"):
-        list(read_pairs(io.BytesIO(b"PAR1 and no footer"), "p.parquet", FaultLog()))
+        list(read_pairs(io.BytesIO(b"PAR1 and no footer"), "p.parquet", RejectLog()))
 
 
 def test_pairs_of_which_none_can_be_used_are_refused() -> None:
@@ -151,7 +151,7 @@ def test_pairs_of_which_none_can_be_used_are_refused() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20), st.none() | st.integers(-2, 2)), min_size=1))
 def test_every_distinct_pair_is_kept_once_and_every_other_row_reported(rows: list[tuple[int, int, int | None]]) -> None:
-    log = FaultLog()
+    log = RejectLog()
     lines = [f"{q}\tquery {q}\td{d}\ttext {d}\t{'' if s is None else s}" for q, d, s in rows]
     found = from_text("\n".join(lines), log=log)
     pairs = [(query, doc) for query, candidates in found.items() for doc, _, _ in candidates]

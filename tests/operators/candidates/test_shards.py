@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_rerank.operators.candidates.join import Selection
+from ray_rerank.operators.candidates.join import CandidateList
 from ray_rerank.operators.candidates.schema import CANDIDATE_SCHEMA
 from ray_rerank.operators.candidates.shards import (
     GROUP_CANDIDATES,
@@ -21,10 +21,10 @@ from ray_rerank.operators.candidates.shards import (
 TEXTS = pa.array(["text zero", "text one", "text two \N{SNOWMAN}"], pa.large_string())
 
 
-def selection(number: int, size: int) -> Selection:
+def selection(number: int, size: int) -> CandidateList:
     scores = np.full(size, np.nan, dtype=np.float32)
     scores[: size // 2] = 1.5
-    return Selection(f"q{number}", "query", [f"d{i}" for i in range(size)], np.arange(size) % 3, scores)
+    return CandidateList(f"q{number}", "query", [f"d{i}" for i in range(size)], np.arange(size) % 3, scores)
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
@@ -62,7 +62,7 @@ def test_row_groups_are_small_and_hold_whole_queries() -> None:
 
 def test_long_texts_end_a_row_group_too() -> None:
     texts = pa.array(["x" * (30 << 20)], pa.large_string())
-    selections = [Selection(f"q{i}", "q", ["d"], np.zeros(1, int), np.zeros(1, np.float32)) for i in range(5)]
+    selections = [CandidateList(f"q{i}", "q", ["d"], np.zeros(1, int), np.zeros(1, np.float32)) for i in range(5)]
     assert [len(group) for group in row_groups(selections, texts)] == [2, 2, 1]
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ray_rerank.operators.comparison.figures import cost, figures
-from ray_rerank.operators.comparison.timing import Took
+from ray_rerank.operators.comparison.figures import Speed, cost, figures
+from ray_rerank.operators.comparison.timing import PassTimes
 from ray_rerank.operators.evaluation.measures import evaluate, parse_measures
 from ray_rerank.operators.formats.trec_runs import RankedList, Run
 
@@ -52,14 +52,14 @@ def test_no_difference_is_told_to_a_baseline_that_failed() -> None:
 
 
 def test_cost_is_compared_round_by_round_so_that_a_slow_round_is_slow_for_all() -> None:
-    calm, busy = Took(np.array([0.1, 0.2, 0.3]), 0.5), Took(np.array([0.3, 0.6, 0.9]), 1.5)
-    twice = [Took(took.alone / 2, took.together / 2) for took in (calm, busy, calm)]
-    found = cost(twice, [calm, busy, calm], pairs=100, price_per_hour=3.6, precision=("fp32",), threads=1)
+    calm, busy = PassTimes(np.array([0.1, 0.2, 0.3]), 0.5), PassTimes(np.array([0.3, 0.6, 0.9]), 1.5)
+    twice = [PassTimes(took.alone / 2, took.together / 2) for took in (calm, busy, calm)]
+    found = cost(Speed(twice, 100, ("fp32",), 1), [calm, busy, calm], price_per_hour=3.6)
     assert found.latency_ratio == pytest.approx(0.5)
     assert found.speed_ratio == pytest.approx(2) and found.speed_ratio_range == pytest.approx((2, 2))
     assert found.latency_ms == pytest.approx(100)
     assert found.latency_p95_ms == pytest.approx(145)
     assert found.pairs_per_second == pytest.approx(400)
     assert found.per_million_pairs == pytest.approx(2.5)  # 10^6 pairs take 2,500 s, at 0.001 a second
-    alone = cost(twice, None, pairs=100, price_per_hour=None, precision=("fp32",), threads=1)
+    alone = cost(Speed(twice, 100, ("fp32",), 1), None, price_per_hour=None)
     assert alone.speed_ratio is None and alone.per_million_pairs is None

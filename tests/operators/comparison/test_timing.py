@@ -8,7 +8,7 @@ from ray_rerank.operators.candidates.read import read_candidates
 from ray_rerank.operators.candidates.schema import CANDIDATE_SCHEMA, Columns, Origin
 from ray_rerank.operators.comparison.timing import LoadedStage, time_stages
 from ray_rerank.operators.errors import ModelError
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.models.size import model_size
 from ray_rerank.operators.scorers.base import Pointwise
 from support.candidates import rows
@@ -23,7 +23,7 @@ class Counting(Pointwise):
         self.calls: list[int] = []
         self._value = value
 
-    def evaluate(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:  # type: ignore[override]
+    def evaluate(self, rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:  # type: ignore[override]
         self.calls.append(len(rows))
         return np.full(len(rows), self._value, np.float32)
 

@@ -9,7 +9,7 @@ from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.evaluation.measures import default_measures, evaluate, parse_measures
 from ray_rerank.operators.formats.qrels import read_qrels
 from ray_rerank.operators.formats.trec_runs import RankedList, Run, read_run
-from ray_rerank.operators.rejects import Refuse
+from ray_rerank.operators.rejects import RaiseOnReject
 from support.paths import SHARED
 
 DL20 = SHARED / "data" / "dl20"
@@ -106,11 +106,11 @@ def test_the_graded_measure_is_a_default_only_where_there_are_grades() -> None:
 @pytest.mark.skipif(not DL20.exists(), reason="needs the dl20 collection beside the project (shared/data/dl20)")
 def test_bm25_on_dl20_measures_what_the_reference_has() -> None:
     with (DL20 / "run.bm25.trec").open("rb") as stream:
-        found = read_run(stream, "run.bm25.trec", Refuse())
+        found = read_run(stream, "run.bm25.trec", RaiseOnReject())
     with (DL20 / "qrels.txt").open("rb") as stream:
-        qrels = read_qrels(stream, "qrels.txt")
-    means = evaluate(found.run, qrels, parse_measures("nDCG@10 RR(rel=2)@10")).means
-    assert len(found.run) == len(qrels) == 54
+        grades = read_qrels(stream, "qrels.txt").grades
+    means = evaluate(found.run, grades, parse_measures("nDCG@10 RR(rel=2)@10")).means
+    assert len(found.run) == len(grades) == 54
     assert not found.contradictory
     assert round(means["nDCG@10"], 4) == 0.4796
     assert round(means["RR(rel=2)@10"], 4) == 0.6533

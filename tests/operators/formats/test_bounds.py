@@ -18,7 +18,7 @@ from ray_rerank.operators.formats.json_rows import json_rows
 from ray_rerank.operators.formats.lines import read_lines
 from ray_rerank.operators.formats.parquet_rows import parquet_rows
 from ray_rerank.operators.formats.tables import read_table
-from ray_rerank.operators.rejects import Fault, FaultLog, Reason
+from ray_rerank.operators.rejects import Reason, Reject, RejectLog
 
 ENDLESS = b"a" * (LONGEST + (2 << 20))
 
@@ -30,21 +30,21 @@ ENDLESS = b"a" * (LONGEST + (2 << 20))
 def test_what_unpacks_without_measure_is_refused(pack: Callable[[bytes], bytes]) -> None:
     packed = io.BytesIO(bytes(pack(ENDLESS)))
     with pytest.raises(InputError, match=r"a\.tsv: unpacks to more than 32 MiB and 200 times its size"):
-        list(read_lines(packed, "a.tsv", FaultLog()))
+        list(read_lines(packed, "a.tsv", RejectLog()))
 
 
 def test_a_line_and_a_row_have_a_bound() -> None:
     with pytest.raises(InputError, match=r"a\.jsonl, line 2: is longer than 32 MiB"):
-        list(read_lines(io.BytesIO(b"{}\n" + ENDLESS), "a.jsonl", FaultLog()))
+        list(read_lines(io.BytesIO(b"{}\n" + ENDLESS), "a.jsonl", RejectLog()))
     with pytest.raises(InputError, match="a row is longer than 32 MiB"):
-        list(read_table(io.BytesIO(b'id,text\n1,"' + ENDLESS), "a.csv", FaultLog()).rows)
+        list(read_table(io.BytesIO(b'id,text\n1,"' + ENDLESS), "a.csv", RejectLog()).rows)
     with pytest.raises(InputError, match="after row 1: a row is longer than 32 MiB"):
-        list(json_rows(io.BytesIO(b'[{}, {"a": "' + ENDLESS), "a.json", FaultLog()))
+        list(json_rows(io.BytesIO(b'[{}, {"a": "' + ENDLESS), "a.json", RejectLog()))
 
 
 def test_long_documents_are_read() -> None:
     text = "ab " * (2 << 20)
-    rows = json_rows(io.BytesIO(b'[{"text": "%s"}, {"text": "b"}]' % text.encode()), "a.json", FaultLog())
+    rows = json_rows(io.BytesIO(b'[{"text": "%s"}, {"text": "b"}]' % text.encode()), "a.json", RejectLog())
     assert [row["text"] for _, row in rows if isinstance(row, dict)] == [text, "b"]
 
 
@@ -67,8 +67,8 @@ def test_a_dictionary_that_explodes_and_rows_without_bytes_are_refused() -> None
 def test_messages_list_a_handful_and_have_a_bound() -> None:
     assert listed(range(100_000)) == "0, 1, 2, 3, 4, 5, 6, 7 and 99,992 more"
     with pytest.raises(InputError) as wide:
-        next(read_pairs(parquet(pa.table({f"column_{n}": [1] for n in range(2000)})), "a.parquet", FaultLog()))
+        next(read_pairs(parquet(pa.table({f"column_{n}": [1] for n in range(2000)})), "a.parquet", RejectLog()))
     assert len(str(wide.value)) < 500 and "and 1,992 more" in str(wide.value)
     for kind in (InputError, ClusterError):
         assert len(str(kind("x" * 10_000_000))) < 4100
-    assert len(str(Fault("a", 1, Reason.MALFORMED, "x" * 10_000_000, "\ud800"))) < 1200
+    assert len(str(Reject("a", 1, Reason.MALFORMED, "x" * 10_000_000, "\ud800"))) < 1200

@@ -15,14 +15,14 @@ import pytest
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.content import bare_name, beginning, is_parquet, with_compressed
 from ray_rerank.operators.formats.lines import read_lines
-from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.operators.rejects import RejectLog
 from support.compressions import COMPRESSIONS, zstd
 
 LINES = b"".join(b"%d\tsome text of %d\n" % (number, number * 7) for number in range(40))
 
 
 def lines_of(data: bytes, name: str = "a.tsv") -> list[str]:
-    return [text for _, text in read_lines(io.BytesIO(data), name, FaultLog())]
+    return [text for _, text in read_lines(io.BytesIO(data), name, RejectLog())]
 
 
 def tar(data: bytes, form: int = tarfile.PAX_FORMAT) -> bytes:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ray_rerank.jobs.evaluate import per_query_table
+from ray_rerank.jobs.evaluate import BeforeAndAfter, per_query_table
 from ray_rerank.operators.evaluation.measures import Measured, parse_measures
 from ray_rerank.operators.formats.line_ids import fits_columns, fits_tabs
 from ray_rerank.operators.formats.trec_runs import read_run, run_lines
-from ray_rerank.operators.rejects import FaultLog, Reason, Refuse
+from ray_rerank.operators.rejects import RaiseOnReject, Reason, RejectLog
 
 SPLITTING = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2007\u2028\u2029\u202f\u205f\u3000"
 NASTY = ["", "a b", " a", "a ", "\0", "a\0b", "\ufeffa", "a\nq2 Q0 forged 1 9 t", *(f"a{sign}b" for sign in SPLITTING)]
@@ -39,12 +39,12 @@ def ranking(lists: dict[str, list[str]]) -> pa.Table:
 def test_a_run_is_read_back_as_what_was_written_and_the_rest_is_told(
     tmp_path: Path, lists: dict[str, list[str]]
 ) -> None:
-    faults = FaultLog()
-    text = run_lines(ranking(lists), "run.trec", faults)
-    told = {(str(fault.query_id), str(fault.doc_id)) for fault in faults.kept}
+    rejects = RejectLog()
+    text = run_lines(ranking(lists), "run.trec", rejects)
+    told = {(str(reject.query_id), str(reject.doc_id)) for reject in rejects.kept}
     scores = {(q, d): len(docs) - place for q, docs in lists.items() for place, d in enumerate(docs)}
     expected = {(*pair, float(score)) for pair, score in scores.items() if pair not in told}
-    assert {fault.reason for fault in faults.kept} <= {Reason.UNFIT_ID} and told <= scores.keys()
+    assert {reject.reason for reject in rejects.kept} <= {Reason.UNFIT_ID} and told <= scores.keys()
 
     (tmp_path / "run.trec").write_bytes(text.encode())
     theirs = [tuple(line) for line in ir_measures.read_trec_run(str(tmp_path / "run.trec"))]
@@ -52,7 +52,7 @@ def test_a_run_is_read_back_as_what_was_written_and_the_rest_is_told(
     if not expected:
         assert text == ""
         return
-    ours = read_run(io.BytesIO(text.encode()), "run.trec", Refuse())
+    ours = read_run(io.BytesIO(text.encode()), "run.trec", RaiseOnReject())
     read = {
         (q, d, s) for q, found in ours.run.items() for d, s in zip(found.doc_ids, found.scores.tolist(), strict=True)
     }
@@ -62,10 +62,11 @@ def test_a_run_is_read_back_as_what_was_written_and_the_rest_is_told(
 @settings(max_examples=150)
 @given(st.lists(ids, min_size=1, max_size=5, unique=True))
 def test_a_table_by_query_is_read_back_as_what_was_written_and_the_rest_is_told(query_ids: list[str]) -> None:
-    measures, faults = parse_measures("RR(\trel=1)@10 nDCG@10"), FaultLog()
+    measures, rejects = parse_measures("RR(\trel=1)@10 nDCG@10"), RejectLog()
     values = np.tile(np.arange(len(query_ids), dtype=float), (2, 1))
-    text = per_query_table(measures, None, Measured(tuple(query_ids), values, {}), "table.tsv", faults)
-    told = {fault.query_id for fault in faults.kept}
+    found = BeforeAndAfter(measures, None, Measured(tuple(query_ids), values, {}))
+    text = per_query_table(found, "table.tsv", rejects)
+    told = {reject.query_id for reject in rejects.kept}
     expected = [(q, named.name, f"{i:.6f}") for i, q in enumerate(query_ids) if q not in told for named in measures]
     for lines in (
         [line.split("\t") for line in text.splitlines()],

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.lines import Unusable, parse_lines, read_lines
-from ray_rerank.operators.rejects import FaultLog, Reason, Refuse
+from ray_rerank.operators.rejects import RaiseOnReject, Reason, RejectLog
 
 
-def lines_of(data: bytes, log: FaultLog | None = None) -> list[tuple[int, str]]:
-    return list(read_lines(io.BytesIO(data), "a.tsv", log or FaultLog()))
+def lines_of(data: bytes, log: RejectLog | None = None) -> list[tuple[int, str]]:
+    return list(read_lines(io.BytesIO(data), "a.tsv", log or RejectLog()))
 
 
 def test_a_missing_last_newline_crlf_and_a_byte_order_mark_change_nothing() -> None:
@@ -48,9 +48,9 @@ def test_a_line_longer_than_a_read_comes_back_whole() -> None:
 
 
 def test_bytes_that_are_not_utf8_cost_their_line() -> None:
-    log = FaultLog()
+    log = RejectLog()
     assert lines_of(b"a\nb\xff\nc\n", log) == [(1, "a"), (3, "c")]
-    assert [(fault.line, fault.reason) for fault in log.kept] == [(2, Reason.NOT_UTF8)]
+    assert [(reject.line, reject.reason) for reject in log.kept] == [(2, Reason.NOT_UTF8)]
 
 
 def test_a_gzip_file_cut_short_is_refused_with_its_line() -> None:
@@ -79,7 +79,7 @@ def parse_number(text: str) -> int:
 
 
 def test_a_malformed_line_costs_the_line_once_there_was_a_good_one() -> None:
-    log = FaultLog()
+    log = RejectLog()
     lines = [(1, "7"), *((number, "x") for number in range(2, 40)), *((number, "8") for number in range(40, 80))]
     found = list(parse_lines(lines, parse_number, "n.txt", "numbers", log))
     assert found == [(1, 7), *((number, 8) for number in range(40, 80))]
@@ -89,21 +89,21 @@ def test_a_malformed_line_costs_the_line_once_there_was_a_good_one() -> None:
 def test_a_file_of_which_most_lines_are_malformed_is_refused() -> None:
     lines = [(1, "7"), (2, "x"), (3, "y")]
     with pytest.raises(InputError, match=r"n\.txt is not numbers: line 2: not a number; 2 lines are not, 1 are"):
-        list(parse_lines(lines, parse_number, "n.txt", "numbers", FaultLog()))
+        list(parse_lines(lines, parse_number, "n.txt", "numbers", RejectLog()))
 
 
 def test_ten_bad_lines_before_a_good_one_refuse_the_file_without_reading_on() -> None:
     lines = iter((number, "x") for number in range(1, 1000))
     with pytest.raises(InputError, match=r"n\.txt is not numbers: line 1: not a number"):
-        list(parse_lines(lines, parse_number, "n.txt", "numbers", FaultLog()))
+        list(parse_lines(lines, parse_number, "n.txt", "numbers", RejectLog()))
     assert next(lines) == (11, "x")
 
 
 def test_a_short_file_with_no_good_line_is_refused() -> None:
     with pytest.raises(InputError, match="line 3"):
-        list(parse_lines([(3, "x")], parse_number, "n.txt", "numbers", FaultLog()))
+        list(parse_lines([(3, "x")], parse_number, "n.txt", "numbers", RejectLog()))
 
 
 def test_where_every_line_counts_the_first_fault_ends_the_reading() -> None:
     with pytest.raises(InputError, match=r"n\.txt, line 2: malformed line: not a number"):
-        list(parse_lines([(1, "1"), (2, "x")], parse_number, "n.txt", "numbers", Refuse()))
+        list(parse_lines([(1, "1"), (2, "x")], parse_number, "n.txt", "numbers", RaiseOnReject()))

@@ -4,11 +4,11 @@ import io
 import pytest
 
 from ray_rerank.operators.errors import InputError
-from ray_rerank.operators.formats.qrels import Qrels, highest_grade, read_qrels
+from ray_rerank.operators.formats.qrels import Grades, highest_grade, read_qrels
 
 
-def read(text: str) -> Qrels:
-    return read_qrels(io.BytesIO(text.encode()), "qrels.txt")
+def read(text: str) -> Grades:
+    return read_qrels(io.BytesIO(text.encode()), "qrels.txt").grades
 
 
 EXPECTED = {"1": {"a": 0, "b": 2}, "2": {"a": 1}}
@@ -29,7 +29,7 @@ def test_trec_and_beir_judgements_read_alike(text: str) -> None:
 
 def test_gzip_and_ids_with_spaces_are_read() -> None:
     data = gzip.compress(b"query-id\tcorpus-id\tscore\nq 1\td 1\t1\n")
-    assert read_qrels(io.BytesIO(data), "test.tsv.gz") == {"q 1": {"d 1": 1}}
+    assert read_qrels(io.BytesIO(data), "test.tsv.gz").grades == {"q 1": {"d 1": 1}}
 
 
 @pytest.mark.parametrize(

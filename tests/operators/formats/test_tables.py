@@ -7,11 +7,11 @@ import pytest
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.content import SAMPLE
 from ray_rerank.operators.formats.tables import read_table
-from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.operators.rejects import RejectLog
 
 
 def rows(text: str, name: str = "a.tsv") -> list[tuple[int, list[str]]]:
-    return list(read_table(io.BytesIO(text.encode()), name, FaultLog()).rows)
+    return list(read_table(io.BytesIO(text.encode()), name, RejectLog()).rows)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_quoting_that_breaks_off_is_refused(text: str) -> None:
     with pytest.raises(
         InputError, match=r"a\.tsv: is quoted as CSV is, and (cannot be read|is not UTF-8) beyond line \d+"
     ):
-        list(read_table(io.BytesIO(long.encode(errors="surrogateescape")), "a.tsv", FaultLog()).rows)
+        list(read_table(io.BytesIO(long.encode(errors="surrogateescape")), "a.tsv", RejectLog()).rows)
 
 
 def test_csv_is_known_by_its_name() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.texts import read_collection
-from ray_rerank.operators.rejects import FaultLog
+from ray_rerank.operators.rejects import RejectLog
 from support.compressions import COMPRESSIONS
 
 Texts = Sequence[tuple[str, str]]
@@ -26,7 +26,7 @@ NAMES += [("query_id", "query"), ("qid", "text"), ("corpus-id", "content"), ("pa
 
 
 def read(data: bytes, name: str) -> list[tuple[str, str]]:
-    log = FaultLog()
+    log = RejectLog()
     found = [(entry.id, entry.text) for entry in read_collection(io.BytesIO(data), name, log)]
     assert not log.counts
     return found
@@ -162,7 +162,7 @@ def test_a_row_that_may_mean_several_things_is_refused(row: Mapping[str, Any], m
         with pytest.raises(
             InputError, match=f"corpus is not queries or passages, rows of an id and a text: line 1: {message}"
         ):
-            list(read_collection(io.BytesIO(write([dict(row)])), "corpus", FaultLog()))
+            list(read_collection(io.BytesIO(write([dict(row)])), "corpus", RejectLog()))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_row_that_may_mean_several_things_is_refused(row: Mapping[str, Any], m
 )
 def test_json_that_is_neither_lines_nor_an_array_of_objects_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        list(read_collection(io.BytesIO(data), "a.json", FaultLog()))
+        list(read_collection(io.BytesIO(data), "a.json", RejectLog()))
 
 
 def test_no_break_spaces_around_an_id_in_a_column_are_its_own_and_others_are_not() -> None:

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.trec_runs import Run, cut, read_run
-from ray_rerank.operators.rejects import FaultLog, Reason
+from ray_rerank.operators.rejects import Reason, RejectLog
 
 
-def read(text: str, log: FaultLog | None = None) -> tuple[Run, tuple[str, ...]]:
-    found = read_run(io.BytesIO(text.encode()), "run.trec", log or FaultLog())
+def read(text: str, log: RejectLog | None = None) -> tuple[Run, tuple[str, ...]]:
+    found = read_run(io.BytesIO(text.encode()), "run.trec", log or RejectLog())
     return found.run, found.contradictory
 
 
@@ -28,11 +28,11 @@ def test_a_run_whose_rank_contradicts_its_score_is_mentioned() -> None:
 
 
 def test_a_document_named_twice_keeps_its_better_place() -> None:
-    log = FaultLog()
+    log = RejectLog()
     run, _ = read("q Q0 x 2 1 t\nq Q0 y 3 0.5 t\nq Q0 x 1 9 t\n", log)
     assert run["q"].doc_ids == ["x", "y"]
     assert run["q"].scores.tolist() == [9, 0.5]
-    assert [(fault.line, fault.reason, fault.doc_id) for fault in log.kept] == [(1, Reason.DUPLICATE_DOC, "x")]
+    assert [(reject.line, reject.reason, reject.doc_id) for reject in log.kept] == [(1, Reason.DUPLICATE_DOC, "x")]
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,10 @@ def test_a_document_named_twice_keeps_its_better_place() -> None:
      "q Q0 d 1 1e39 t", "q Q0 d 99999999999999999999 1.5 t"],
 )  # fmt: skip
 def test_a_malformed_line_costs_the_line(line: str) -> None:
-    log = FaultLog()
+    log = RejectLog()
     run, _ = read(f"q Q0 a 1 2 t\n{line}\nq Q0 b 2 1 t\n", log)
     assert run["q"].doc_ids == ["a", "b"]
-    assert [(fault.line, fault.reason) for fault in log.kept] == [(2, Reason.MALFORMED)]
+    assert [(reject.line, reject.reason) for reject in log.kept] == [(2, Reason.MALFORMED)]
 
 
 def test_a_file_that_is_no_run_is_refused_with_its_line() -> None:

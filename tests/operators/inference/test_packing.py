@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_rerank.operators.inference.batches import TokenBudget, by_length, pack, run_in_batches
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 
 
-def scores_of(lengths: np.ndarray, forward: Callable[[np.ndarray], Any], budget: TokenBudget, work: Work) -> np.ndarray:
+def scores_of(
+    lengths: np.ndarray, forward: Callable[[np.ndarray], Any], budget: TokenBudget, work: ScoringStats
+) -> np.ndarray:
     """Each row's score, put back in its place."""
     scores = np.full(len(lengths), np.nan)
     for batch, found in run_in_batches(lengths, forward, budget, work):
@@ -45,18 +47,18 @@ def test_scores_come_back_in_input_order_even_when_batches_are_halved(
             raise MemoryError
         return lambda: batch.astype(np.float32)
 
-    remembered, work = TokenBudget(budget), Work()
+    remembered, work = TokenBudget(budget), ScoringStats()
     scores = scores_of(lengths, forward, remembered, work)
     np.testing.assert_array_equal(scores, np.arange(len(lengths)))
     assert work.tokens == lengths.sum()
     assert work.halvings == sum(size > memory for size in sizes)
     sizes.clear()
-    scores_of(lengths, forward, remembered, Work())
+    scores_of(lengths, forward, remembered, ScoringStats())
     assert all(size <= memory for size in sizes), "a later call tried the size that did not fit again"
 
 
 def test_padding_share_of_equal_lengths_is_zero() -> None:
-    work = Work()
+    work = ScoringStats()
     scores_of(np.full(64, 16), lambda batch: lambda: np.zeros(len(batch)), TokenBudget(256), work)
     assert work.padding_share == 0
     assert work.batches == 4

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ray_rerank.operators.mining.guard import NO_POSITIVE, NO_SCORE, Guard, guarded, refusals, wanted_bound
+from ray_rerank.operators.mining.guard import (
+    NO_POSITIVE,
+    NO_SCORE,
+    Guard,
+    ScoredDraw,
+    apply_guard,
+    refusals,
+    wanted_bound,
+)
 from ray_rerank.operators.mining.negatives import Negative
 from ray_rerank.operators.mining.sources import BM25Source, RandomSource
 
@@ -108,7 +116,7 @@ def test_the_next_draw_of_the_same_source_takes_the_place_of_a_refused_one() -> 
     sources = [BM25Source(kind="bm25", count=2), RandomSource(kind="random", count=1)]
     drawn = [Negative(row, 0.0, source) for row, source in enumerate([0, 0, 0, 0, 1, 1])]
     scores = np.array([-1.0, 2.0, -2.0, -3.0, np.nan, 5.0])
-    chosen = guarded(guard, sources, drawn, scores, np.zeros(0))
+    chosen = apply_guard(guard, sources, ScoredDraw(drawn, scores, np.zeros(0)))
     assert [negative.row for negative in chosen.kept] == [0, 2]
     assert chosen.refused == {(0, "max_score"): 1, (1, "max_score"): 1, (1, NO_SCORE): 1}
 
@@ -123,8 +131,9 @@ def test_the_fallback_decides_on_a_query_of_which_all_is_refused(
     guard = Guard.model_validate({"scorer": SCORER, "max_score": 0.0, "view": "score", "fallback": fallback})
     sources = [BM25Source(kind="bm25", count=2)]
     drawn = [Negative(row, 0.0, 0) for row in range(len(scores))]
-    chosen = guarded(guard, sources, drawn, np.array(scores), np.zeros(0))
+    chosen = apply_guard(guard, sources, ScoredDraw(drawn, np.array(scores), np.zeros(0)))
     expected = [lowest] if fallback == "keep-lowest" and lowest is not None else []
     assert [negative.row for negative in chosen.kept] == expected and chosen.fell_back == bool(expected)
-    some = guarded(guard, sources, [*drawn, Negative(9, 0.0, 0)], np.array([*scores, -1.0]), np.zeros(0))
+    more = ScoredDraw([*drawn, Negative(9, 0.0, 0)], np.array([*scores, -1.0]), np.zeros(0))
+    some = apply_guard(guard, sources, more)
     assert [negative.row for negative in some.kept] == [9] and not some.fell_back

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from ray_rerank.operators.candidates.same_text import overlap, text_keys, words_of
-from ray_rerank.operators.mining.negatives import NO_LIST, NearDuplicates, RankedRows, draw_negatives
+from ray_rerank.operators.mining.negatives import NO_LIST, DrawRules, NearDuplicates, RankedRows, draw_negatives
 from ray_rerank.operators.mining.sources import Source
 
 SOURCES: TypeAdapter[Any] = TypeAdapter(tuple[Source, ...])
@@ -41,7 +41,8 @@ def minings(draw: st.DrawFn) -> dict[str, Any]:
 
 def mine(case: dict[str, Any], seed: int = 0, query_id: str = "q", factor: int = 1) -> list[Any]:
     keys = text_keys(case["texts"])
-    return draw_negatives(query_id, case["sources"], case["lists"], case["forbidden"], keys, seed, factor)
+    rules = DrawRules(case["sources"], keys, seed, factor)
+    return draw_negatives(rules, query_id, case["lists"], case["forbidden"])
 
 
 @given(minings(), st.integers(0, 3), st.integers(1, 3))
@@ -58,7 +59,7 @@ def test_near_duplicates_of_a_positive_or_of_each_other_are_no_negatives(parts: 
     texts = [" ".join(sorted(own)) for own in parts]
     sources = SOURCES.validate_python([{"kind": "random", "count": len(texts)}])
     near = NearDuplicates(pa.array(texts, pa.large_string()), share)
-    rows = [n.row for n in draw_negatives("q", sources, [NO_LIST], [0], text_keys(texts), 0, near=near)]
+    rows = [n.row for n in draw_negatives(DrawRules(sources, text_keys(texts), 0, near=near), "q", [NO_LIST], [0])]
     known = [words_of(texts[row]) for row in (0, *rows)]
     assert all(overlap(one, other) < share for at, one in enumerate(known) for other in known[:at])
     for row in {*range(1, len(texts))} - {*rows}:  # and nothing else is left out

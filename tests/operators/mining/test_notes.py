@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_rerank.operators.mining.guard import Guard, Guarded, guarded
+from ray_rerank.operators.mining.guard import Guard, GuardOutcome, ScoredDraw, apply_guard
 from ray_rerank.operators.mining.negatives import Negative
 from ray_rerank.operators.mining.notes import guard_notes, shortage_notes
 from ray_rerank.operators.mining.sources import BM25Source, RandomSource
@@ -35,7 +35,7 @@ def draws(bm25: int, random: int) -> list[Negative]:
 )
 def test_advice_fits_the_cause(drawn: list[Negative], kept: list[int], told: str | None) -> None:
     guard = Guard.model_validate({"scorer": SCORER, "max_score": 0})
-    chosen = Guarded([Negative(0, 0.0, source) for source in kept], Counter())
+    chosen = GuardOutcome([Negative(0, 0.0, source) for source in kept], Counter())
     notes = shortage_notes(SOURCES, [drawn], [chosen], guard)
     assert bool(notes) == (told is not None)
     if told:
@@ -44,17 +44,18 @@ def test_advice_fits_the_cause(drawn: list[Negative], kept: list[int], told: str
 
 def test_what_the_fallback_kept_is_no_reason_for_a_larger_pool() -> None:
     guard = Guard.model_validate({"scorer": SCORER, "max_score": 0, "fallback": "keep-lowest"})
-    (told,) = shortage_notes(SOURCES, [draws(8, 4)], [Guarded([Negative(0, 0.0, 0)], Counter(), fell_back=True)], guard)
+    (told,) = shortage_notes(
+        SOURCES, [draws(8, 4)], [GuardOutcome([Negative(0, 0.0, 0)], Counter(), fell_back=True)], guard
+    )
     assert "a larger pool would not help" in told and "guard.pool" not in told and "none" not in told
 
 
 def note(bound: str, value: float, queries: Any, fallback: str = "skip") -> str:
     """The note on queries of (positive, scores) by a guard with one bound."""
     guard = Guard.model_validate({"scorer": SCORER, bound: value, "fallback": fallback})
-    drawn = [draws(len(scores), 0) for _, scores in queries]
-    scores, positives = [np.array(own) for _, own in queries], [np.array([own]) for own, _ in queries]
-    outcomes = [guarded(guard, SOURCES, *own) for own in zip(drawn, scores, positives, strict=True)]
-    return "\n".join(guard_notes(guard, SOURCES, drawn, scores, positives, outcomes))
+    scored = [ScoredDraw(draws(len(own), 0), np.array(own), np.array([positive])) for positive, own in queries]
+    outcomes = [apply_guard(guard, SOURCES, draw) for draw in scored]
+    return "\n".join(guard_notes(guard, SOURCES, scored, outcomes))
 
 
 numbers = st.floats(-1, 1).map(lambda value: round(value, 3))

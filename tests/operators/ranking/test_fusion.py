@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ray_rerank.operators.ranking.fusion import ReciprocalRankFusion, WeightedFusion, fuse
+from ray_rerank.operators.ranking.fusion import Order, ReciprocalRankFusion, WeightedFusion, fuse
 
 QUERY = np.array([4, 4, 4, 7])
 SCORE, EARLIER = np.array([2.0, 6.0, 4.0, 1.0]), np.array([9.0, 1.0, 5.0, 3.0])
@@ -14,7 +14,7 @@ RANK, EARLIER_RANK = np.array([2, 0, 1, 0]), np.array([0, 2, 1, 0])
 
 
 def fused(fusion: WeightedFusion | ReciprocalRankFusion, earlier: np.ndarray = EARLIER) -> np.ndarray:
-    return fuse(fusion, QUERY, SCORE, RANK, earlier, EARLIER_RANK)
+    return fuse(fusion, QUERY, Order(SCORE, RANK), Order(earlier, EARLIER_RANK))
 
 
 def test_reciprocal_ranks_count_from_one() -> None:
@@ -39,7 +39,8 @@ def test_all_the_weight_on_one_side_keeps_that_sides_order(scores: list[float], 
     mine = np.array(scores)
     other = mine[::-1].copy()
     places = np.arange(len(mine))
-    got = fuse(WeightedFusion(kind="weighted", weight=weight), np.zeros(len(mine)), mine, places, other, places)
+    fusion = WeightedFusion(kind="weighted", weight=weight)
+    got = fuse(fusion, np.zeros(len(mine)), Order(mine, places), Order(other, places))
     side = mine if weight == 1 else other
     order = np.argsort(side, kind="stable")
     assert (np.diff(got[order]) >= 0).all()

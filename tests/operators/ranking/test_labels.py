@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ray_rerank.operators.ranking.labels import Moments, labelled, pooled
+from ray_rerank.operators.ranking.labels import Moments, pool_moments, set_scores
 
 LOGITS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=30)
 
@@ -15,7 +15,7 @@ LOGITS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=30)
 @given(st.lists(LOGITS, min_size=1, max_size=6), st.floats(-1e6, 1e6))
 def test_moments_of_parts_are_those_of_all_values_together(parts: list[list[float]], far: float) -> None:
     arrays = [np.array(part, np.float64) + far for part in parts]
-    [total] = pooled([[Moments.of(array)] for array in arrays], 1)
+    [total] = pool_moments([[Moments.of(array)] for array in arrays], 1)
     whole = np.concatenate(arrays)
     assert total.count == len(whole)
     assert total.mean == pytest.approx(whole.mean(), rel=1e-12, abs=1e-9)
@@ -25,7 +25,7 @@ def test_moments_of_parts_are_those_of_all_values_together(parts: list[list[floa
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.floats(-1e4, 1e4, width=32), st.lists(st.integers(0, 9), min_size=1, max_size=5))
 def test_equal_values_have_no_deviation_at_all_however_they_are_parted(value: float, sizes: list[int]) -> None:
-    [total] = pooled([[Moments.of(np.full(size, value, np.float32))] for size in sizes], 1)
+    [total] = pool_moments([[Moments.of(np.full(size, value, np.float32))] for size in sizes], 1)
     assert total.deviation == 0.0
 
 
@@ -44,7 +44,7 @@ def rows(*scores: list[float]) -> pa.Table:
 
 
 def test_ties_break_by_first_stage_rank_and_queries_keep_their_place() -> None:
-    table = labelled(rows([1, 2, 2, 5, 7, 7]), [3.0])
+    table = set_scores(rows([1, 2, 2, 5, 7, 7]), [3.0])
     assert table["query_id"].to_pylist() == list("bbbaaa")
     assert table["doc_id"].to_pylist() == ["d5", "d4", "d6", "d2", "d1", "d3"]
     assert table["rank"].to_pylist() == [1, 2, 3, 1, 2, 3]
@@ -54,12 +54,12 @@ def test_ties_break_by_first_stage_rank_and_queries_keep_their_place() -> None:
 def test_a_teacher_that_gives_all_pairs_the_same_adds_nothing_when_standardised() -> None:
     table = rows([1, 2, 3, 4], [0.1, 0.1, 0.1, 0.1])
     scales = [Moments.of(table[f"teacher_{n}"].to_numpy()) for n in (1, 2)]
-    scores = labelled(table, [1, 1], scales).sort_by("teacher_1")["score"].to_pylist()
+    scores = set_scores(table, [1, 1], scales).sort_by("teacher_1")["score"].to_pylist()
     np.testing.assert_allclose(scores, (np.arange(4) - 1.5) / np.sqrt(1.25) / 2, rtol=1e-6)
 
 
 def test_standardising_again_by_other_moments_leaves_no_trace_of_the_first() -> None:
     table = rows([1, 2, 3, 4, 5, 6], [6, 1, 5, 2, 4, 3])
-    other = labelled(table, [1, 1], [Moments(4, 0.0, 400.0), Moments(4, 9.0, 4.0)])
+    other = set_scores(table, [1, 1], [Moments(4, 0.0, 400.0), Moments(4, 9.0, 4.0)])
     scales = [Moments.of(table[f"teacher_{n}"].to_numpy()) for n in (1, 2)]
-    assert labelled(other, [1, 1], scales) == labelled(table, [1, 1], scales)
+    assert set_scores(other, [1, 1], scales) == set_scores(table, [1, 1], scales)

@@ -7,16 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.formats.texts import Passages, Queries
 from ray_rerank.operators.formats.trec_runs import Run
-from ray_rerank.operators.rejects import FaultLog, Reason
+from ray_rerank.operators.rejects import Reason, RejectLog
 from ray_rerank.operators.retrieval.bm25 import K1, B, bm25_run, top
 
 TEXTS = ["a red fox", "of the", "fox fox blue", "red fox", "", "green"]
 
 
-def search(queries: dict[str, str], depth: int = 10, log: FaultLog | None = None) -> Run:
-    ids = [f"d{number}" for number in range(len(TEXTS))]
-    return bm25_run(queries, ids, pa.array(TEXTS, pa.large_string()), depth, "q.tsv", log or FaultLog())
+def search(queries: dict[str, str], depth: int = 10, log: RejectLog | None = None) -> Run:
+    return bm25_run(Queries("q.tsv", queries), corpus(*TEXTS), depth, log or RejectLog())
+
+
+def corpus(*texts: str) -> Passages:
+    row = {f"d{number}": number for number in range(len(texts))}
+    return Passages("p.tsv", row, pa.array(texts, pa.large_string()))
 
 
 def test_scores_are_lucenes_bm25() -> None:
@@ -43,14 +48,14 @@ def test_a_passage_without_a_common_word_is_no_candidate() -> None:
 
 @pytest.mark.parametrize("query", ["zebra", "the", "?!", "x"])
 def test_a_query_without_a_hit_is_reported(query: str) -> None:
-    log = FaultLog()
+    log = RejectLog()
     assert list(search({"q": query, "r": "red"}, log=log)) == ["r"]
-    assert [(fault.reason, fault.query_id) for fault in log.kept] == [(Reason.NO_HIT, "q")]
+    assert [(reject.reason, reject.file, reject.query_id) for reject in log.kept] == [(Reason.NO_HIT, "q.tsv", "q")]
 
 
 def test_a_corpus_without_a_word_is_refused() -> None:
     with pytest.raises(InputError, match="no passage holds a word"):
-        bm25_run({"q": "x"}, ["d"], pa.array(["?"], pa.large_string()), 5, "q.tsv", FaultLog())
+        bm25_run(Queries("q.tsv", {"q": "x"}), corpus("?"), 5, RejectLog())
 
 
 @given(st.lists(st.integers(0, 4), max_size=60), st.integers(1, 70))

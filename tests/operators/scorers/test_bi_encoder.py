@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
 
 from ray_rerank.operators.errors import ModelError
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.scorers.bi_encoder import BiEncoderConfig
 from support.models import ragged_pairs, write_bi_encoder, write_encoder
 
@@ -40,7 +40,7 @@ def reference(folder: Path, pairs: list[tuple[str, str]], **named: Any) -> np.nd
 def test_scores_equal_encode_and_similarity(tmp_path: Path, made: dict[str, Any]) -> None:
     folder = write_bi_encoder(tmp_path / "model", **made)
     pairs = ragged_pairs(50)
-    work = Work()
+    work = ScoringStats()
     scores = BiEncoderConfig(model=str(folder), precision="fp32", batch_tokens=300).load().score(pairs, work)
     np.testing.assert_allclose(scores, reference(folder, pairs), atol=1e-4)
     assert np.std(scores) > 1e-3

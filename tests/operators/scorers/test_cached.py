@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.scorers.cached import CachedEvaluation, row_keys
 from ray_rerank.operators.scorers.registry import FAMILIES, scorer_config
 from support.models import ragged_pairs, write_bi_encoder, write_colbert, write_t5
@@ -46,22 +46,22 @@ def test_cold_warm_and_half_warm_scores_are_the_same(models: dict[str, str], kin
     memory, scorer = Memory(), config.load()
     scorer.evaluate = cached = CachedEvaluation(scorer.evaluate, memory.lookup)
 
-    cold = Work()
+    cold = ScoringStats()
     np.testing.assert_allclose(scorer.score(pairs, cold), plain, atol=1e-5)
     assert cold.cached == 0 and cold.evaluations > 0
     fresh = cached.take()
     assert len(cached.take()[0]) == 0
     memory.add(*fresh)
 
-    warm = Work()
-    first = scorer.score(pairs, Work())
+    warm = ScoringStats()
+    first = scorer.score(pairs, ScoringStats())
     np.testing.assert_array_equal(scorer.score(pairs, warm), first)
     assert warm.evaluations == 0 and warm.cached == len(memory.known) and warm.saved_seconds == warm.cached / 2
     assert len(cached.take()[0]) == 0, "nothing was new"
 
     for key in list(memory.known)[::2]:
         del memory.known[key]
-    half = Work()
+    half = ScoringStats()
     np.testing.assert_allclose(scorer.score(pairs, half), plain, atol=1e-5)
     assert half.evaluations > 0 and half.cached == len(memory.known)
 
@@ -77,15 +77,15 @@ def test_keys_tell_texts_and_their_order_apart() -> None:
 
 
 def test_what_was_computed_before_a_failure_is_not_lost() -> None:
-    def evaluate(rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def evaluate(rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:
         if any(row[1] == "bad" for row in rows):
             raise ValueError("the model said no")
         return np.array([len(row[1]) for row in rows], dtype=np.float32)
 
     cached = CachedEvaluation(evaluate, Memory().lookup)
-    cached([("q", "one")], Work())
+    cached([("q", "one")], ScoringStats())
     with pytest.raises(ValueError, match="said no"):
-        cached([("q", "bad")], Work())
+        cached([("q", "bad")], ScoringStats())
     assert cached.take()[2].tolist() == [3]
 
 

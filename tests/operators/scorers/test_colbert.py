@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from ray_rerank.operators.errors import ModelError
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.scorers.colbert import ColBERTConfig
 from support.models import ragged_pairs, write_bi_encoder, write_colbert, write_encoder
 
@@ -67,7 +67,7 @@ PAIRS = ragged_pairs(24)
 
 
 def test_scores_equal_max_sim_by_loops(colbert: Path) -> None:
-    reference, work = Reference(colbert), Work()
+    reference, work = Reference(colbert), ScoringStats()
     expected = [reference.score(query, document) for query, document in PAIRS]
     scores = config(colbert, batch_tokens=400).load().score(PAIRS, work)
     np.testing.assert_allclose(scores, expected, atol=1e-4)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ray_rerank.operators.errors import ModelError
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.scorers.cross_encoder import CrossEncoderConfig
 from support.candidates import sentence
 from support.models import write_cross_encoder
@@ -51,7 +51,7 @@ def test_a_score_does_not_depend_on_batch_mates_or_order(cross_encoder: Path, se
 
 def test_duplicate_pairs_are_scored_once(cross_encoder: Path) -> None:
     asked = pairs(60)
-    work = Work()
+    work = ScoringStats()
     scores = CrossEncoderConfig(model=str(cross_encoder), precision="fp32").load().score(asked, work)
     assert work.pairs == 60
     assert work.evaluations == len(set(asked)) < 60
@@ -65,7 +65,7 @@ def test_no_pairs_give_no_scores(cross_encoder: Path) -> None:
 
 
 def test_a_document_of_a_megabyte_is_truncated_not_refused(cross_encoder: Path) -> None:
-    work = Work()
+    work = ScoringStats()
     scorer = CrossEncoderConfig(model=str(cross_encoder), precision="fp32").load()
     scores = scorer.score([("what is a shard", "cactus " * 150_000)], work)
     assert np.isfinite(scores).all()

@@ -10,11 +10,11 @@ import pytest
 
 from ray_rerank.operators.errors import ModelError
 from ray_rerank.operators.inference.batches import TokenBudget
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.models.checkpoint import Checkpoint
 from ray_rerank.operators.scorers import proof
 from ray_rerank.operators.scorers.config import ModelConfig
-from ray_rerank.operators.scorers.proof import TOLERANCE, prove, try_out
+from ray_rerank.operators.scorers.proof import TOLERANCE, LoadedModel, prove, try_out
 
 CONFIG = ModelConfig(model="model")
 
@@ -29,7 +29,7 @@ class Model:
     def __init__(self, budget: TokenBudget, away: float, always: bool = False) -> None:
         self.budget, self.away, self.always = budget, away, always
 
-    def __call__(self, rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def __call__(self, rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:
         lengths = np.array([len("".join(row)) for row in rows])
         disturbed = lengths < lengths.max()
         if self.budget.equal_lengths:
@@ -44,7 +44,11 @@ class Model:
 def test_padding_that_changes_scores_means_batches_of_one_length(precision: str, texts: int) -> None:
     for away, equal in [(0.5, False), (2.0, True)]:
         budget = TokenBudget(100)
-        prove(CONFIG, checkpoint("bert"), Model(budget, away * TOLERANCE[precision]), budget, precision, texts)
+        prove(
+            LoadedModel(CONFIG, checkpoint("bert"), precision, texts),
+            Model(budget, away * TOLERANCE[precision]),
+            budget,
+        )
         assert budget.equal_lengths == equal
 
 
@@ -52,32 +56,32 @@ def test_padding_that_changes_scores_means_batches_of_one_length(precision: str,
 def test_company_that_changes_scores_without_padding_is_refused(away: float) -> None:
     budget = TokenBudget(100)
     with pytest.raises(ModelError, match="its scores cannot be trusted"):
-        prove(CONFIG, checkpoint("bert"), Model(budget, away, always=True), budget, "fp32")
+        prove(LoadedModel(CONFIG, checkpoint("bert"), "fp32"), Model(budget, away, always=True), budget)
 
 
 def test_a_model_that_raises_is_refused_with_its_reason() -> None:
-    def broken(rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def broken(rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:
         raise IndexError("index out of range in self")
 
     with pytest.raises(ModelError, match=r"cannot score a plain pair .*: index out of range in self"):
-        prove(CONFIG, checkpoint("bert"), broken, TokenBudget(100), "fp32")
+        prove(LoadedModel(CONFIG, checkpoint("bert"), "fp32"), broken, TokenBudget(100))
 
 
 def test_an_architecture_known_for_it_is_not_asked() -> None:
     budget = TokenBudget(100)
-    prove(CONFIG, checkpoint("mobilebert"), Model(budget, 0), budget, "fp32")
+    prove(LoadedModel(CONFIG, checkpoint("mobilebert"), "fp32"), Model(budget, 0), budget)
     assert budget.equal_lengths
 
 
 def test_a_process_proves_a_model_once_and_another_anew() -> None:
     first, again, other = TokenBudget(100), TokenBudget(100), TokenBudget(100)
-    prove(CONFIG, checkpoint("bert", "one"), Model(first, 0.5), first, "fp32")
+    prove(LoadedModel(CONFIG, checkpoint("bert", "one"), "fp32"), Model(first, 0.5), first)
 
-    def never(rows: Sequence[tuple[str, ...]], work: Work) -> np.ndarray:
+    def never(rows: Sequence[tuple[str, ...]], work: ScoringStats) -> np.ndarray:
         raise AssertionError
 
-    prove(CONFIG, checkpoint("bert", "one"), never, again, "fp32")
-    prove(CONFIG, checkpoint("bert", "two"), Model(other, 0), other, "fp32")
+    prove(LoadedModel(CONFIG, checkpoint("bert", "one"), "fp32"), never, again)
+    prove(LoadedModel(CONFIG, checkpoint("bert", "two"), "fp32"), Model(other, 0), other)
     assert (first.equal_lengths, again.equal_lengths, other.equal_lengths) == (True, True, False)
 
 

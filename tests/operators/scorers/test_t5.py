@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer, T5ForConditionalGeneration
 
 from ray_rerank.operators.errors import InputError, ModelError
-from ray_rerank.operators.inference.stats import Work
+from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.scorers.registry import scorer_config
 from support.models import ragged_pairs, write_t5
 
@@ -87,7 +87,7 @@ def test_monot5_is_the_log_probability_of_true(which: str, max_length: int, requ
         whole = reference.tokenizer(MONO.format(query=query, document=document))["input_ids"]
         assert len(ids) == max_length if len(whole) > max_length else ids == whole
         expected.append(torch.log_softmax(reference.first_step(ids)[targets], dim=0)[1].item())
-    work = Work()
+    work = ScoringStats()
     scores = load("monot5", folder, max_length=max_length).score(pairs, work)
     np.testing.assert_allclose(scores, expected, atol=1e-4)
     assert np.std(expected) > 0.01, "the reference tells nothing apart"
@@ -139,7 +139,7 @@ def test_duot5_sums_the_probabilities_of_all_ordered_pairs(
             expected[i] += p
             expected[j] += 1 - p
             comparisons += 1
-    work = Work()
+    work = ScoringStats()
     scores = load("duot5", t5, form=form, max_length=max_length).score(pairs, work)
     np.testing.assert_allclose(scores, expected, atol=1e-4)
     assert (work.evaluations, work.pairs) == (comparisons, len(pairs))

@@ -6,6 +6,7 @@ import pytest
 
 from ray_rerank.operators.candidates.schema import CANDIDATE_SCHEMA
 from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.rejects import Report
 from ray_rerank.operators.training.best_weights import BEST, BestWeights, best_step, evaluations
 from ray_rerank.operators.training.held_out import JudgedCandidates, LabelledPairs, judged_candidates
 from ray_rerank.operators.training.pair_files import SCHEMA
@@ -25,7 +26,9 @@ def flat() -> pa.Table:
 
 @pytest.mark.parametrize("table", [NESTED, flat()], ids=["nested", "flat"])
 def test_candidates_of_either_shape_are_measured_by_ndcg_on_their_judged_queries(table: pa.Table) -> None:
-    judged = judged_candidates([("f", table)], {"q0": {"d0-3": 1}, "q2": {"d2-0": 1}, "absent": {"x": 1}}, "f", [])
+    judged = judged_candidates(
+        [("f", table)], {"q0": {"d0-3": 1}, "q2": {"d2-0": 1}, "absent": {"x": 1}}, "f", Report()
+    )
     assert set(judged.table["query_id"].to_pylist()) == {"q0", "q2"}
     last_first = judged.figures(np.arange(8, dtype=np.float64))["nDCG@10"]
     first_first = judged.figures(-np.arange(8, dtype=np.float64))["nDCG@10"]
@@ -35,17 +38,17 @@ def test_candidates_of_either_shape_are_measured_by_ndcg_on_their_judged_queries
 
 
 def test_equal_scores_stand_in_first_stage_order() -> None:
-    judged = judged_candidates([("f", NESTED)], {"q0": {"d0-0": 1}}, "f", [])
+    judged = judged_candidates([("f", NESTED)], {"q0": {"d0-0": 1}}, "f", Report())
     assert judged.figures(np.zeros(4))["nDCG@10"] == 1
 
 
 def test_what_is_left_out_of_the_candidates_is_told() -> None:
-    notes: list[str] = []
+    report = Report()
     empty = NESTED.slice(0, 1).set_column(0, "query_id", pa.array(["other"]))
     empty = empty.set_column(1, "query", pa.array([" "]))
-    judged = judged_candidates([("f", NESTED), ("g", NESTED), ("h", empty)], {"q0": {"d0-0": 1}}, "f", notes)
+    judged = judged_candidates([("f", NESTED), ("g", NESTED), ("h", empty)], {"q0": {"d0-0": 1}}, "f", report)
     assert len(judged.pairs) == NESTED.to_pylist()[0]["candidates"].__len__()
-    assert [note.partition(",")[0] for note in notes] == [
+    assert [note.partition(",")[0] for note in report.notes] == [
         "left out of g: 3 rows whose query_id stood before",
         "left out of h: 1 rows or candidates",
     ]
@@ -53,7 +56,7 @@ def test_what_is_left_out_of_the_candidates_is_told() -> None:
 
 def test_candidates_without_judgements_are_refused() -> None:
     with pytest.raises(InputError, match="none of its 3 queries"):
-        judged_candidates([("f", NESTED)], {"absent": {"x": 1}}, "f", [])
+        judged_candidates([("f", NESTED)], {"absent": {"x": 1}}, "f", Report())
 
 
 def labelled(labels: list[float]) -> pa.Table:
@@ -77,7 +80,7 @@ def test_the_best_weights_are_kept_over_restarts_and_of_equals_the_later(
     from ray_rerank.operators.training.trainee import load_trainee
 
     trainee = load_trainee(str(cross_encoder), 64)
-    judged = judged_candidates([("f", NESTED)], {"q0": {"d0-0": 1}}, "f", [])
+    judged = judged_candidates([("f", NESTED)], {"q0": {"d0-0": 1}}, "f", Report())
     values = iter([0.9, 0.3, 0.5, 0.5, 0.4])
 
     class Watched(JudgedCandidates):
@@ -87,7 +90,7 @@ def test_the_best_weights_are_kept_over_restarts_and_of_equals_the_later(
     for step in (0, 10, 20, 30, 40):
         with torch.no_grad():
             trainee.model.classifier.bias.fill_(float(step))
-        BestWeights(Watched(judged.table, judged.qrels), tmp_path, 8)(trainee, step)  # type: ignore[arg-type]
+        BestWeights(Watched(judged.table, judged.grades), tmp_path, 8)(trainee, step)  # type: ignore[arg-type]
     assert best_step(tmp_path) == 30  # type: ignore[arg-type]
     assert load_weights(trainee, tmp_path / BEST) == 30  # type: ignore[operator]
     assert float(trainee.model.classifier.bias.detach()) == 30

@@ -1,4 +1,13 @@
-"""The errors of the cluster side: each message says what is wrong, where, and what to do."""
+"""The errors of the cluster side; each message says what is wrong, where, and what to do.
+
+ClusterError
+├── StorageError
+│   └── UnavailableError
+├── OutputConflictError
+├── OutputBusyError
+├── ClusterLostError
+└── WorkerDiedError
+"""
 
 from ray_rerank.cluster.secrets import shown
 
@@ -42,11 +51,15 @@ class StorageError(ClusterError):
     """A path cannot be read or written."""
 
 
+class UnavailableError(StorageError):
+    """Storage that did not answer properly in any of several tries; later it may."""
+
+
 class OutputConflictError(ClusterError):
     """An output folder holds the output of other settings, inputs or of another job, or files of unknown origin."""
 
 
-class WorkerDeathError(ClusterError):
+class WorkerDiedError(ClusterError):
     """A unit took several workers with it and is left out."""
 
 

@@ -12,8 +12,8 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_rerank.cluster.errors import StorageError, first_line
-from ray_rerank.cluster.storage import READ_AHEAD, StoredFile, UnavailableError, open_read, unchanged
+from ray_rerank.cluster.errors import StorageError, UnavailableError, first_line
+from ray_rerank.cluster.storage import READ_AHEAD, StoredFile, open_read, unchanged
 
 BATCH_ROWS = 256  # rows decoded at a time: a file may have one huge row group
 _IDS = 65_536  # as many where they are ids alone

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from ray_rerank.cluster.attempts import Limits, ledger_class, this_process, time_limit
-from ray_rerank.cluster.errors import ClusterError, WorkerDeathError, last_line
+from ray_rerank.cluster.errors import ClusterError, WorkerDiedError, last_line
 from ray_rerank.cluster.own_code import carried
 from ray_rerank.cluster.steps import Commit, Read, Step, UnitSteps, commit_unit, describe, is_own
 from ray_rerank.cluster.units import Unit
@@ -144,7 +144,7 @@ class _Tries:
         """
         _, given_up = self.begin(ledger, unit)
         if given_up:
-            raise WorkerDeathError(given_up)
+            raise WorkerDiedError(given_up)
         try:
             with self.limit(ledger, unit):
                 return step()

@@ -8,19 +8,11 @@ from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
-from ray_rerank.cluster.errors import OutputConflictError, StorageError
+from ray_rerank.cluster.errors import OutputConflictError, StorageError, UnavailableError
 from ray_rerank.cluster.parquet import parquet_bytes
 from ray_rerank.cluster.records import Checksum, Count, DamagedRecordError, Record, parsed, read_record
 from ray_rerank.cluster.secrets import shown
-from ray_rerank.cluster.storage import (
-    UnavailableError,
-    fingerprint,
-    join,
-    list_files,
-    read_bytes,
-    read_folder,
-    write_whole,
-)
+from ray_rerank.cluster.storage import fingerprint, join, list_files, read_bytes, read_folder, write_whole
 from ray_rerank.cluster.units import Unit, load_plan, save_plan
 
 FORMAT = 1
@@ -68,7 +60,7 @@ M = TypeVar("M", bound=Marker)
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class RunFolder:
     """The folder of one run.
 
     part-UNIT.parquet     results, one file a unit; what readers of the folder see
@@ -92,44 +84,46 @@ class Output:
 
     def marker(self, unit: Unit) -> str:
         """Where it is said that a unit is done."""
-        return self.run("done", f"{unit.name}.json")
+        return self.internal("done", f"{unit.name}.json")
 
-    def run(self, *names: str) -> str:
+    def internal(self, *names: str) -> str:
         """A file of the run's own books."""
         return join(self.uri, "_run", *names)
 
 
-def begin(output: Output, identity: dict[str, Any], units: list[Unit]) -> None:
+def begin(output: RunFolder, identity: dict[str, Any], units: list[Unit]) -> None:
     """Record what a run is made with: its units, then its identity.
 
     Raises:
         StorageError: the folder cannot be written.
     """
-    save_plan(output.run("plan.parquet"), units)
+    save_plan(output.internal("plan.parquet"), units)
     manifest = {"format": FORMAT, "identity": identity, "created": time.time()}
-    write_whole(output.run("manifest.json"), json.dumps(manifest, indent=2).encode())
+    write_whole(output.internal("manifest.json"), json.dumps(manifest, indent=2).encode())
 
 
-def has_begun(output: Output) -> bool:
+def has_begun(output: RunFolder) -> bool:
     """Whether a run has come so far that it left anything, be it a failure."""
-    return any(read_folder(output.run(name), ".json") for name in ("done", "failed")) or bool(visible_parquet(output))
+    return any(read_folder(output.internal(name), ".json") for name in ("done", "failed")) or bool(
+        visible_parquet(output)
+    )
 
 
-def read_manifest(output: Output) -> Manifest | None:
+def read_manifest(output: RunFolder) -> Manifest | None:
     """What the run was made with, or None where no run has begun.
 
     Raises:
         OutputConflictError: it is not a manifest that this version reads.
     """
     try:
-        return read_record(output.run("manifest.json"), Manifest)
+        return read_record(output.internal("manifest.json"), Manifest)
     except DamagedRecordError as error:
         raise OutputConflictError(
             f"{error} (no manifest of format {FORMAT}); remove {output.uri}, or use another output"
         ) from None
 
 
-def visible_parquet(output: Output) -> list[str]:
+def visible_parquet(output: RunFolder) -> list[str]:
     """The Parquet files that readers of the folder see, be they of the run or not.
 
     Raises:
@@ -143,7 +137,7 @@ def visible_parquet(output: Output) -> list[str]:
         return []
 
 
-def commit(output: Output, unit: Unit, results: pa.Table, faults: pa.Table, facts: dict[str, Any]) -> dict[str, Any]:
+def commit(output: RunFolder, unit: Unit, results: pa.Table, faults: pa.Table, facts: dict[str, Any]) -> dict[str, Any]:
     """Write a unit's results and faults, then its marker; done again, it leaves the same files.
 
     Args:
@@ -184,20 +178,20 @@ def _without_secrets(faults: pa.Table) -> pa.Table:
     return faults.set_column(at, faults.schema.field(at), [pa.array(told, faults.schema.field(at).type)])
 
 
-def commit_failure(output: Output, unit: Unit, reason: str) -> dict[str, Any]:
+def commit_failure(output: RunFolder, unit: Unit, reason: str) -> dict[str, Any]:
     """Write down why a unit could not be done."""
     failure = {"unit": unit.name, "file": unit.file, "start": unit.start, "stop": unit.stop}
     failure |= {"reason": shown(reason)}
-    write_whole(output.run("failed", f"{unit.name}.json"), json.dumps(failure).encode())
+    write_whole(output.internal("failed", f"{unit.name}.json"), json.dumps(failure).encode())
     return failure
 
 
-def all_markers(output: Output, kind: type[M]) -> dict[str, M | None]:
+def all_markers(output: RunFolder, kind: type[M]) -> dict[str, M | None]:
     """The markers by unit name, whatever became of the parts; None where one is damaged, or another unit's."""
-    return {name: m if m and m.unit == name else None for name, m in _records(output.run("done"), kind).items()}
+    return {name: m if m and m.unit == name else None for name, m in _records(output.internal("done"), kind).items()}
 
 
-def done_markers(output: Output, kind: type[M]) -> dict[str, M]:
+def done_markers(output: RunFolder, kind: type[M]) -> dict[str, M]:
     """The markers by unit name, save where the part or the error table is missing or of another size: that unit is not
     done."""
     markers = {name: marker for name, marker in all_markers(output, kind).items() if marker}
@@ -213,19 +207,19 @@ def done_markers(output: Output, kind: type[M]) -> dict[str, M]:
     }
 
 
-def read_parts(output: Output, kind: type[M]) -> Iterator[tuple[Unit, bytes]]:
+def read_parts(output: RunFolder, kind: type[M]) -> Iterator[tuple[Unit, bytes]]:
     """The results of the units that are done, in the plan's order, held against what was written.
 
     Raises:
         StorageError: one cannot be read, or is not what was written.
     """
     done = done_markers(output, kind)
-    for unit in load_plan(output.run("plan.parquet")):
+    for unit in load_plan(output.internal("plan.parquet")):
         if unit.name in done:
             yield unit, read_part(output, unit, done[unit.name])
 
 
-def read_part(output: Output, unit: Unit, marker: Marker) -> bytes:
+def read_part(output: RunFolder, unit: Unit, marker: Marker) -> bytes:
     """A done unit's results.
 
     Raises:
@@ -234,7 +228,7 @@ def read_part(output: Output, unit: Unit, marker: Marker) -> bytes:
     return _as_written(output.part(unit), marker)
 
 
-def read_errors(output: Output, unit: Unit, marker: Marker) -> bytes | None:
+def read_errors(output: RunFolder, unit: Unit, marker: Marker) -> bytes | None:
     """A done unit's error table; None where nothing was left out.
 
     Raises:
@@ -245,9 +239,9 @@ def read_errors(output: Output, unit: Unit, marker: Marker) -> bytes | None:
     return _as_written(output.errors(unit), marker.errors)
 
 
-def failures(output: Output) -> dict[str, Failure]:
+def failures(output: RunFolder) -> dict[str, Failure]:
     """The units that failed in some run, by name; a damaged record is none: its unit is not done, and is done again."""
-    found = _records(output.run("failed"), Failure)
+    found = _records(output.internal("failed"), Failure)
     return {name: failure for name, failure in found.items() if failure and failure.unit == name}
 
 

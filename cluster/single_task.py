@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ray_rerank.cluster.attempts import time_limit
-from ray_rerank.cluster.errors import ClusterError, WorkerDeathError, first_line, last_line
+from ray_rerank.cluster.errors import ClusterError, WorkerDiedError, first_line, last_line
 from ray_rerank.cluster.own_code import carried
 
 Result = TypeVar("Result")
@@ -40,7 +40,7 @@ def run_alone(
     except ray.exceptions.RayTaskError as error:
         raise ClusterError(f"it failed in its worker: {last_line(error)}") from None
     except ray.exceptions.RayError as error:
-        raise WorkerDeathError(
+        raise WorkerDiedError(
             f"its worker died, or was ended after {seconds:g} s without a sign of life: {first_line(error)}"
         ) from None
     return result, at

@@ -35,7 +35,7 @@ def run(config: Config) -> int:
     """Run the three jobs on the starter collection and show the difference.
 
     Raises:
-        RerankError, ClusterError: as the jobs do.
+        UserError, ClusterError: as the jobs do.
     """
     started = time.time()
     folder = Path(config.output)

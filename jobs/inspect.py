@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from ray_rerank.cluster.run_folder import Output
+from ray_rerank.cluster.run_folder import RunFolder
 from ray_rerank.cluster.units import load_plan
 from ray_rerank.jobs.config import JobConfig
 from ray_rerank.jobs.exit_codes import ExitCode
@@ -36,9 +36,9 @@ def run(config: Config) -> int:
         StorageError: no run has begun there.
     """
     check_output_files(config)
-    output = Output(config.output)
+    output = RunFolder(config.output)
     state = run_state(output)
-    damaged = damages(output, load_plan(output.run("plan.parquet"))) if config.verify else []
+    damaged = damages(output, load_plan(output.internal("plan.parquet"))) if config.verify else []
     if config.json_file:
         more: dict[str, Any] = {"damaged": list(map(asdict, damaged))} if config.verify else {}
         write_json(config.json_file, state.as_dict() | more)

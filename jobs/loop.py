@@ -32,7 +32,7 @@ from ray_rerank.jobs.outputs.record import (
     visible_names,
 )
 from ray_rerank.operators.comparison.schema import FIRST_STAGE, Comparison
-from ray_rerank.operators.errors import InputError, RerankError
+from ray_rerank.operators.errors import InputError, UserError
 from ray_rerank.operators.evaluation.intervals import interval_over_trainings
 from ray_rerank.operators.evaluation.measures import evaluate, parse_measures
 from ray_rerank.operators.formats.qrels import highest_grade
@@ -102,7 +102,7 @@ def run(config: Config) -> int:
     """Run every step in its own folder below the output; finished ones are not done again.
 
     Raises:
-        RerankError, ClusterError: as the jobs do.
+        UserError, ClusterError: as the jobs do.
     """
     started = time.monotonic()
     collection = collection_of(config)
@@ -306,7 +306,7 @@ def train_student(config: Config, folder: Path, training: StudentTraining) -> in
     )
     try:
         return train.run(given)
-    except (RerankError, OutputConflictError) as error:
+    except (UserError, OutputConflictError) as error:
         print(f"student {student} failed, the others go on: {error}")
         return ExitCode.DONE_WITH_ERRORS
 

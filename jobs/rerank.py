@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from ray_rerank.cluster.run_folder import Output, read_parts
+from ray_rerank.cluster.run_folder import RunFolder, read_parts
 from ray_rerank.cluster.storage import absolute
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.outputs.checks import check_apart
@@ -62,10 +62,10 @@ def run(config: Config, doing: str = "re-ranking") -> int:
         doing: what the progress says where the ranking is part of another job.
 
     Raises:
-        RerankError, ClusterError: something is wrong that can be known before the work starts.
+        UserError, ClusterError: something is wrong that can be known before the work starts.
     """
     started = time.time()
-    output, cache = Output(absolute(config.output)), config.cache and absolute(config.cache)
+    output, cache = RunFolder(absolute(config.output)), config.cache and absolute(config.cache)
     check_apart(output=config.output, input=config.input, cache=config.cache)
     check_output_files(config, made=config.output)
     source = CandidateSource(config.input, config.columns, config.pass_through, config.skip_bad_files)
@@ -95,7 +95,7 @@ def run(config: Config, doing: str = "re-ranking") -> int:
     )
 
 
-def _write_trec_run(config: Config, output: Output) -> ExitCode:
+def _write_trec_run(config: Config, output: RunFolder) -> ExitCode:
     if not config.trec_run:
         return ExitCode.DONE
     unfit = write_run_file(output, config.trec_run)
@@ -103,7 +103,7 @@ def _write_trec_run(config: Config, output: Output) -> ExitCode:
     return ExitCode.DONE_WITH_ERRORS if unfit.counts else ExitCode.DONE
 
 
-def write_run_file(output: Output, target: str) -> RejectLog:
+def write_run_file(output: RunFolder, target: str) -> RejectLog:
     """Write the done units of an output, in input order, as `writing_file` does.
 
     Returns:

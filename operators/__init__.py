@@ -3,7 +3,7 @@
 The names below are the public API of this package; anything else may change.
 """
 
-from ray_rerank.operators.errors import InputError, ModelError, RerankError
+from ray_rerank.operators.errors import ConfigError, InputError, MissingExtraError, ModelError, UserError
 from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.scorers.base import Pointwise, Scorer
 from ray_rerank.operators.scorers.bi_encoder import BiEncoderConfig
@@ -19,17 +19,19 @@ from ray_rerank.operators.scorers.score_batch import ScoreBatch
 __all__ = [
     "BiEncoderConfig",
     "ColBERTConfig",
+    "ConfigError",
     "CrossEncoderConfig",
     "DuoT5Config",
     "InputError",
+    "MissingExtraError",
     "ModelConfig",
     "ModelError",
     "MonoT5Config",
     "Pointwise",
     "RankT5Config",
-    "RerankError",
     "ScoreBatch",
     "Scorer",
     "ScoringStats",
+    "UserError",
     "scorer_config",
 ]

@@ -1,4 +1,11 @@
-"""The errors of the operators: each message says what is wrong, where, and what to do."""
+"""The errors of the operators; each message says what is wrong, where, and what to do.
+
+UserError
+├── InputError
+│   ├── ConfigError
+│   └── MissingExtraError
+└── ModelError
+"""
 
 from collections.abc import Iterable
 
@@ -34,7 +41,7 @@ def reason_of(error: BaseException) -> str:
     return shortened(reason, _REASON)
 
 
-class RerankError(Exception):
+class UserError(Exception):
     """A fault that the user can mend; the command line shows its message without a traceback."""
 
     def __str__(self) -> str:
@@ -42,9 +49,17 @@ class RerankError(Exception):
         return shortened(super().__str__())
 
 
-class InputError(RerankError):
+class InputError(UserError):
     """A file, a column or a value is not what its format asks for."""
 
 
-class ModelError(RerankError):
+class ConfigError(InputError):
+    """A flag or a field of a config is unknown, missing or of the wrong type."""
+
+
+class MissingExtraError(InputError):
+    """A package that an optional part needs is not installed; the message says which extra brings it."""
+
+
+class ModelError(UserError):
     """A model directory or identifier cannot be loaded as the scorer that was asked for."""

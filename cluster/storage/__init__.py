@@ -21,12 +21,10 @@ from ray_rerank.cluster.storage.files import (
 )
 from ray_rerank.cluster.storage.listing import StoredFile, find_files, list_files, names_below, stored_file
 from ray_rerank.cluster.storage.paths import absolute, fault_of, filesystem, join, place
-from ray_rerank.cluster.storage.retries import UnavailableError
 
 __all__ = [
     "READ_AHEAD",
     "StoredFile",
-    "UnavailableError",
     "absolute",
     "check_unchanged",
     "check_writable",

@@ -11,11 +11,11 @@ from typing import IO
 
 import xxhash
 
-from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.errors import StorageError, UnavailableError
 from ray_rerank.cluster.storage.listing import StoredFile, stored_file
 from ray_rerank.cluster.storage.paths import fault_of, filesystem, join
 from ray_rerank.cluster.storage.remote_file import RemoteFile
-from ray_rerank.cluster.storage.retries import UnavailableError, describe
+from ray_rerank.cluster.storage.retries import describe
 from ray_rerank.cluster.storage.stores import is_local, upload_limit, version_time
 
 READ_AHEAD = 2 << 20  # bytes of one request for a part of a remote file

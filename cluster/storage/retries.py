@@ -7,16 +7,12 @@ from typing import Any
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential, wait_random
 
-from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.errors import StorageError, UnavailableError
 from ray_rerank.cluster.storage.disk import NO_FILE, fault_at
 from ray_rerank.cluster.storage.stores import is_local, may_pass
 
 _TRIES = 7
 _TRY_FOR = 60.0  # seconds after which a failed try is the last one
-
-
-class UnavailableError(StorageError):
-    """Storage that did not answer properly in any of several tries; later it may."""
 
 
 class RetryingFilesystem:

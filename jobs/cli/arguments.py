@@ -14,7 +14,7 @@ from ray_rerank.cluster.records import brief
 from ray_rerank.jobs.cli.job_file import JobFile, read_job_file
 from ray_rerank.jobs.config import JobConfig, fault_of_value
 from ray_rerank.jobs.outputs.files import STDOUT
-from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.errors import ConfigError
 
 _FAULTS = 10  # of a config that are told
 
@@ -43,11 +43,11 @@ def parse(config: type[JobConfig], arguments: list[str], program: str = "ray-rer
         faults = error.errors(include_url=False)
         told = [_told(fault["loc"], fault["msg"], fault["input"], file, flags) for fault in faults[:_FAULTS]]
         told += [f"and {len(faults) - _FAULTS} more"] if len(faults) > _FAULTS else []
-        raise InputError("the config is refused:\n  " + "\n  ".join(told)) from None
+        raise ConfigError("the config is refused:\n  " + "\n  ".join(told)) from None
     except SettingsError as error:
         dashed = "; what begins with a dash and is no flag is given as --FLAG=VALUE, or last, behind `--`"
         hint = dashed if any(one[:1] == "-" != one[1:2] for one in arguments) else ""
-        raise InputError(f"{_without_values(str(error))}; `{program} --help` lists the flags{hint}") from None
+        raise ConfigError(f"{_without_values(str(error))}; `{program} --help` lists the flags{hint}") from None
 
 
 def _without_flags(config: type[JobConfig], arguments: list[str]) -> list[tuple[str, str]]:
@@ -63,7 +63,7 @@ def _without_flags(config: type[JobConfig], arguments: list[str]) -> list[tuple[
     given += rest
     if len(given) > len(config.positional):
         what = " and ".join(name.upper() for name in config.positional) or "no argument"
-        raise InputError(
+        raise ConfigError(
             f"{brief(given[len(config.positional)])!r} is one argument too many: {what} can stand without a flag"
         )
     return list(zip(config.positional, given, strict=False))
@@ -94,13 +94,13 @@ def _json_flags(config: type[JobConfig], arguments: list[str]) -> dict[str, Any]
         try:
             given = json.loads(value, object_pairs_hook=_once)
         except RecursionError:
-            raise InputError(f"{flag}: holds values in one another, too deep") from None
+            raise ConfigError(f"{flag}: holds values in one another, too deep") from None
         except ValueError as error:
             if _is_texts(config.model_fields[name].annotation):  # `--models [a,b]`
                 continue
-            raise InputError(f"{flag}: cannot be read as JSON: {brief(str(error))}") from None
+            raise ConfigError(f"{flag}: cannot be read as JSON: {brief(str(error))}") from None
         if fault := fault_of_value(given):
-            raise InputError(f"{flag}: {fault}")
+            raise ConfigError(f"{flag}: {fault}")
         found[flag[2:].replace("-", "_")] = given
         at = arguments.index(flag)
         del arguments[at : at + 2]

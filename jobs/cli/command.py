@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ray_rerank.cluster.errors import ClusterError, ClusterLostError, OutputBusyError
+from ray_rerank.cluster.errors import ClusterLostError, OutputBusyError
 from ray_rerank.cluster.secrets import hiding_secrets
 from ray_rerank.cluster.stopping import stoppable, stopped
 from ray_rerank.jobs.cli.arguments import parse
+from ray_rerank.jobs.errors import EXPECTED
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.outputs.files import ReadEnough, check_kinds, printing_beside
-from ray_rerank.operators.errors import InputError, RerankError, reason_of
+from ray_rerank.operators.errors import InputError, reason_of
 
 GROUPS = {
     "candidates and scores": {
@@ -71,7 +72,7 @@ def _failed(name: str, error: BaseException) -> int:
         how = "stopped; the same command goes on from here" if name in _RESUMED else "stopped"
         print(f"ray-rerank {name}: {how}", file=sys.stderr)
         return ExitCode(128 + number)
-    if isinstance(error, RerankError | ClusterError):
+    if isinstance(error, EXPECTED):
         print(f"ray-rerank {name}: {error}", file=sys.stderr)
         return ExitCode.REFUSED
     if told := _of_this_machine(error):

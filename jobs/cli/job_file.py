@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ray_rerank.cluster.records import brief
-from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.errors import ConfigError
 
 _TRUTH = re.compile("^(?:true|True|TRUE|false|False|FALSE)$")
 _BYTES = 1 << 20
@@ -58,7 +58,7 @@ def read_job_file(path: Path) -> JobFile:
         if node is None or node.tag == f"{_TAG}null":
             return JobFile(path, {}, {})
         if not isinstance(node, yaml.MappingNode):
-            raise InputError(f"{path}: a job file is a mapping of field to value, not a {_kind(node)}")
+            raise ConfigError(f"{path}: a job file is a mapping of field to value, not a {_kind(node)}")
         values = loader.construct_document(node)
         return JobFile(path, values, dict(_lines(node)))
     except yaml.MarkedYAMLError as error:
@@ -67,26 +67,26 @@ def read_job_file(path: Path) -> JobFile:
         told = str(error.problem or error.context)
         if error.context and told.startswith(("but ", "second ")):  # the rest of a sentence
             told = f"{error.context}, {told}"
-        raise InputError(f"{path}: {line}cannot be read as YAML: {brief(told)}") from None
-    except InputError:
+        raise ConfigError(f"{path}: {line}cannot be read as YAML: {brief(told)}") from None
+    except ConfigError:
         raise
     except Exception as error:  # `!!bool x` is a KeyError, and so on
-        raise InputError(f"{path}: cannot be read as YAML: {brief(' '.join(str(error).split()))}") from None
+        raise ConfigError(f"{path}: cannot be read as YAML: {brief(' '.join(str(error).split()))}") from None
 
 
 def _text(path: Path) -> str:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise InputError(f"{path}: is {'a folder' if stat.S_ISDIR(found.st_mode) else 'no file'}, and no job file")
+            raise ConfigError(f"{path}: is {'a folder' if stat.S_ISDIR(found.st_mode) else 'no file'}, and no job file")
         if found.st_size > _BYTES:
-            raise InputError(f"{path}: has {found.st_size:,} bytes; a job file has at most {_BYTES:,}")
+            raise ConfigError(f"{path}: has {found.st_size:,} bytes; a job file has at most {_BYTES:,}")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+        raise ConfigError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{brief(str(path))}: cannot be read: {reason}") from None
+        raise ConfigError(f"{brief(str(path))}: cannot be read: {reason}") from None
 
 
 class _Loader(yaml.SafeLoader):

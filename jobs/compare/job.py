@@ -17,7 +17,7 @@ from ray_rerank.jobs.outputs.checks import check_apart, check_output
 from ray_rerank.jobs.scoring.input import CandidateInput, CandidateSource, read_input
 from ray_rerank.jobs.scoring.plan import default_unit_pairs, local_cpus, plan_units
 from ray_rerank.operators.comparison.schema import Comparison
-from ray_rerank.operators.errors import InputError, RerankError
+from ray_rerank.operators.errors import InputError, UserError
 from ray_rerank.operators.evaluation.measures import Evaluation, NamedMeasure, parse_measures
 from ray_rerank.operators.formats.qrels import Qrels
 
@@ -26,7 +26,7 @@ def run(config: Config) -> int:
     """Rank, measure, time, print, and write comparison.json and the picture.
 
     Raises:
-        RerankError, ClusterError: something is wrong with what all scorers share, or no scorer can be used.
+        UserError, ClusterError: something is wrong with what all scorers share, or no scorer can be used.
     """
     measures = parse_measures(config.measures)
     qrels = load_qrels(config.qrels)
@@ -62,7 +62,7 @@ def _find_unusable(tried: dict[str, ScorerOutcome]) -> None:
         try:
             for stage in one.stages:
                 stage.identity()
-        except RerankError as error:
+        except UserError as error:
             one.ranked = ScorerRanking(None, str(error))
             wrong.append(f"{name}: {error}")
     if len(wrong) == len(tried):

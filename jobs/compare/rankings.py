@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_rerank.cluster.errors import ClusterError
-from ray_rerank.cluster.run_folder import Output
+from ray_rerank.cluster.run_folder import RunFolder
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs import rerank
+from ray_rerank.jobs.errors import EXPECTED
 from ray_rerank.jobs.exit_codes import ExitCode
 from ray_rerank.jobs.inputs.rankings import load_rankings
 from ray_rerank.jobs.outputs.run_state import run_state
@@ -18,7 +18,7 @@ from ray_rerank.jobs.scoring.input import CandidateInput
 from ray_rerank.jobs.scoring.steps import ReadUnit
 from ray_rerank.operators.arrow import bounds, list_sizes, one_array
 from ray_rerank.operators.candidates.schema import Columns
-from ray_rerank.operators.errors import InputError, RerankError
+from ray_rerank.operators.errors import InputError
 from ray_rerank.operators.formats.trec_runs import RankedList, Run
 from ray_rerank.operators.ranking.payload import UnitPayload
 
@@ -102,7 +102,7 @@ def rank(config: rerank.Config) -> ScorerRanking:
     """Run, or go on with, one scorer's rerank job. A fault of the scorer's is its own: the others go on."""
     try:
         code = rerank.run(config)
-        state = run_state(Output(config.output))
+        state = run_state(RunFolder(config.output))
         notes = []
         if state.faults:
             reason = max(state.reasons, key=lambda known: state.reasons[known])
@@ -115,5 +115,5 @@ def rank(config: rerank.Config) -> ScorerRanking:
         if code != ExitCode.DONE and not notes:
             notes.append("not all input was ranked")
         return ScorerRanking(load_rankings(config.output).run, None, tuple(notes))
-    except (RerankError, ClusterError) as error:
+    except EXPECTED as error:
         return ScorerRanking(None, str(error))

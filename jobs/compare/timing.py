@@ -11,7 +11,7 @@ from ray_rerank.cluster.executors import Executor
 from ray_rerank.jobs.scoring.config import Stage
 from ray_rerank.operators.comparison.hardware import this_hardware
 from ray_rerank.operators.comparison.timing import LoadedStage, PassTimes, time_stages
-from ray_rerank.operators.errors import RerankError
+from ray_rerank.operators.errors import UserError
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class TimeRound:
                 for stage in self.stages
             ]
             took = time_stages(loaded, self.sample, alive)
-        except RerankError as error:
+        except UserError as error:
             return FailedRound(str(error))
         except Exception as error:  # any fault of a model: it is the scorer's own
             return FailedRound(f"{type(error).__name__}: {error}")

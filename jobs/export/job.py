@@ -84,7 +84,7 @@ def run(config: Config) -> int:
     """Export, and say what was left out.
 
     Raises:
-        RerankError, ClusterError: the input is not labels or not finished, or the output cannot be written.
+        UserError, ClusterError: the input is not labels or not finished, or the output cannot be written.
     """
     output = absolute(config.output)
     if job := prepared_folder.written_by(config.input):

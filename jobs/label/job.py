@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ray_rerank.cluster.run_folder import Output, done_markers
+from ray_rerank.cluster.run_folder import RunFolder, done_markers
 from ray_rerank.cluster.steps import Step
 from ray_rerank.cluster.storage import absolute
 from ray_rerank.cluster.units import Unit
@@ -89,10 +89,10 @@ def run(config: Config) -> int:
     """Label, or resume a labelling that was stopped.
 
     Raises:
-        RerankError, ClusterError: something is wrong that can be known before the work starts.
+        UserError, ClusterError: something is wrong that can be known before the work starts.
     """
     started = time.time()
-    output, cache = Output(absolute(config.output)), config.cache and absolute(config.cache)
+    output, cache = RunFolder(absolute(config.output)), config.cache and absolute(config.cache)
     check_apart(output=config.output, input=config.input, cache=config.cache)
     source = CandidateSource(config.input, config.columns, skip_bad_files=config.skip_bad_files)
     candidates = _with_carried(read_input(source), config.columns)
@@ -128,7 +128,7 @@ def _with_carried(given: CandidateInput, columns: Columns) -> CandidateInput:
     return dataclasses.replace(given, columns=needed)
 
 
-def _unscaled(config: Config, output: Output, units: list[Unit]) -> tuple[list[Unit], list[Moments]]:
+def _unscaled(config: Config, output: RunFolder, units: list[Unit]) -> tuple[list[Unit], list[Moments]]:
     """The scored units that are not standardised by what is now known, and what is known: each teacher's moments."""
     if config.combine != "standardised":
         return [], []
@@ -140,7 +140,7 @@ def _unscaled(config: Config, output: Output, units: list[Unit]) -> tuple[list[U
     return stale, scales
 
 
-def _done(config: Config, output: Output) -> dict[str, Scored]:
+def _done(config: Config, output: RunFolder) -> dict[str, Scored]:
     """Markers of units that are scored; without a teacher's moments a unit cannot be standardised, and is not."""
     found = done_markers(output, Scored)
     if config.combine != "standardised":
@@ -148,7 +148,7 @@ def _done(config: Config, output: Output) -> dict[str, Scored]:
     return {name: marker for name, marker in found.items() if len(marker.moments) == len(config.teachers)}
 
 
-def _standardise(config: Config, output: Output, units: list[Unit]) -> Pass | None:
+def _standardise(config: Config, output: RunFolder, units: list[Unit]) -> Pass | None:
     """The second pass over the parts, which hold each teacher's own scores."""
     stale, scales = _unscaled(config, output, units)
     if not stale:

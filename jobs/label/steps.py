@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.records import read_record
-from ray_rerank.cluster.run_folder import Output, commit, commit_failure, read_errors
+from ray_rerank.cluster.run_folder import RunFolder, commit, commit_failure, read_errors
 from ray_rerank.cluster.steps import Step
 from ray_rerank.cluster.storage import read_bytes
 from ray_rerank.cluster.units import Unit
@@ -44,7 +44,7 @@ class LabelUnit:
     `standardise` leaves `score` and `rank` null, and the moments in the marker: `StandardiseUnit` goes on from there.
     """
 
-    output: Output
+    output: RunFolder
     weights: tuple[float, ...]
     standardise: bool
     include_text: bool
@@ -75,7 +75,7 @@ class LabelUnit:
 class ReadPart:
     """A unit's labels as they are written."""
 
-    output: Output
+    output: RunFolder
 
     def __call__(self, unit: Unit) -> bytes:
         data = read_bytes(self.output.part(unit))
@@ -89,7 +89,7 @@ class StandardiseUnit:
     """Sets `score` and `rank` from the teachers' own scores and their moments over all units; done again, it leaves
     the same rows, also where the moments were others before."""
 
-    output: Output
+    output: RunFolder
     weights: tuple[float, ...]
     scales: tuple[Moments, ...]
 

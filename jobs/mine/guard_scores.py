@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.parquet import read_footers
-from ray_rerank.cluster.run_folder import Output, read_parts
+from ray_rerank.cluster.run_folder import RunFolder, read_parts
 from ray_rerank.cluster.storage import filesystem, join, stored_file, write_whole
 from ray_rerank.jobs import rerank
 from ray_rerank.jobs.outputs.markers import Scored
@@ -33,7 +33,7 @@ def teacher_scores(
         folder: where pool and scores lie; a scoring that was stopped goes on there.
 
     Raises:
-        RerankError, ClusterError: as rerank does.
+        UserError, ClusterError: as rerank does.
     """
     pool, scored = join(folder, "pool"), join(folder, "scored")
     system, _ = filesystem(pool)
@@ -55,7 +55,7 @@ def teacher_scores(
     )
     rerank.run(config, doing="scoring for the guard")
     scores = {}
-    for _, part in read_parts(Output(scored), Scored):
+    for _, part in read_parts(RunFolder(scored), Scored):
         for row in pq.read_table(io.BytesIO(part)).to_pylist():
             scores.update({(row["query_id"], one["doc_id"]): one["score"] for one in row["ranking"]})
     return scores

@@ -129,7 +129,7 @@ def run(config: Config) -> int:
     """Read, list, draw, guard, write; a finished one is not done again.
 
     Raises:
-        RerankError, ClusterError: something is wrong with what all queries share.
+        UserError, ClusterError: something is wrong with what all queries share.
     """
     started = time.monotonic()
     check_apart(output=config.output, cache=config.cache, vectors=config.vectors)

@@ -25,7 +25,7 @@ def ranked_lists(
         vectors: of a bi-encoder.
 
     Raises:
-        RerankError, ClusterError: the run, the encoder or the storage cannot be used.
+        UserError, ClusterError: the run, the encoder or the storage cannot be used.
     """
     if isinstance(source, BM25Source):
         run = bm25_run(queries, corpus.passages, source.ranks[1], report.rejects)

@@ -16,7 +16,7 @@ from ray_rerank.cluster.attempts import alive
 from ray_rerank.cluster.errors import ClusterError
 from ray_rerank.cluster.executors import open_executor
 from ray_rerank.cluster.parquet import parquet_bytes, read_footers
-from ray_rerank.cluster.run_folder import Output, commit, commit_failure, done_markers, read_manifest, read_part
+from ray_rerank.cluster.run_folder import RunFolder, commit, commit_failure, done_markers, read_manifest, read_part
 from ray_rerank.cluster.steps import Step
 from ray_rerank.cluster.storage import absolute, filesystem, fingerprint, join, list_files, write_whole
 from ray_rerank.cluster.units import Unit, load_plan, plan_by_rows, read_rows
@@ -45,7 +45,7 @@ class Vectors:
         similarity: how the encoder compares them.
     """
 
-    output: Output
+    output: RunFolder
     units: list[Unit]
     markers: Mapping[str, Embedded]
     similarity: str
@@ -88,7 +88,7 @@ def embed(texts: pa.Array, side: Side, encoder: BiEncoderConfig, store: VectorSt
     identity = encoder.identity() | {"side": side, "texts": _content(texts), "count": len(texts)}
     name = fingerprint(repr(sorted(identity.items(), key=str)).encode())
     folder, pool, execution = absolute(store.folder), store.pool, store.execution
-    source, output = join(folder, f"{name}.texts.parquet"), Output(join(folder, name))
+    source, output = join(folder, f"{name}.texts.parquet"), RunFolder(join(folder, name))
     done = done_markers(output, Embedded)
     if (units := _finished(output, done, len(texts))) is None:
         units = _plan(source, texts)
@@ -110,11 +110,11 @@ def embed(texts: pa.Array, side: Side, encoder: BiEncoderConfig, store: VectorSt
     return Vectors(output, units, done, similarity)
 
 
-def _finished(output: Output, done: Mapping[str, Any], count: int) -> list[Unit] | None:
+def _finished(output: RunFolder, done: Mapping[str, Any], count: int) -> list[Unit] | None:
     """The units of vectors that are all there, wherever their folder lay when they were made: its name says of what."""
     if read_manifest(output) is None:
         return None
-    plan = output.run("plan.parquet")
+    plan = output.internal("plan.parquet")
     units = load_plan(plan)
     if [0, *(unit.stop for unit in units)] != [*(unit.start for unit in units), count]:
         raise ClusterError(f"{plan}: is damaged: its units are not those of {count:,} texts; remove {output.uri}")
@@ -174,7 +174,7 @@ class _Load:
 class _Commit:
     """Writes a unit's vectors, or why there are none."""
 
-    output: Output
+    output: RunFolder
 
     def __call__(self, unit: Unit, payload: bytes | None, failure: str | None) -> dict[str, Any]:
         if payload is None or failure is not None:

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ray_rerank.cluster.errors import ClusterError, StorageError
+from ray_rerank.cluster.errors import ClusterError, StorageError, UnavailableError
 from ray_rerank.cluster.records import DamagedRecordError, Record, read_record
-from ray_rerank.cluster.run_folder import Marker, Output, done_markers, failures, read_manifest
-from ray_rerank.cluster.storage import UnavailableError, read_bytes
+from ray_rerank.cluster.run_folder import Marker, RunFolder, done_markers, failures, read_manifest
+from ray_rerank.cluster.storage import read_bytes
 from ray_rerank.cluster.units import Unit, load_plan, read_rows
 from ray_rerank.jobs.inputs.files import input_folders
 from ray_rerank.jobs.outputs.run_state import RunState, run_state
@@ -72,7 +72,7 @@ def why_missing(uri: str, query_ids: Collection[str]) -> Counter[str]:
         manifest, markers, failed = read_manifest(output), done_markers(output, Marker), failures(output)
         columns = manifest.identity.get("columns") if manifest else None
         column = columns.get("query_id", "query_id") if isinstance(columns, dict) else "query_id"
-        for unit in load_plan(output.run("plan.parquet")):
+        for unit in load_plan(output.internal("plan.parquet")):
             if unit.name in markers:
                 found = _left_out(output, unit) if markers[unit.name].faults else {}
             else:
@@ -82,9 +82,9 @@ def why_missing(uri: str, query_ids: Collection[str]) -> Counter[str]:
     return Counter(reasons.values())
 
 
-def _runs(uri: str) -> Iterator[tuple[Output, RunState]]:
+def _runs(uri: str) -> Iterator[tuple[RunFolder, RunState]]:
     for folder in input_folders(uri):
-        output = Output(folder)
+        output = RunFolder(folder)
         if read_manifest(output) is not None:
             yield output, run_state(output)
 
@@ -93,15 +93,15 @@ class _Report(Record):
     bad_files: tuple[str, ...] = ()
 
 
-def _bad_files(output: Output) -> tuple[str, ...]:
+def _bad_files(output: RunFolder) -> tuple[str, ...]:
     try:
-        report = read_record(output.run("report.json"), _Report)
+        report = read_record(output.internal("report.json"), _Report)
     except DamagedRecordError:  # the next run of the job writes it again
         return ()
     return report.bad_files if report else ()
 
 
-def _readable_runs(uri: str, tell: bool = False) -> Iterator[tuple[Output, RunState]]:
+def _readable_runs(uri: str, tell: bool = False) -> Iterator[tuple[RunFolder, RunState]]:
     """As `_runs`, but for those whose books are damaged: the ranking itself may be whole."""
     try:
         yield from _runs(uri)
@@ -112,7 +112,7 @@ def _readable_runs(uri: str, tell: bool = False) -> Iterator[tuple[Output, RunSt
             print(f"note: whether the ranking is whole cannot be told: {error}")
 
 
-def _what_is_missing(output: Output, state: RunState) -> list[str]:
+def _what_is_missing(output: RunFolder, state: RunState) -> list[str]:
     notes = []
     if bad := _bad_files(output):
         notes.append(f"not in {output.uri}: {len(bad)} of its input's files: {bad[0]}")
@@ -124,7 +124,7 @@ def _what_is_missing(output: Output, state: RunState) -> list[str]:
     return notes
 
 
-def _left_out(output: Output, unit: Unit) -> dict[str, str]:
+def _left_out(output: RunFolder, unit: Unit) -> dict[str, str]:
     """The queries of a done unit's error table that were left out whole, with the reason."""
     data = read_bytes(output.errors(unit))
     try:

@@ -8,9 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_rerank.cluster.errors import StorageError
-from ray_rerank.cluster.run_folder import Output, done_markers, failures, read_errors, read_manifest
-from ray_rerank.cluster.storage import UnavailableError
+from ray_rerank.cluster.errors import StorageError, UnavailableError
+from ray_rerank.cluster.run_folder import RunFolder, done_markers, failures, read_errors, read_manifest
 from ray_rerank.cluster.units import Unit, load_plan
 from ray_rerank.jobs.outputs.markers import Scored, kind_of
 from ray_rerank.operators.inference.stats import ScoringStats
@@ -48,7 +47,7 @@ class RunState:
         return asdict(self)
 
 
-def run_state(output: Output) -> RunState:
+def run_state(output: RunFolder) -> RunState:
     """Read the books of a run.
 
     Raises:
@@ -56,8 +55,8 @@ def run_state(output: Output) -> RunState:
     """
     manifest = read_manifest(output)
     if manifest is None:
-        raise StorageError(f"{output.uri}: no run has begun here (there is no {output.run('manifest.json')})")
-    units = load_plan(output.run("plan.parquet"))
+        raise StorageError(f"{output.uri}: no run has begun here (there is no {output.internal('manifest.json')})")
+    units = load_plan(output.internal("plan.parquet"))
     found = done_markers(output, kind_of(manifest))
     markers = {name: marker for name, marker in found.items() if not marker.provisional}
     done = [unit for unit in units if unit.name in markers]
@@ -116,7 +115,7 @@ def print_state(state: RunState, title: str, skipped: int = 0) -> None:
         print("  the same command goes on with what is left")
 
 
-def _reasons(output: Output, units: list[tuple[Unit, Scored]]) -> dict[str, int]:
+def _reasons(output: RunFolder, units: list[tuple[Unit, Scored]]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for unit, marker in units:
         try:

@@ -9,10 +9,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from ray_rerank.cluster import storage
-from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.errors import StorageError, UnavailableError
 from ray_rerank.cluster.parquet import parquet_bytes
 from ray_rerank.cluster.records import Count, DamagedRecordError, Record, read_record
-from ray_rerank.cluster.storage import UnavailableError
 from ray_rerank.jobs.outputs.checks import check_folder
 from ray_rerank.jobs.outputs.record import (
     LAYOUTS,

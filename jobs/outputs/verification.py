@@ -3,9 +3,9 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from ray_rerank.cluster.errors import OutputConflictError, StorageError
-from ray_rerank.cluster.run_folder import Marker, Output, Written, all_markers, read_manifest
-from ray_rerank.cluster.storage import UnavailableError, fingerprint_of, list_files, remove
+from ray_rerank.cluster.errors import OutputConflictError, StorageError, UnavailableError
+from ray_rerank.cluster.run_folder import Marker, RunFolder, Written, all_markers, read_manifest
+from ray_rerank.cluster.storage import fingerprint_of, list_files, remove
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs.outputs.markers import kind_of
 
@@ -21,7 +21,7 @@ class Damage:
     reason: str
 
 
-def damages(output: Output, units: list[Unit]) -> list[Damage]:
+def damages(output: RunFolder, units: list[Unit]) -> list[Damage]:
     """Read all files of the units that are marked as done, and hold them against what the markers say.
 
     Parquet files that readers of the folder see and that are no unit's results are told too.
@@ -42,7 +42,7 @@ def damages(output: Output, units: list[Unit]) -> list[Damage]:
     return found + [Damage(None, path, "is of no unit of this run; remove it") for path in strangers]
 
 
-def _of_unit(output: Output, unit: Unit, marker: Marker | None) -> list[Damage]:
+def _of_unit(output: RunFolder, unit: Unit, marker: Marker | None) -> list[Damage]:
     if marker is None:
         return [Damage(unit.name, output.marker(unit), "is no marker")]
     written: list[tuple[str, Written]] = [(output.part(unit), marker)]
@@ -64,7 +64,7 @@ def _difference(file: str, size: int, checksum: str) -> str | None:
     return None if found[1] == checksum else "its bytes are not those that were written (the checksum differs)"
 
 
-def damaged_units(output: Output, units: list[Unit], mend: bool) -> set[str]:
+def damaged_units(output: RunFolder, units: list[Unit], mend: bool) -> set[str]:
     """Print what is damaged; the names of the units that are to be done again.
 
     Args:

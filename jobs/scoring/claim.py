@@ -10,18 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ray_rerank.cluster.errors import OutputConflictError, StorageError
+from ray_rerank.cluster.errors import OutputConflictError, StorageError, UnavailableError
 from ray_rerank.cluster.lease import check_free, held
 from ray_rerank.cluster.run_folder import (
     Manifest,
-    Output,
+    RunFolder,
     begin,
     done_markers,
     has_begun,
     read_manifest,
     visible_parquet,
 )
-from ray_rerank.cluster.storage import UnavailableError, fingerprint, place
+from ray_rerank.cluster.storage import fingerprint, place
 from ray_rerank.cluster.units import Unit, load_plan
 from ray_rerank.jobs.outputs.checks import check_output
 from ray_rerank.jobs.outputs.files import named_files
@@ -51,7 +51,7 @@ class RunClaim:
     """
 
     job: str
-    output: Output
+    output: RunFolder
     identity: dict[str, Any]
     units: list[Unit]
     overwrite: bool = False
@@ -60,7 +60,7 @@ class RunClaim:
 
 @contextmanager
 def claimed(
-    config: ScoringConfig, output: Output, identity: dict[str, Any], units: list[Unit], job: str
+    config: ScoringConfig, output: RunFolder, identity: dict[str, Any], units: list[Unit], job: str
 ) -> Iterator[bool]:
     """Hold the output for a with-block; what refuses a run refuses its dry run alike.
 
@@ -120,7 +120,7 @@ def check_claim(claim: RunClaim) -> tuple[bool, list[str]]:
     return False, files_to_replace(output.uri, claim.job, claim.besides)
 
 
-def _load_manifest(output: Output, overwrite: bool) -> tuple[Manifest | None, bool]:
+def _load_manifest(output: RunFolder, overwrite: bool) -> tuple[Manifest | None, bool]:
     """The manifest, and whether it is there and damaged, which is an error unless it may be replaced."""
     try:
         return read_manifest(output), False
@@ -134,7 +134,7 @@ def _record_of(claim: RunClaim, manifest: Manifest, now: FolderRecord) -> Folder
     output = claim.output
     job = next((job for key, job in _JOBS.items() if key in manifest.identity), now.job)
     try:
-        units = load_plan(output.run("plan.parquet"))
+        units = load_plan(output.internal("plan.parquet"))
     except UnavailableError:
         raise
     except StorageError:
@@ -156,7 +156,7 @@ def _record(job: str, identity: dict[str, Any], units: list[Unit], finished: boo
     return FolderRecord(job, identity, {path: " ".join(own) for path, own in versions.items()}, digest, finished)
 
 
-def _files_in(output: Output, config: ScoringConfig) -> list[str]:
+def _files_in(output: RunFolder, config: ScoringConfig) -> list[str]:
     """The names of single files that the job writes into its output."""
     top = place(output.uri).rstrip("/") + "/"
     paths = map(place, named_files(config)[0].values())

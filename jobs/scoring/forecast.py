@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.errors import StorageError, UnavailableError
 from ray_rerank.cluster.score_cache.lookup import ScoreCache
-from ray_rerank.cluster.storage import UnavailableError, absolute
+from ray_rerank.cluster.storage import absolute
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs.scoring.input import CandidateInput
 from ray_rerank.jobs.scoring.pairs import text_pairs, unit_pairs

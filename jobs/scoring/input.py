@@ -7,9 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from ray_rerank.cluster.duplicates import Values
-from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.errors import StorageError, UnavailableError
 from ray_rerank.cluster.parquet import ParquetShard, has_every_value, read_footers, whole_column
-from ray_rerank.cluster.storage import UnavailableError
 from ray_rerank.cluster.units import plan_by_rows
 from ray_rerank.jobs.inputs.files import PARQUET, input_files
 from ray_rerank.jobs.outputs.finished import check_finished

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ray_rerank.cluster.executors import Executor, open_executor
-from ray_rerank.cluster.run_folder import Output, done_markers
+from ray_rerank.cluster.run_folder import RunFolder, done_markers
 from ray_rerank.cluster.secrets import shown
 from ray_rerank.cluster.steps import Commit, Pool, Read, Step, UnitSteps
 from ray_rerank.cluster.storage import absolute, write_whole
@@ -84,19 +84,19 @@ class ScoringRun:
     stages: tuple[Stage, ...]
     steps: Steps
     stages_field: str = "stages"
-    read_done: Callable[[Output], Mapping[str, Scored]] = field(default=lambda output: done_markers(output, Scored))
+    read_done: Callable[[RunFolder], Mapping[str, Scored]] = field(default=lambda output: done_markers(output, Scored))
     second_pass: Callable[[list[Unit]], Pass | None] = lambda units: None
-    finish: Callable[[Output], ExitCode] = lambda output: ExitCode.DONE
+    finish: Callable[[RunFolder], ExitCode] = lambda output: ExitCode.DONE
 
 
 def run_scoring(run: ScoringRun) -> ExitCode:
     """Score all units that are left, commit each once, and report; a dry run prints the plan instead.
 
     Raises:
-        RerankError, ClusterError: something is wrong that can be known before the work starts, or the job is lost.
+        UserError, ClusterError: something is wrong that can be known before the work starts, or the job is lost.
     """
     config, candidates = run.config, run.candidates
-    output = Output(absolute(config.output))
+    output = RunFolder(absolute(config.output))
     unit_pairs = config.unit_pairs or default_unit_pairs(candidates.pairs)
     units = plan_units(candidates, config.columns, unit_pairs)
     with claimed(config, output, run.identity | {"unit_pairs": unit_pairs}, units, run.job) as resumes:
@@ -144,7 +144,7 @@ def do_pass(todo: Pass, sizes: list[PoolSize], executor: Executor, config: Execu
     return reported
 
 
-def report(run: ScoringRun, output: Output, done_before: int) -> ExitCode:
+def report(run: ScoringRun, output: RunFolder, done_before: int) -> ExitCode:
     """Write and print what came of a run; the exit code says whether it is whole."""
     state = run_state(output)
     bad_files = run.candidates.bad_files
@@ -154,7 +154,7 @@ def report(run: ScoringRun, output: Output, done_before: int) -> ExitCode:
         "bad_files": list(map(shown, bad_files)),
         "config": json.loads(run.config.model_dump_json()),
     }
-    write_whole(output.run("report.json"), json.dumps(state.as_dict() | facts, indent=2).encode())
+    write_whole(output.internal("report.json"), json.dumps(state.as_dict() | facts, indent=2).encode())
     print_state(state, f"{output.uri} in {facts['seconds']:.1f} s", skipped=done_before)
     for reason in bad_files:
         print(f"left out: {reason}")

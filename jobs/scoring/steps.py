@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ray_rerank.cluster.attempts import alive
 from ray_rerank.cluster.errors import StorageError
-from ray_rerank.cluster.run_folder import Output, commit, commit_failure
+from ray_rerank.cluster.run_folder import RunFolder, commit, commit_failure
 from ray_rerank.cluster.score_cache.cache_files import to_table, write_run
 from ray_rerank.cluster.score_cache.lookup import ScoreCache
 from ray_rerank.cluster.steps import Step
@@ -108,7 +108,7 @@ class _Cached:
 class CommitUnit:
     """Writes a unit's new scores, its ranking and its faults, or why there is none."""
 
-    output: Output
+    output: RunFolder
     include_text: bool
     extra: tuple[str, ...]
     cache: str | None = None

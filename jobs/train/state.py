@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ray_rerank.cluster import storage
-from ray_rerank.cluster.errors import StorageError
+from ray_rerank.cluster.errors import StorageError, UnavailableError
 from ray_rerank.cluster.lease import held
 from ray_rerank.cluster.records import DamagedRecordError, Record, read_record
-from ray_rerank.cluster.storage import UnavailableError
 from ray_rerank.jobs.outputs.checks import check_folder
 from ray_rerank.jobs.outputs.record import (
     FolderRecord,

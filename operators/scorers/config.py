@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from ray_rerank.operators.errors import ModelError, RerankError, reason_of
+from ray_rerank.operators.errors import ModelError, UserError, reason_of
 from ray_rerank.operators.location import Location
 from ray_rerank.operators.models.device import Precision
 
@@ -24,7 +24,7 @@ def whatever_is_raised_names_the_model(identity: Identity) -> Identity:
     def named(self: "ModelConfig") -> dict[str, Any]:
         try:
             return identity(self)
-        except (RerankError, MemoryError):
+        except (UserError, MemoryError):
             raise
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, get_args
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.errors import ConfigError
 from ray_rerank.operators.scorers.bi_encoder import BiEncoderConfig
 from ray_rerank.operators.scorers.colbert import ColBERTConfig
 from ray_rerank.operators.scorers.config import ModelConfig
@@ -43,7 +43,7 @@ def scorer_config(values: dict[str, Any]) -> Family:
         config: Family = TypeAdapter(ScorerConfig).validate_python(values)
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc'][1:])) or 'scorer'}: {fault['msg']}" for fault in error.errors()]
-        raise InputError("the scorer is refused:\n  " + "\n  ".join(faults)) from None
+        raise ConfigError("the scorer is refused:\n  " + "\n  ".join(faults)) from None
     return config
 
 

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 
-from ray_rerank.operators.errors import InputError
+from ray_rerank.operators.errors import MissingExtraError
 
 _NOT_FIGURES = ("step", "training_loss")
 
@@ -20,7 +20,7 @@ def curve_picture(points: Sequence[dict[str, float | None]], best: int | None) -
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise InputError("the picture needs matplotlib: pip install 'ray-rerank[report]'") from None
+        raise MissingExtraError("the picture needs matplotlib: pip install 'ray-rerank[report]'") from None
     names = ["training_loss", *dict.fromkeys(name for point in points for name in point if name not in _NOT_FIGURES)]
     drawn = {name: [point for point in points if point.get(name) is not None] for name in names}
     drawn = {name: having for name, having in drawn.items() if having}

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ray_rerank.operators.errors import InputError, ModelError
+from ray_rerank.operators.errors import MissingExtraError, ModelError
 from ray_rerank.operators.models.checkpoint import Checkpoint, find_checkpoint
 from ray_rerank.operators.models.load import checked_loading, explained, load_tokenizer, quiet_loading
 from ray_rerank.operators.scorers.cross_encoder import check_encoder
@@ -169,6 +169,6 @@ def require_training_libraries() -> None:
         for name in ("accelerate", "datasets", "sentence_transformers"):
             importlib.import_module(name)
     except ImportError as error:
-        raise InputError(
+        raise MissingExtraError(
             f"training needs {error.name}, which is not installed: pip install 'ray-rerank[train]'"
         ) from None

@@ -9,7 +9,7 @@ import pytest
 from ray_rerank.cluster.errors import StorageError
 from ray_rerank.cluster.run_folder import (
     Marker,
-    Output,
+    RunFolder,
     begin,
     commit,
     commit_failure,
@@ -27,11 +27,11 @@ NONE = pa.table({"reason": pa.array([], pa.string())})
 
 
 @pytest.fixture(params=["local", "object store"])
-def output(request: pytest.FixtureRequest, tmp_path: Path) -> Output:
-    return Output(str(tmp_path / "out") if request.param == "local" else f"memory://{tmp_path.name}/out")
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> RunFolder:
+    return RunFolder(str(tmp_path / "out") if request.param == "local" else f"memory://{tmp_path.name}/out")
 
 
-def test_committed_units_are_done_and_readers_see_only_results(output: Output) -> None:
+def test_committed_units_are_done_and_readers_see_only_results(output: RunFolder) -> None:
     begin(output, {"k": 1}, UNITS)
     commit(output, UNITS[0], RESULTS, pa.table({"reason": ["bad"]}), {"pairs": 4})
     assert done_markers(output, Marker)["000000-aa"].faults == 1
@@ -39,36 +39,36 @@ def test_committed_units_are_done_and_readers_see_only_results(output: Output) -
         assert pads.dataset(output.uri).to_table() == RESULTS
 
 
-def test_a_commit_done_again_leaves_one_part(output: Output) -> None:
+def test_a_commit_done_again_leaves_one_part(output: RunFolder) -> None:
     for _ in range(2):
         commit(output, UNITS[0], RESULTS, NONE, {})
     assert list(done_markers(output, Marker)) == ["000000-aa"]
 
 
 def test_a_part_without_its_marker_or_of_another_size_is_not_done(tmp_path: Path) -> None:
-    output = Output(str(tmp_path))
+    output = RunFolder(str(tmp_path))
     for unit in UNITS:
         commit(output, unit, RESULTS, NONE, {})
-    Path(output.run("done", f"{UNITS[0].name}.json")).unlink()
+    Path(output.internal("done", f"{UNITS[0].name}.json")).unlink()
     part = Path(output.part(UNITS[1]))
     part.write_bytes(part.read_bytes()[:-1])
     assert done_markers(output, Marker) == {}
 
 
 def test_a_damaged_marker_counts_as_none(tmp_path: Path) -> None:
-    output = Output(str(tmp_path))
+    output = RunFolder(str(tmp_path))
     commit(output, UNITS[0], RESULTS, NONE, {})
-    Path(output.run("done", f"{UNITS[0].name}.json")).write_text('{"unit": ')
+    Path(output.internal("done", f"{UNITS[0].name}.json")).write_text('{"unit": ')
     assert done_markers(output, Marker) == {}
 
 
-def test_failed_units_are_on_the_books_with_their_reason(output: Output) -> None:
+def test_failed_units_are_on_the_books_with_their_reason(output: RunFolder) -> None:
     commit_failure(output, UNITS[0], "the model said no")
     assert failures(output)["000000-aa"].reason == "the model said no"
     assert done_markers(output, Marker) == {}
 
 
-def test_a_part_that_is_not_what_was_written_is_not_read(output: Output) -> None:
+def test_a_part_that_is_not_what_was_written_is_not_read(output: RunFolder) -> None:
     begin(output, {}, UNITS)
     for unit in UNITS:
         commit(output, unit, RESULTS, NONE, {})

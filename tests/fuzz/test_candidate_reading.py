@@ -32,7 +32,7 @@ from ray_rerank.jobs.scoring.input import CandidateSource, read_input
 from ray_rerank.jobs.scoring.plan import plan_units
 from ray_rerank.jobs.scoring.steps import ReadUnit
 from ray_rerank.operators.candidates.schema import REJECT_SCHEMA, Columns, Origin
-from ray_rerank.operators.errors import RerankError
+from ray_rerank.operators.errors import UserError
 from ray_rerank.operators.formats.rankings import to_ranking
 from ray_rerank.operators.inference.stats import ScoringStats
 from ray_rerank.operators.ranking.payload import UnitPayload
@@ -87,14 +87,14 @@ class Told:
 def told_of(folder: Path, columns: Columns = PLAIN, extra: tuple[str, ...] = (), target: int = 4) -> Told:
     """Take a folder the way the job does, unit by unit, and check that each unit's books balance.
 
-    What is not a RerankError or ClusterError in planning would be a traceback; in reading, a unit fails with it, and
+    What is not a UserError or ClusterError in planning would be a traceback; in reading, a unit fails with it, and
     it has to be a fault of the file, with a message.
     """
     try:
         given = read_input(CandidateSource(str(folder), columns, extra))
         pairs, _ = given.pairs, given.bytes
         units = plan_units(given, columns, target)
-    except (RerankError, ClusterError) as error:
+    except (UserError, ClusterError) as error:
         assert str(error).strip()
         return Told(refused=str(error))
     read = ReadUnit(columns, extra, given.columns, given.repeated)
@@ -103,7 +103,7 @@ def told_of(folder: Path, columns: Columns = PLAIN, extra: tuple[str, ...] = (),
     for unit in units:
         try:
             parcel = UnitPayload.unpack(read(unit))
-        except (RerankError, ClusterError, OSError) as error:
+        except (UserError, ClusterError, OSError) as error:
             assert unit.file in str(error)
             told.failed.append(str(error))
             continue

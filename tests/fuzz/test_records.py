@@ -15,7 +15,7 @@ import pytest
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from ray_rerank.cluster.run_folder import Output, commit_failure
+from ray_rerank.cluster.run_folder import RunFolder, commit_failure
 from ray_rerank.cluster.units import load_plan
 from ray_rerank.operators.errors import InputError
 from support.candidates import WORDS, rows, write_candidates
@@ -90,8 +90,8 @@ def stop_before_the_end(command: list[str]) -> None:
 
 def fail_one(folder: Path) -> None:
     """As if the last unit had failed."""
-    output = Output(str(folder))
-    unit = load_plan(output.run("plan.parquet"))[-1]
+    output = RunFolder(str(folder))
+    unit = load_plan(output.internal("plan.parquet"))[-1]
     Path(output.marker(unit)).unlink()
     commit_failure(output, unit, "the model said no")
 

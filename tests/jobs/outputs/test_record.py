@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from ray_rerank.cluster.errors import OutputConflictError
-from ray_rerank.cluster.run_folder import Output, commit
+from ray_rerank.cluster.run_folder import RunFolder, commit
 from ray_rerank.cluster.storage import StoredFile, fingerprint
 from ray_rerank.cluster.units import Unit, save_plan
 from ray_rerank.jobs import cache, export, loop
@@ -40,10 +40,10 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_run(folder: Path, finished: bool, job: str) -> None:
-    output = Output(str(folder))
+    output = RunFolder(str(folder))
     identity = {{"rerank": "stages", "label": "teachers"}[job]: [{"seed": 0}]}
     write_json(folder / "_run" / "manifest.json", {"format": 1, "identity": identity, "created": 1.0})
-    save_plan(output.run("plan.parquet"), [UNIT, OTHER])
+    save_plan(output.internal("plan.parquet"), [UNIT, OTHER])
     for unit in [UNIT, OTHER] if finished else [UNIT]:
         commit(output, unit, RESULTS, NONE, MARKER)
 
@@ -51,7 +51,7 @@ def write_run(folder: Path, finished: bool, job: str) -> None:
 def claim_as(job: str) -> Claim:
     def claim(folder: Path, seed: int, overwrite: bool) -> bool:
         identity = {{"rerank": "stages", "label": "teachers"}[job]: [{"seed": seed}]}
-        return claim_run(RunClaim(job, Output(str(folder)), identity, [UNIT, OTHER], overwrite))
+        return claim_run(RunClaim(job, RunFolder(str(folder)), identity, [UNIT, OTHER], overwrite))
 
     return claim
 

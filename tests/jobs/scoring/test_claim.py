@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from ray_rerank.cluster.errors import OutputConflictError
-from ray_rerank.cluster.run_folder import Output, commit, commit_failure
+from ray_rerank.cluster.run_folder import RunFolder, commit, commit_failure
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs.scoring.claim import RunClaim, claim_run
 
@@ -18,15 +18,15 @@ NONE = pa.table({"reason": pa.array([], pa.string())})
 
 
 @pytest.fixture(params=["local", "object store"])
-def output(request: pytest.FixtureRequest, tmp_path: Path) -> Output:
-    return Output(str(tmp_path / "out") if request.param == "local" else f"memory://{tmp_path.name}/out")
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> RunFolder:
+    return RunFolder(str(tmp_path / "out") if request.param == "local" else f"memory://{tmp_path.name}/out")
 
 
-def claim(output: Output, identity: dict[str, Any], units: list[Unit]) -> bool:
+def claim(output: RunFolder, identity: dict[str, Any], units: list[Unit]) -> bool:
     return claim_run(RunClaim("rerank", output, identity, units))
 
 
-def test_the_same_run_may_claim_again_and_another_is_told_what_differs(output: Output) -> None:
+def test_the_same_run_may_claim_again_and_another_is_told_what_differs(output: RunFolder) -> None:
     identity = {"stages": [{"scorer": {"weights": "aaaa", "max_length": 512}}]}
     claim(output, identity, UNITS)
     claim(output, identity, UNITS)
@@ -40,7 +40,7 @@ def test_the_same_run_may_claim_again_and_another_is_told_what_differs(output: O
 
 
 @pytest.mark.parametrize("began", ["nothing", "done", "failed"])
-def test_a_run_that_did_nothing_gives_way_to_another(output: Output, began: str) -> None:
+def test_a_run_that_did_nothing_gives_way_to_another(output: RunFolder, began: str) -> None:
     claim(output, {"k": 1}, UNITS)
     if began == "done":
         commit(output, UNITS[0], RESULTS, NONE, {})
@@ -52,7 +52,7 @@ def test_a_run_that_did_nothing_gives_way_to_another(output: Output, began: str)
         claim(output, {"k": 2}, UNITS[:1])
 
 
-def test_another_input_is_refused_naming_the_files(output: Output) -> None:
+def test_another_input_is_refused_naming_the_files(output: RunFolder) -> None:
     claim(output, {}, UNITS)
     commit(output, UNITS[0], RESULTS, NONE, {})
     with pytest.raises(OutputConflictError, match=r"input /in/b\.parquet: was read and is gone"):
@@ -64,4 +64,4 @@ def test_another_input_is_refused_naming_the_files(output: Output) -> None:
 def test_a_folder_with_other_parquet_files_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "mine.parquet").write_bytes(b"somebody's")
     with pytest.raises(OutputConflictError, match=r"mine\.parquet"):
-        claim(Output(str(tmp_path)), {}, UNITS)
+        claim(RunFolder(str(tmp_path)), {}, UNITS)

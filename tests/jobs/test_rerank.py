@@ -217,7 +217,7 @@ def test_a_run_that_an_older_version_planned_goes_on_unless_its_input_has_change
     min((tmp_path / "out" / "_run" / "done").glob("*.json")).unlink()
     write_candidates(tmp_path / "in" / "0.parquet", rows(6, 9, seed=3))
     assert execute(command) == ExitCode.REFUSED
-    assert "0.parquet has changed since" in capfd.readouterr().err
+    assert "0.parquet: has changed since" in capfd.readouterr().err
     assert ranking(tmp_path / "out") == whole
 
 
@@ -232,10 +232,10 @@ def test_another_model_or_config_on_the_same_output_is_refused_naming_it(
     assert execute(["rerank", str(job(tmp_path, other))]) == ExitCode.REFUSED
     assert "stages[0].scorer.weights" in capfd.readouterr().err
     assert execute(["rerank", str(job(tmp_path, cross_encoder)), "--include-text"]) == ExitCode.REFUSED
-    assert "include_text: was false, is now true" in capfd.readouterr().err
+    assert "include_text: false -> true" in capfd.readouterr().err
     write_candidates(tmp_path / "in" / "b.parquet", rows(1, 1))
     assert execute(["rerank", str(job(tmp_path, cross_encoder))]) == ExitCode.REFUSED
-    assert "b.parquet is new" in capfd.readouterr().err
+    assert "b.parquet: is new" in capfd.readouterr().err
     assert ranking(tmp_path / "out") == before
 
 

@@ -181,7 +181,7 @@ def _claim(config: Config, folder: Path) -> None:
         OutputConflictError: the folder holds a loop with other settings and `overwrite` is not set.
         StorageError: it cannot be written.
     """
-    settings = config.model_dump(mode="json", exclude={"output", "timing", "trainings", "overwrite"})
+    settings = config.model_dump(mode="json", exclude={"output", "timing", "trainings", "overwrite", "executor"})
     output, record = str(folder), folder / _RECORD
     made = load_record(str(record), dict[str, Any], config.overwrite)
     finished = (folder / "comparison" / "comparison.json").exists()

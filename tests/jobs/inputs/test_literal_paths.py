@@ -25,11 +25,11 @@ PAIRS = 6 * 4
 Do = Callable[..., str]
 
 
-def done(capsys: pytest.CaptureFixture[str]) -> Do:
+def done(capfd: pytest.CaptureFixture[str]) -> Do:
     def do(*arguments: str, code: int = ExitCode.DONE) -> str:
-        capsys.readouterr()
+        capfd.readouterr()
         got = execute(list(arguments))
-        told = capsys.readouterr()
+        told = capfd.readouterr()
         assert got == code, told.out + told.err
         return told.out
 
@@ -62,8 +62,8 @@ def table(folder: Path) -> list[dict[str, Any]]:
     return sorted(pads.dataset(str(folder)).to_table().to_pylist(), key=lambda row: str(row))
 
 
-def test_rerank_resume_inspect_evaluate_and_the_cache(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    do, at = done(capsys), f"{top}/{ODD}"
+def test_rerank_resume_inspect_evaluate_and_the_cache(top: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    do, at = done(capfd), f"{top}/{ODD}"
     with without_ray():
         for name in (DECOY, ODD, "plain"):
             score(do, f"{top}/{name}")
@@ -98,8 +98,8 @@ def test_rerank_resume_inspect_evaluate_and_the_cache(top: Path, capsys: pytest.
         )
 
 
-def test_label_and_export(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    do = done(capsys)
+def test_label_and_export(top: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    do = done(capfd)
     for name in (DECOY, ODD, "plain"):
         at = f"{top}/{name}"
         with without_ray():
@@ -109,8 +109,8 @@ def test_label_and_export(top: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert table(top / ODD / "listwise") == table(top / "plain" / "listwise") != table(top / DECOY / "listwise")
 
 
-def test_prepare_queries_and_mine(top: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    do, encoder = done(capsys), write_bi_encoder(tmp_path / "encoder")
+def test_prepare_queries_and_mine(top: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    do, encoder = done(capfd), write_bi_encoder(tmp_path / "encoder")
     for name in (DECOY, ODD, "plain"):
         at = f"{top}/{name}"
         texts = ("--queries", f"{at}/queries.tsv", "--passages", f"{at}/passages.tsv")
@@ -128,8 +128,8 @@ def test_prepare_queries_and_mine(top: Path, tmp_path: Path, capsys: pytest.Capt
     assert (top / ODD / "made.tsv").read_bytes() == (top / "plain" / "made.tsv").read_bytes()
 
 
-def test_compare(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    do, values = done(capsys), []
+def test_compare(top: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    do, values = done(capfd), []
     for name in (ODD, "plain"):
         at = f"{top}/{name}"
         flags = ("--candidates", f"{at}/in", "--qrels", f"{at}/qrels.txt", "--models", f"{at}/model", "--no-timing")
@@ -141,9 +141,9 @@ def test_compare(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert values[0] == values[1]
 
 
-def test_train_and_its_checkpoints(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_and_its_checkpoints(top: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("accelerate")
-    do, at = done(capsys), f"{top}/{ODD}"
+    do, at = done(capfd), f"{top}/{ODD}"
     (top / ODD / "pairs.tsv").write_text(
         "query\tdocument\tlabel\n" + "".join(f"query {n // 2}\tthe soil of {n}\t{n % 2}\n" for n in range(16))
     )
@@ -156,9 +156,9 @@ def test_train_and_its_checkpoints(top: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_an_output_and_a_cache_that_are_not_there_yet_are_made_as_they_are_called(
-    top: Path, capsys: pytest.CaptureFixture[str]
+    top: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    do = done(capsys)
+    do = done(capfd)
     with without_ray():
         score(do, f"{top}/{DECOY}")
         flags = ("--input", f"{top}/plain/in", "--model", f"{top}/plain/model", "--cache", f"{top}/a[1]xx/cache")
@@ -167,10 +167,10 @@ def test_an_output_and_a_cache_that_are_not_there_yet_are_made_as_they_are_calle
     (stats,) = json.loads(do("cache", "stats", f"{top}/a[1]xx/cache", "--json"))
     assert stats["entries"] == PAIRS
     assert len(table(top / f"a1*{URI_SIGNS}" / "ranked")) == 6
-    assert "no run has begun" in _refused(capsys, "inspect", f"{top}/a?xx{URI_SIGNS}/ranked")
-    assert "there is no such file or folder" in _refused(capsys, "cache", "stats", f"{top}/a1x?{URI_SIGNS}/cache")
+    assert "no run has begun" in _refused(capfd, "inspect", f"{top}/a?xx{URI_SIGNS}/ranked")
+    assert "there is no such file or folder" in _refused(capfd, "cache", "stats", f"{top}/a1x?{URI_SIGNS}/cache")
 
 
-def _refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def _refused(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert execute(list(arguments)) == ExitCode.REFUSED
-    return capsys.readouterr().err
+    return capfd.readouterr().err

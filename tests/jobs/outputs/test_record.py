@@ -112,7 +112,9 @@ def loop_config(folder: Path, seed: int, overwrite: bool = False) -> loop.Config
 
 
 def write_loop(folder: Path, finished: bool) -> None:
-    settings = loop_config(folder, 0).model_dump(mode="json", exclude={"output", "timing", "trainings", "overwrite"})
+    settings = loop_config(folder, 0).model_dump(
+        mode="json", exclude={"output", "timing", "trainings", "overwrite", "executor"}
+    )
     write_json(folder / "loop.json", settings)
     write_training(folder / "students" / "bm25-0", True)
     write_shards(folder / "mined" / "bm25", True, "mine")

@@ -49,7 +49,7 @@ CASES = [(model, name, field) for model in all_models() for name, field in model
 
 def test_all_option_models_are_walked() -> None:
     names = {model.__name__ for model in all_models()}
-    assert {"Stage", "Entry", "RunSource", "Guard", "Teacher", "Columns"} <= names
+    assert {"Stage", "ScorerEntry", "RunSource", "Guard", "Teacher", "Columns"} <= names
     assert len(FAMILIES) <= sum("Config" in name and name != "Config" for name in names)
     assert len({model for model, *_ in CASES if model.__name__ == "Config"}) == len(JOBS)
 

@@ -12,7 +12,7 @@ import pytest
 
 from ray_rerank.cluster.errors import ClusterError
 from ray_rerank.cluster.executors import open_executor
-from ray_rerank.cluster.steps import Pool
+from ray_rerank.cluster.steps import Pool, UnitSteps
 from ray_rerank.cluster.units import Unit
 from ray_rerank.jobs.cli.command import execute
 from ray_rerank.jobs.exit_codes import ExitCode
@@ -119,7 +119,7 @@ def commit(unit: Unit, payload: bytes | None, failure: str | None) -> dict[str, 
 def test_an_exception_in_a_step_costs_its_unit_and_storage_that_takes_nothing_ends_the_job() -> None:
     with open_executor("inline", None, cpus=1) as executor:
         pools = [Pool(lambda: lambda unit, payload: payload + b" scored", 1)]
-        stream = executor.stream(units(4), read, pools, commit)
+        stream = executor.stream(units(4), UnitSteps(read, pools, commit))
         first, second, third = (next(stream) for _ in range(3))
         assert (first["payload"], first["failure"]) == (b"read scored", None)
         assert second["payload"] is None and "ValueError: cannot be read" in second["failure"]
@@ -133,6 +133,6 @@ def test_a_stage_that_cannot_be_loaded_ends_the_job_with_its_reason() -> None:
         raise ValueError("no such model")
 
     with open_executor("inline", None, cpus=1) as executor:
-        stream = executor.stream(units(1), read, [Pool(load, 1)], commit)
+        stream = executor.stream(units(1), UnitSteps(read, [Pool(load, 1)], commit))
         with pytest.raises(ClusterError, match="stage 1 cannot be started: ValueError: no such model"):
             next(stream)
